@@ -1,1 +1,110 @@
-//! stub
+//! A PostgreSQL client that does no input or output: bytes in, events out, any number of calls per Sync.
+//!
+//! It knows no socket, no clock and no thread. The owner moves bytes between a transport and a [`Connection`], and
+//! is told what became of each call by its own ticket. So the same code runs under a hand-written event loop, under
+//! a simulation that cuts the wire between any two bytes, and in the example below, where the server is an array.
+//!
+//! # A session, byte by byte
+//!
+//! ```
+//! use proto_pg::{Connection, Event, Limits, Session, Statement, Value, oid};
+//!
+//! static STATEMENTS: [Statement; 1] =
+//!     [Statement { name: "double", sql: "SELECT $1 * 2", parameter_types: &[oid::INT4] }];
+//!
+//! let session = Session {
+//!     user: "alice".into(),
+//!     password: None,
+//!     database: "bank".into(),
+//!     parameters: vec![],
+//! };
+//! let limits = Limits { message_len_max_bytes: 8192, send_len_max_bytes: 8192, in_flight_calls_max: 16 };
+//! let mut lane = Connection::new(&session, &STATEMENTS, limits);
+//!
+//! // The transport would send these bytes: the start-up message.
+//! assert_eq!(lane.send_pending()[4..8], [0, 3, 0, 0]);
+//! lane.send_advance(lane.send_pending().len());
+//!
+//! // The server trusts us (R), is idle (Z); then the statement is parsed (1), and it is idle again.
+//! receive(&mut lane, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+//! assert!(lane.poll_event().is_none());
+//! receive(&mut lane, b"1\0\0\0\x04Z\0\0\0\x05I");
+//! assert!(matches!(lane.poll_event(), Some(Event::Ready)));
+//! assert!(lane.poll_event().is_none());
+//!
+//! // Two calls in one batch, one transaction.
+//! lane.call("first", 0, &[Value::Int4(4)])?;
+//! lane.call("second", 0, &[Value::Int4(5)])?;
+//! lane.sync();
+//! lane.send_advance(lane.send_pending().len());
+//!
+//! // Each is bound (2), has a row (D) and ends (C); the batch is committed when the server is idle again (Z).
+//! receive(&mut lane, b"2\0\0\0\x04D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x08C\0\0\0\x0dSELECT 1\0");
+//! receive(&mut lane, b"2\0\0\0\x04D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x0aC\0\0\0\x0dSELECT 1\0");
+//! receive(&mut lane, b"Z\0\0\0\x05I");
+//! let mut log = vec![];
+//! while let Some(event) = lane.poll_event() {
+//!     match event {
+//!         Event::Row { ticket, row } => log.push(format!("{ticket}: {}", row.i32(0)?)),
+//!         Event::Done { .. } => {}
+//!         other => log.push(format!("{other:?}")),
+//!     }
+//! }
+//! assert_eq!(log, ["first: 8", "second: 10", "Committed"]);
+//!
+//! fn receive<T: Copy>(lane: &mut Connection<T>, bytes: &[u8]) {
+//!     lane.recv_space()[..bytes.len()].copy_from_slice(bytes);
+//!     lane.recv_commit(bytes.len());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What happens to a call
+//!
+//! ```text
+//! call ──> sync ──> the last byte of the Sync leaves ──> Done ──> Committed
+//!   │        │                    │                        │
+//!   └────────┴── the lane closes: RolledBack               │
+//!                                 └────────────────────────┴── the lane closes: InDoubt
+//!
+//! one call of the batch fails:  it: Failed,  every other: RolledBack,  then Aborted
+//! ```
+//!
+//! # A tour of the code
+//!
+//! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
+//! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection URIs into
+//! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong; `row`
+//! is what the owner reads.
+//!
+//! # What it does not do
+//!
+//! TLS, COPY, the simple query protocol, row limits and portals kept open, cancel requests, GSSAPI. A message that
+//! belongs to one of these closes the lane with a reason that names it; nothing is ignored silently.
+//!
+//! Format of all messages: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
+
+mod connection;
+
+mod flight;
+
+mod auth;
+
+mod url;
+
+mod request;
+
+mod frame;
+
+mod error;
+
+mod row;
+
+pub use connection::{BackendKey, Connection, Event, Limits};
+pub use error::{
+    AuthenticationError, CloseReason, Full, MESSAGE_LEN_MAX_BYTES, ProtocolError, ServerError, Severity,
+    SqlState,
+};
+pub use request::{Oid, Session, Statement, Value, oid};
+pub use row::{ColumnProblem, Row, RowError};
+pub use url::{Host, Url, UrlError};

@@ -1,1 +1,49 @@
-//! stub
+//! The bench of the bank: PostgreSQL, the server's instances and nginx as private, throwaway services.
+//!
+//! Every piece works alone, several at a time in one process, on free ports and in directories of its own, and is
+//! gone when its value is dropped, also by a panic:
+//!
+//! - [`Postgres`]: a new PostgreSQL server on a Unix socket.
+//! - [`Instance`]: one process of the server under test.
+//! - [`Nginx`]: the load balancer, from the project's own `nginx.conf`.
+//! - [`Stack`]: all of them together, as `cargo stress up` starts them.
+//!
+//! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
+//! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
+//!
+//! Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
+
+mod stack;
+pub use stack::{LIMITS, Ports, Stack, StackOptions};
+
+mod postgresql;
+pub use postgresql::{Durability, Postgres, PostgresOptions};
+
+mod instance;
+pub use instance::{Instance, InstanceOptions, Readiness};
+
+mod nginx;
+pub use nginx::{Nginx, NginxOptions};
+mod nginx_conf;
+
+mod service;
+pub use service::Service;
+
+pub mod cgroup;
+pub mod compile;
+pub mod health;
+pub mod install;
+pub mod lock;
+pub mod steps;
+pub mod throwaway;
+pub mod tools;
+mod user;
+pub mod wait;
+
+mod error;
+pub use error::Error;
+
+/// The client that [`Postgres::connect`] gives.
+pub use postgres;
+/// What [`Instance::signal`] and [`Postgres::signal`] send.
+pub use rustix::process::Signal;

@@ -1,2 +1,41 @@
-//! stub
-fn main() {}
+//! `cargo stress`: picks the subcommand and turns its result into an exit status.
+
+mod up;
+
+use std::process::ExitCode;
+
+use lexopt::prelude::{Long, Short, Value};
+
+fn main() -> ExitCode {
+    let mut arguments = lexopt::Parser::from_env();
+    let subcommand = match arguments.next() {
+        Ok(None | Some(Long("help") | Short('h'))) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Some(Value(name))) => name,
+        Ok(Some(other)) => return usage(&other.unexpected().to_string()),
+        Err(error) => return usage(&error.to_string()),
+    };
+    match subcommand.to_str() {
+        Some("up") => up::main(arguments),
+        _ => usage(&format!("there is no subcommand {}", subcommand.display())),
+    }
+}
+
+/// Refuses the command line, with exit status 2.
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("cargo stress: {problem}; see `cargo stress --help`");
+    ExitCode::from(2)
+}
+
+const HELP: &str = "\
+The bench of the bank.
+
+Usage: cargo stress <SUBCOMMAND> [OPTIONS]
+
+Subcommands:
+  up    The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
+
+`cargo stress <SUBCOMMAND> --help` says more.
+";

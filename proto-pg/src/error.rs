@@ -1,0 +1,418 @@
+//! What can go wrong: the server's own errors, and the reasons for which a lane closes.
+
+use crate::row::RowError;
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
+use std::io;
+
+/// The lane has no room for another call. Nothing was queued and the lane is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// Why a lane closed; carried by its last event. Every text is one line and none holds a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed the socket (end of stream).
+    PeerClosed,
+    /// The transport failed with this kind of error.
+    Transport(io::ErrorKind),
+    /// The owner's deadline passed.
+    TimedOut,
+    /// The owner has a reason of its own.
+    Other(&'static str),
+    /// The server ended the session (FATAL, PANIC), refused the start-up or a statement, or sent an error that
+    /// no call can be blamed for.
+    Server(ServerError),
+    /// The peer broke the protocol, or used a part of it that this client does not speak.
+    Protocol(ProtocolError),
+    /// The two sides could not prove themselves to each other.
+    Authentication(AuthenticationError),
+    /// The owner could not decode a row: the statement and the code that reads it do not agree.
+    Row(RowError),
+}
+
+/// How the peer broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolError {
+    /// A message that has no place in this phase, or whose tag is unknown.
+    Unexpected {
+        /// The message's tag byte.
+        tag: u8,
+        /// What the lane was doing.
+        phase: &'static str,
+    },
+    /// A length field below 4: it counts itself, so nothing shorter exists.
+    LengthTooShort {
+        /// The message's tag byte.
+        tag: u8,
+        /// The length field as received, in bytes.
+        len_bytes: i32,
+    },
+    /// A message longer than [`Limits::message_len_max_bytes`](crate::Limits::message_len_max_bytes).
+    MessageTooLong {
+        /// The message's tag byte.
+        tag: u8,
+        /// The whole message, tag included.
+        len_bytes: usize,
+        /// The limit it exceeds.
+        limit_bytes: usize,
+    },
+    /// The body of a message does not follow its format.
+    Malformed {
+        /// The message's tag byte.
+        tag: u8,
+    },
+    /// A batch ended inside a transaction block: a statement ran BEGIN or its like, which this client forbids.
+    NotIdle {
+        /// The transaction status byte; only `I` is accepted.
+        status: u8,
+    },
+    /// The server does not know a protocol option of the start-up message (a parameter named `_pq_.something`).
+    OptionsRefused {
+        /// How many options it refused.
+        count: i32,
+    },
+}
+
+/// Why authentication failed on this side. (When the server refuses us, that is a [`CloseReason::Server`].)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthenticationError {
+    /// The server asks for a password and none was given.
+    PasswordMissing,
+    /// The password contains a NUL byte, which a cleartext password message cannot carry.
+    PasswordHasNul,
+    /// A method this client does not speak, by its code (2 Kerberos, 7 GSSAPI, 9 SSPI, ...).
+    MethodUnsupported {
+        /// The code of the authentication request.
+        code: i32,
+    },
+    /// SASL, but SCRAM-SHA-256 is not among the mechanisms offered.
+    MechanismUnsupported,
+    /// The server's half of the SCRAM exchange is wrong: it does not know the password, or is not the server.
+    Scram(String),
+    /// The server said that all is well before it proved itself in the SCRAM exchange it had begun.
+    ServerUnproven,
+    /// An authentication request out of its order.
+    OutOfOrder {
+        /// The name of the request.
+        request: &'static str,
+    },
+}
+
+/// An error or notice from the server: the three fields every such message has. Bounded in size.
+///
+/// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Error and Notice Message Fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The SQLSTATE code.
+    pub code: SqlState,
+    /// The primary message: one line, control characters replaced by spaces, cut at [`MESSAGE_LEN_MAX_BYTES`].
+    pub message: String,
+}
+
+/// The longest text a [`ServerError`] keeps, in bytes.
+pub const MESSAGE_LEN_MAX_BYTES: usize = 512;
+
+/// The severity of an error or a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The whole server goes down or restarts.
+    Panic,
+    /// This session ends.
+    Fatal,
+    /// This batch fails.
+    Error,
+    /// A notice, as are all below.
+    Warning,
+    /// A notice.
+    Notice,
+    /// A notice.
+    Debug,
+    /// A notice.
+    Info,
+    /// A notice.
+    Log,
+}
+
+/// A five-character SQLSTATE code. Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SqlState([u8; 5]);
+
+impl CloseReason {
+    /// The SQLSTATE, when it was the server who closed the lane.
+    pub fn code(&self) -> Option<SqlState> {
+        match self {
+            CloseReason::Server(error) => Some(error.code),
+            CloseReason::PeerClosed
+            | CloseReason::Transport(_)
+            | CloseReason::TimedOut
+            | CloseReason::Other(_)
+            | CloseReason::Protocol(_)
+            | CloseReason::Authentication(_)
+            | CloseReason::Row(_) => None,
+        }
+    }
+}
+
+impl ServerError {
+    /// Decodes the body of an `ErrorResponse` or a `NoticeResponse`: fields of one type byte and one C string, ended by
+    /// a zero byte. `None` if the shape is wrong or one of the three mandatory fields is missing or unknown.
+    pub(crate) fn decode(mut body: &[u8]) -> Option<ServerError> {
+        let (mut severity, mut localized_severity, mut code, mut message) = (None, None, None, None);
+        loop {
+            let (&field, rest) = body.split_first()?;
+            if field == 0 {
+                return if rest.is_empty() {
+                    // The unlocalised severity exists since PostgreSQL 9.6; poolers may send the other one alone.
+                    Some(ServerError {
+                        severity: severity.or(localized_severity)?,
+                        code: code?,
+                        message: message?,
+                    })
+                } else {
+                    None
+                };
+            }
+            let end = rest.iter().position(|&byte| byte == 0)?;
+            let (text, rest) = rest.split_at(end);
+            body = &rest[1..];
+            match field {
+                b'V' => severity = Some(Severity::from_name(text)?),
+                b'S' => localized_severity = Severity::from_name(text),
+                b'C' => code = Some(SqlState::new(text.try_into().ok()?)),
+                b'M' => message = Some(one_line(text)),
+                // Detail, hint, position and the rest are for people with a log of the server at hand.
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Severity {
+    /// True for FATAL and PANIC: the server ends the session by itself.
+    pub fn ends_session(self) -> bool {
+        match self {
+            Severity::Panic | Severity::Fatal => true,
+            Severity::Error
+            | Severity::Warning
+            | Severity::Notice
+            | Severity::Debug
+            | Severity::Info
+            | Severity::Log => false,
+        }
+    }
+
+    fn from_name(name: &[u8]) -> Option<Severity> {
+        match name {
+            b"PANIC" => Some(Severity::Panic),
+            b"FATAL" => Some(Severity::Fatal),
+            b"ERROR" => Some(Severity::Error),
+            b"WARNING" => Some(Severity::Warning),
+            b"NOTICE" => Some(Severity::Notice),
+            b"DEBUG" => Some(Severity::Debug),
+            b"INFO" => Some(Severity::Info),
+            b"LOG" => Some(Severity::Log),
+            _ => None,
+        }
+    }
+}
+
+impl SqlState {
+    /// `40001`: could not serialize access; run the batch again.
+    pub const SERIALIZATION_FAILURE: SqlState = SqlState(*b"40001");
+    /// `40P01`: this batch was chosen as the victim of a deadlock; run it again.
+    pub const DEADLOCK_DETECTED: SqlState = SqlState(*b"40P01");
+
+    /// Wraps the five characters of a code as they stand on the wire.
+    pub const fn new(code: [u8; 5]) -> SqlState {
+        SqlState(code)
+    }
+
+    /// The five bytes of the code.
+    pub const fn as_bytes(&self) -> &[u8; 5] {
+        &self.0
+    }
+}
+
+/// Keeps what fits in [`MESSAGE_LEN_MAX_BYTES`], on one line. Before the start-up is over a server may answer in
+/// any encoding, so bytes that are not UTF-8 are replaced, not refused.
+pub(crate) fn one_line(text: &[u8]) -> String {
+    // Cut before decoding: a replacement character is longer than the byte it stands for.
+    let text = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_LEN_MAX_BYTES)]);
+    let mut line = String::new();
+    for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
+        if line.len() + char.len_utf8() > MESSAGE_LEN_MAX_BYTES {
+            break;
+        }
+        line.push(char);
+    }
+    line
+}
+
+impl Display for Full {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("the lane has no room for another call")
+    }
+}
+
+impl Display for CloseReason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::PeerClosed => f.write_str("the server closed the connection"),
+            CloseReason::Transport(kind) => write!(f, "transport error: {kind}"),
+            CloseReason::TimedOut => f.write_str("no answer in time"),
+            CloseReason::Other(why) => f.write_str(why),
+            CloseReason::Server(error) => write!(f, "server error: {error}"),
+            CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
+            CloseReason::Authentication(error) => write!(f, "authentication failed: {error}"),
+            CloseReason::Row(error) => write!(f, "unreadable row: {error}"),
+        }
+    }
+}
+
+impl Display for ProtocolError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match *self {
+            ProtocolError::Unexpected { tag, phase } => {
+                write!(f, "unexpected message {} while {phase}", Tag(tag))
+            }
+            ProtocolError::LengthTooShort { tag, len_bytes } => {
+                write!(f, "message {} with length {len_bytes}, below 4", Tag(tag))
+            }
+            ProtocolError::MessageTooLong { tag, len_bytes, limit_bytes } => {
+                write!(f, "message {} of {len_bytes} bytes, limit {limit_bytes}", Tag(tag))
+            }
+            ProtocolError::Malformed { tag } => write!(f, "malformed message {}", Tag(tag)),
+            ProtocolError::NotIdle { status } => {
+                write!(f, "transaction status '{}' after a Sync, not 'I'", status.escape_ascii())
+            }
+            ProtocolError::OptionsRefused { count } => {
+                write!(f, "the server refused {count} protocol options")
+            }
+        }
+    }
+}
+
+/// A tag byte with the name of its message.
+struct Tag(u8);
+
+impl Display for Tag {
+    /// Names: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            b'1' => "ParseComplete",
+            b'2' => "BindComplete",
+            b'3' => "CloseComplete",
+            b'A' => "NotificationResponse",
+            b'C' => "CommandComplete",
+            b'D' => "DataRow",
+            b'E' => "ErrorResponse",
+            b'G' => "CopyInResponse",
+            b'H' => "CopyOutResponse",
+            b'I' => "EmptyQueryResponse",
+            b'K' => "BackendKeyData",
+            b'N' => "NoticeResponse",
+            b'R' => "Authentication",
+            b'S' => "ParameterStatus",
+            b'T' => "RowDescription",
+            b'V' => "FunctionCallResponse",
+            b'W' => "CopyBothResponse",
+            b'Z' => "ReadyForQuery",
+            b'c' => "CopyDone",
+            b'd' => "CopyData",
+            b'n' => "NoData",
+            b's' => "PortalSuspended",
+            b't' => "ParameterDescription",
+            b'v' => "NegotiateProtocolVersion",
+            _ => "unknown",
+        };
+        write!(f, "'{}' ({name})", self.0.escape_ascii())
+    }
+}
+
+impl Display for AuthenticationError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            AuthenticationError::PasswordMissing => {
+                f.write_str("the server asks for a password and none was given")
+            }
+            AuthenticationError::PasswordHasNul => f.write_str("the password contains a NUL byte"),
+            AuthenticationError::MethodUnsupported { code } => {
+                write!(f, "the server asks for authentication method {code}, which is not supported")
+            }
+            AuthenticationError::MechanismUnsupported => {
+                f.write_str("the server offers no SASL mechanism that is supported (SCRAM-SHA-256)")
+            }
+            AuthenticationError::Scram(why) => write!(f, "SCRAM-SHA-256: {why}"),
+            AuthenticationError::ServerUnproven => {
+                f.write_str("the server did not prove that it knows the password")
+            }
+            AuthenticationError::OutOfOrder { request } => write!(f, "{request} out of order"),
+        }
+    }
+}
+
+impl Display for ServerError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.severity, self.code, self.message)
+    }
+}
+
+impl Display for Severity {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Panic => "PANIC",
+            Severity::Fatal => "FATAL",
+            Severity::Error => "ERROR",
+            Severity::Warning => "WARNING",
+            Severity::Notice => "NOTICE",
+            Severity::Debug => "DEBUG",
+            Severity::Info => "INFO",
+            Severity::Log => "LOG",
+        })
+    }
+}
+
+impl Display for SqlState {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.0.escape_ascii(), f)
+    }
+}
+
+impl fmt::Debug for SqlState {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "SqlState({self})")
+    }
+}
+
+impl Error for Full {}
+impl Error for CloseReason {}
+impl Error for ProtocolError {}
+impl Error for AuthenticationError {}
+impl Error for ServerError {}
+
+impl From<ServerError> for CloseReason {
+    fn from(error: ServerError) -> CloseReason {
+        CloseReason::Server(error)
+    }
+}
+
+impl From<ProtocolError> for CloseReason {
+    fn from(error: ProtocolError) -> CloseReason {
+        CloseReason::Protocol(error)
+    }
+}
+
+impl From<AuthenticationError> for CloseReason {
+    fn from(error: AuthenticationError) -> CloseReason {
+        CloseReason::Authentication(error)
+    }
+}
+
+impl From<RowError> for CloseReason {
+    fn from(error: RowError) -> CloseReason {
+        CloseReason::Row(error)
+    }
+}

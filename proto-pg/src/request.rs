@@ -1,0 +1,309 @@
+//! What this side says: the session, statements and parameter values, and the outbox they are encoded into.
+
+use bytes::{BufMut, BytesMut};
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend;
+use postgres_protocol::types::{ArrayDimension, array_to_sql};
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+
+pub use postgres_protocol::Oid;
+
+/// Who connects, to what.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The role to log in as.
+    pub user: String,
+    /// Its password, for a server that asks.
+    pub password: Option<String>,
+    /// The database.
+    pub database: String,
+    /// Further start-up parameters as (name, value): `application_name`, `options`, or any setting of the session
+    /// such as `statement_timeout`. `user`, `database` and `client_encoding` (always UTF8) are overridden.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// A statement that is prepared once, at start-up, and called by its index from then on.
+///
+/// It must leave transactions alone (no BEGIN, no COMMIT, no procedure that commits): the promise of
+/// [`Event::RolledBack`](crate::Event::RolledBack) stands on the batch being one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statement {
+    /// Its name in the server; unique within the session, not empty, without NUL.
+    pub name: &'static str,
+    /// One SQL command with `$1`, `$2`, ... in place of its parameters; without NUL.
+    pub sql: &'static str,
+    /// The type of each parameter, from [`oid`]; 0 lets the server infer it.
+    pub parameter_types: &'static [Oid],
+}
+
+/// The object identifiers of the types that parameters can have. Source: `pg_type.dat` of PostgreSQL.
+pub mod oid {
+    use super::Oid;
+
+    /// `boolean`
+    pub const BOOL: Oid = 16;
+    /// `bigint`
+    pub const INT8: Oid = 20;
+    /// `smallint`
+    pub const INT2: Oid = 21;
+    /// `integer`
+    pub const INT4: Oid = 23;
+    /// `text`
+    pub const TEXT: Oid = 25;
+    /// `integer[]`
+    pub const INT4_ARRAY: Oid = 1007;
+    /// `text[]`
+    pub const TEXT_ARRAY: Oid = 1009;
+    /// `bigint[]`
+    pub const INT8_ARRAY: Oid = 1016;
+}
+
+/// One parameter of a call. It goes over the wire in binary, so its variant must fit the type that the statement
+/// declares at this place; if it does not, the server fails the call.
+///
+/// Arrays have one dimension, start at index 1 and hold no NULL.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// NULL of any type.
+    Null,
+    /// `boolean`
+    Bool(bool),
+    /// `smallint`
+    Int2(i16),
+    /// `integer`
+    Int4(i32),
+    /// `bigint`
+    Int8(i64),
+    /// `text`, `varchar`, `char(n)`, `name` or `json`
+    Text(&'a str),
+    /// `integer[]`
+    Int4Array(&'a [i32]),
+    /// `bigint[]`
+    Int8Array(&'a [i64]),
+    /// `text[]`
+    TextArray(&'a [&'a str]),
+}
+
+/// Bytes on their way to the server. `sent <= bytes.len()`.
+///
+/// Positions in the stream of all bytes ever queued are absolute (`u64`), so that the ledger of batches can ask
+/// later whether a Sync has left: the owner takes bytes in order, so a position is all it takes.
+pub(crate) struct Outbox {
+    bytes: BytesMut,
+    sent: usize,
+    /// How many bytes the owner has taken since the lane was made.
+    taken: u64,
+    len_max_bytes: usize,
+}
+
+/// Every Sync, and every Terminate, is this long: a tag and a length.
+pub(crate) const SYNC_LEN_BYTES: usize = 5;
+
+impl Outbox {
+    pub(crate) fn new(len_max_bytes: usize) -> Outbox {
+        assert!(i32::try_from(len_max_bytes).is_ok(), "send_len_max_bytes must fit the protocol's Int32");
+        Outbox { bytes: BytesMut::with_capacity(len_max_bytes), sent: 0, taken: 0, len_max_bytes }
+    }
+
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.sent += n;
+        self.taken += n as u64;
+        self.check();
+        if self.sent == self.bytes.len() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The stream position just behind the last byte queued.
+    pub(crate) fn end(&self) -> u64 {
+        self.taken + self.pending().len() as u64
+    }
+
+    /// True if a call of this length fits, with room left for the Sync that must follow it.
+    pub(crate) fn has_room_for(&self, len_bytes: usize) -> bool {
+        len_bytes.saturating_add(SYNC_LEN_BYTES) <= self.len_max_bytes.saturating_sub(self.pending().len())
+    }
+
+    /// Drops what is still pending: the lane is closed.
+    pub(crate) fn discard(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+    }
+
+    /// Queues a `StartupMessage` for protocol 3.0. Ours come last, and the last of a name counts: a session must
+    /// have the encoding that the row getters rely on.
+    ///
+    /// # Errors
+    /// A name or value contains a NUL byte. What is queued is then incomplete.
+    pub(crate) fn startup(&mut self, session: &Session) -> io::Result<()> {
+        let ours = [
+            ("user", session.user.as_str()),
+            ("database", session.database.as_str()),
+            ("client_encoding", "UTF8"),
+        ];
+        let theirs = session.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        frontend::startup_message(theirs.chain(ours), &mut self.bytes)
+    }
+
+    /// Queues a `PasswordMessage`.
+    ///
+    /// # Errors
+    /// The password contains a NUL byte. What is queued is then incomplete.
+    pub(crate) fn password(&mut self, password: &[u8]) -> io::Result<()> {
+        frontend::password_message(password, &mut self.bytes)
+    }
+
+    /// Queues a `SASLInitialResponse`.
+    ///
+    /// # Errors
+    /// The message would be longer than an Int32 can say.
+    pub(crate) fn sasl_initial(&mut self, mechanism: &str, data: &[u8]) -> io::Result<()> {
+        frontend::sasl_initial_response(mechanism, data, &mut self.bytes)
+    }
+
+    /// Queues a `SASLResponse`.
+    ///
+    /// # Errors
+    /// The message would be longer than an Int32 can say.
+    pub(crate) fn sasl_response(&mut self, data: &[u8]) -> io::Result<()> {
+        frontend::sasl_response(data, &mut self.bytes)
+    }
+
+    /// Queues a Parse.
+    ///
+    /// # Panics
+    /// The statement's name or text contains a NUL byte, or it has more than 65535 parameters.
+    pub(crate) fn parse(&mut self, statement: &Statement) {
+        let types = statement.parameter_types.iter().copied();
+        let result = frontend::parse(statement.name, statement.sql, types, &mut self.bytes);
+        assert!(result.is_ok(), "statement {:?} cannot be encoded", statement.name);
+    }
+
+    /// Queues Bind and Execute of one call; the caller has asked [`Outbox::has_room_for`] before.
+    ///
+    /// The unnamed portal is used and overwritten by each call; parameters and results are all binary; 0 rows
+    /// at most means all rows.
+    pub(crate) fn bind_execute(&mut self, statement: &Statement, parameters: &[Value<'_>]) {
+        self.make_room(call_len_bytes(statement, parameters));
+        let (all_binary, rows_max) = ([1], 0);
+        let bound = frontend::bind(
+            "",
+            statement.name,
+            all_binary,
+            parameters.iter().copied(),
+            |value, bytes| encode(value, bytes),
+            all_binary,
+            &mut self.bytes,
+        );
+        let executed = frontend::execute("", rows_max, &mut self.bytes);
+        // The name went through `parse`, which refuses NUL; the parameter count is that of `parameter_types`,
+        // which `parse` found to fit; and `has_room_for` keeps every length below `len_max_bytes`, an Int32.
+        assert!(bound.is_ok() && executed.is_ok(), "a call of {:?} cannot be encoded", statement.name);
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.make_room(SYNC_LEN_BYTES);
+        frontend::sync(&mut self.bytes);
+    }
+
+    pub(crate) fn terminate(&mut self) {
+        self.make_room(SYNC_LEN_BYTES);
+        frontend::terminate(&mut self.bytes);
+    }
+
+    /// Moves what is pending to the front if the allocation would otherwise have to grow.
+    fn make_room(&mut self, len_bytes: usize) {
+        if self.bytes.capacity() - self.bytes.len() < len_bytes {
+            let pending_len = self.pending().len();
+            self.bytes.copy_within(self.sent.., 0);
+            self.bytes.truncate(pending_len);
+            self.sent = 0;
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        assert!(self.sent <= self.bytes.len(), "more bytes taken than were pending");
+    }
+}
+
+/// The length of one call's Bind and Execute, exactly.
+///
+/// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, Bind and Execute.
+pub(crate) fn call_len_bytes(statement: &Statement, parameters: &[Value<'_>]) -> usize {
+    // Bind: tag, length, portal, statement, 1 format, values, 1 result format. Execute: tag, length, portal, rows.
+    let fixed = (1 + 4 + 1 + statement.name.len() + 1 + (2 + 2) + 2 + (2 + 2)) + (1 + 4 + 1 + 4);
+    parameters.iter().fold(fixed, |sum, value| sum.saturating_add(4).saturating_add(value_len_bytes(value)))
+}
+
+fn value_len_bytes(value: &Value<'_>) -> usize {
+    /// Number of dimensions, flags, element type; then length and lower bound of the one dimension.
+    const ARRAY_HEAD: usize = (4 + 4 + 4) + (4 + 4);
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Int2(_) => 2,
+        Value::Int4(_) => 4,
+        Value::Int8(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Int4Array(items) => ARRAY_HEAD + items.len() * (4 + 4),
+        Value::Int8Array(items) => ARRAY_HEAD + items.len() * (4 + 8),
+        Value::TextArray(items) => {
+            items.iter().fold(ARRAY_HEAD, |sum, item| sum.saturating_add(4).saturating_add(item.len()))
+        }
+    }
+}
+
+type Encoded = Result<IsNull, Box<dyn std::error::Error + Send + Sync>>;
+
+fn encode(value: Value<'_>, bytes: &mut BytesMut) -> Encoded {
+    match value {
+        Value::Null => return Ok(IsNull::Yes),
+        Value::Bool(value) => bytes.put_u8(u8::from(value)),
+        Value::Int2(value) => bytes.put_i16(value),
+        Value::Int4(value) => bytes.put_i32(value),
+        Value::Int8(value) => bytes.put_i64(value),
+        Value::Text(value) => bytes.put_slice(value.as_bytes()),
+        Value::Int4Array(items) => array(oid::INT4, items, |item, bytes| bytes.put_i32(item), bytes)?,
+        Value::Int8Array(items) => array(oid::INT8, items, |item, bytes| bytes.put_i64(item), bytes)?,
+        Value::TextArray(items) => {
+            array(oid::TEXT, items, |item, bytes| bytes.put_slice(item.as_bytes()), bytes)?;
+        }
+    }
+    Ok(IsNull::No)
+}
+
+fn array<T: Copy>(
+    element_type: Oid,
+    items: &[T],
+    put: impl Fn(T, &mut BytesMut),
+    bytes: &mut BytesMut,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let dimension = ArrayDimension { len: i32::try_from(items.len())?, lower_bound: 1 };
+    let put = |item, bytes: &mut BytesMut| {
+        put(item, bytes);
+        Ok(IsNull::No)
+    };
+    array_to_sql([dimension], element_type, items.iter().copied(), put, bytes)
+}
+
+impl Debug for Session {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("user", &self.user)
+            .field("password", &self.password.as_ref().map(|_| "(hidden)"))
+            .field("database", &self.database)
+            .field("parameters", &self.parameters)
+            .finish()
+    }
+}

@@ -1,0 +1,208 @@
+//! One row of a result, decoded where it lies in the inbox.
+
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
+
+/// One row of a result in binary format, borrowed from the lane's inbox until the next call on the lane.
+///
+/// The shape of the row (count and lengths of its columns) was checked when the message arrived; a row of the
+/// wrong shape closes the lane and never gets here. What the bytes of a column *mean* is known only to the
+/// statement's author: no description is asked for, so a getter can check the width of a value but not its type.
+/// If a getter fails, the statement and its reader do not agree, and the owner does well to close the lane with
+/// [`CloseReason::Row`](crate::CloseReason::Row).
+///
+/// Columns are found by walking from the first, so a getter costs time in proportion to its index.
+///
+/// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, `DataRow`.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    columns_len: usize,
+    columns: &'a [u8],
+}
+
+/// Why a column could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowError {
+    /// The index that was asked for, from 0.
+    pub column: usize,
+    /// What is wrong with it.
+    pub problem: ColumnProblem,
+}
+
+/// What is wrong with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnProblem {
+    /// The row has only so many columns.
+    Absent {
+        /// The number of columns of the row.
+        columns_len: usize,
+    },
+    /// The value is NULL; ask [`Row::is_null`] first where that may be.
+    Null,
+    /// The value has another width than its type.
+    WrongLength {
+        /// The width of the type, in bytes.
+        expected_bytes: usize,
+        /// The width of the value, in bytes.
+        actual_bytes: usize,
+    },
+    /// A boolean other than 0 and 1.
+    NotBool,
+    /// Text that is not UTF-8.
+    NotUtf8,
+    /// A jsonb value without the version byte 1.
+    NotJsonb,
+}
+
+impl<'a> Row<'a> {
+    /// Checks the body of a `DataRow` from end to end. `None` if counts, lengths and bytes do not agree.
+    pub(crate) fn decode(body: &'a [u8]) -> Option<Row<'a>> {
+        let row = Row::from_checked(body)?;
+        let mut rest = row.columns;
+        for _ in 0..row.columns_len {
+            (_, rest) = split_column(rest)?;
+        }
+        rest.is_empty().then_some(row)
+    }
+
+    /// Wraps the body of a `DataRow` whose columns [`Row::decode`] has checked before. `None` without a column count.
+    pub(crate) fn from_checked(body: &'a [u8]) -> Option<Row<'a>> {
+        let (count, columns) = body.split_first_chunk()?;
+        let columns_len = usize::try_from(i16::from_be_bytes(*count)).ok()?;
+        Some(Row { columns_len, columns })
+    }
+
+    /// The number of columns.
+    pub fn columns_len(&self) -> usize {
+        self.columns_len
+    }
+
+    /// The bytes of a column as they came, `None` for NULL.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`].
+    pub fn raw(&self, column: usize) -> Result<Option<&'a [u8]>, RowError> {
+        let absent = RowError { column, problem: ColumnProblem::Absent { columns_len: self.columns_len } };
+        if column >= self.columns_len {
+            return Err(absent);
+        }
+        let mut rest = self.columns;
+        for _ in 0..column {
+            (_, rest) = split_column(rest).ok_or(absent)?;
+        }
+        split_column(rest).map(|(value, _)| value).ok_or(absent)
+    }
+
+    /// True if the column is NULL.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`].
+    pub fn is_null(&self, column: usize) -> Result<bool, RowError> {
+        Ok(self.raw(column)?.is_none())
+    }
+
+    /// The bytes of a column that must not be NULL: `bytea`, or a type this crate does not know.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], [`ColumnProblem::Null`].
+    pub fn bytes(&self, column: usize) -> Result<&'a [u8], RowError> {
+        self.raw(column)?.ok_or(RowError { column, problem: ColumnProblem::Null })
+    }
+
+    /// A `boolean`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`, `NotBool`.
+    pub fn bool(&self, column: usize) -> Result<bool, RowError> {
+        match self.fixed(column)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [_] => Err(RowError { column, problem: ColumnProblem::NotBool }),
+        }
+    }
+
+    /// A `smallint`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn i16(&self, column: usize) -> Result<i16, RowError> {
+        self.fixed(column).map(i16::from_be_bytes)
+    }
+
+    /// An `integer`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn i32(&self, column: usize) -> Result<i32, RowError> {
+        self.fixed(column).map(i32::from_be_bytes)
+    }
+
+    /// A `bigint`; also a `timestamptz`, which is microseconds since 2000-01-01 00:00:00 UTC.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn i64(&self, column: usize) -> Result<i64, RowError> {
+        self.fixed(column).map(i64::from_be_bytes)
+    }
+
+    /// A `text`, `varchar`, `char(n)`, `name` or `json`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `NotUtf8`.
+    pub fn text(&self, column: usize) -> Result<&'a str, RowError> {
+        let bytes = self.bytes(column)?;
+        std::str::from_utf8(bytes).map_err(|_| RowError { column, problem: ColumnProblem::NotUtf8 })
+    }
+
+    /// The JSON text of a `jsonb`, without the version byte that stands before it.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `NotJsonb`.
+    pub fn jsonb(&self, column: usize) -> Result<&'a [u8], RowError> {
+        match self.bytes(column)?.split_first() {
+            Some((1, json)) => Ok(json),
+            Some(_) | None => Err(RowError { column, problem: ColumnProblem::NotJsonb }),
+        }
+    }
+
+    fn fixed<const LEN: usize>(&self, column: usize) -> Result<[u8; LEN], RowError> {
+        let bytes = self.bytes(column)?;
+        let problem = ColumnProblem::WrongLength { expected_bytes: LEN, actual_bytes: bytes.len() };
+        bytes.try_into().map_err(|_| RowError { column, problem })
+    }
+}
+
+/// Splits the first column off: an Int32 length, -1 for NULL, and that many bytes.
+fn split_column(columns: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (len, rest) = columns.split_first_chunk()?;
+    match i32::from_be_bytes(*len) {
+        -1 => Some((None, rest)),
+        len => {
+            let (value, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+            Some((Some(value), rest))
+        }
+    }
+}
+
+impl Display for RowError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}: {}", self.column, self.problem)
+    }
+}
+
+impl Display for ColumnProblem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            ColumnProblem::Absent { columns_len } => write!(f, "absent, the row has {columns_len} columns"),
+            ColumnProblem::Null => f.write_str("is NULL"),
+            ColumnProblem::WrongLength { expected_bytes, actual_bytes } => {
+                write!(f, "{actual_bytes} bytes long, its type has {expected_bytes}")
+            }
+            ColumnProblem::NotBool => f.write_str("is not a boolean"),
+            ColumnProblem::NotUtf8 => f.write_str("is not UTF-8"),
+            ColumnProblem::NotJsonb => f.write_str("is not jsonb version 1"),
+        }
+    }
+}
+
+impl Error for RowError {}

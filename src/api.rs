@@ -1,0 +1,463 @@
+//! CORE: the bank's API. A request becomes a [`Call`] or a [`Reject`], a result becomes a response body. Pure functions.
+//!
+//! "Account" is one of the bank's clients, so that "client" stays free for the peer at the other end of a connection.
+
+use std::fmt;
+use std::io::Write as _;
+
+use serde::Deserialize as _;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+
+use crate::http::{Response, Status, Violation};
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /clientes/{id}/transacoes`
+    Transaction {
+        /// The account of the path.
+        account: i32,
+    },
+    /// `GET /clientes/{id}/extrato`
+    Statement {
+        /// The account of the path.
+        account: i32,
+    },
+    /// `GET /healthz`
+    Health,
+    /// `GET /metrics`, on its own listener
+    Metrics,
+}
+
+/// Which of its two faces the server shows on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// `LISTEN`: the bank.
+    Bank,
+    /// `METRICS_LISTEN`: nothing but the metrics.
+    Metrics,
+}
+
+/// The accounts that exist, as the database last told; nothing is known before its first answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// In ascending order.
+    ids: Vec<i32>,
+}
+
+impl Accounts {
+    /// Takes the ids as they come.
+    pub fn new(mut ids: Vec<i32>) -> Accounts {
+        ids.sort_unstable();
+        Accounts { ids }
+    }
+
+    /// Whether there are none, or none is known yet.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether the account may exist: it does, or none is known yet.
+    fn admit(&self, account: i32) -> bool {
+        self.ids.is_empty() || self.ids.binary_search(&account).is_ok()
+    }
+}
+
+/// What the database is asked to do for one request. Of fixed size, so that queues of it allocate nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// One credit or debit.
+    Transaction {
+        /// The account it moves.
+        account: i32,
+        /// What the body says.
+        transaction: Transaction,
+    },
+    /// Balance and newest transactions.
+    Statement {
+        /// The account it shows.
+        account: i32,
+    },
+}
+
+impl Call {
+    /// The account whose row it locks or reads.
+    pub fn account(&self) -> i32 {
+        match self {
+            Call::Transaction { account, .. } | Call::Statement { account } => *account,
+        }
+    }
+}
+
+/// The body of a transaction, within its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// 1 to 2147483647 cents.
+    pub value_cents: i32,
+    /// Which way it goes.
+    pub kind: Kind,
+    /// 1 to 10 characters.
+    pub description: Description,
+}
+
+/// The direction of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Adds to the balance.
+    Credit,
+    /// Takes from the balance, down to the limit.
+    Debit,
+}
+
+impl Kind {
+    /// As the API and the ledger write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Credit => "c",
+            Kind::Debit => "d",
+        }
+    }
+}
+
+/// 1 to [`DESCRIPTION_CHARS_MAX`] Unicode scalar values without NUL, held in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    bytes: [u8; DESCRIPTION_CHARS_MAX * 4],
+    len_bytes: u8,
+}
+
+/// Characters of a description, counted as Unicode scalar values: at most 4 bytes each in UTF-8.
+pub const DESCRIPTION_CHARS_MAX: usize = 10;
+
+impl Description {
+    /// `None` if the text is out of the rule.
+    pub fn new(text: &str) -> Option<Description> {
+        let chars = text.chars().take(DESCRIPTION_CHARS_MAX + 1).count();
+        if chars == 0 || chars > DESCRIPTION_CHARS_MAX || text.contains('\0') {
+            return None;
+        }
+        let mut bytes = [0; DESCRIPTION_CHARS_MAX * 4];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Description { bytes, len_bytes: u8::try_from(text.len()).ok()? })
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Copied from a whole `str` in `new`, so the fallback is never taken.
+        str::from_utf8(&self.bytes[..usize::from(self.len_bytes)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// Why a request is refused while its connection lives on. Each has exactly one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// 404: no such path, or the id in it is not that of an account.
+    NotFound,
+    /// 405: the path exists; `allow` is the value of the `Allow` field.
+    MethodNotAllowed {
+        /// The methods that work.
+        allow: Allow,
+    },
+    /// 400: the body is not JSON.
+    NotJson,
+    /// 422: the body is JSON, but a field is missing or out of its rule.
+    InvalidField,
+    /// 422: the debit would pass the limit.
+    PastLimit,
+    /// 503: nothing happened, or it is not known what did.
+    Unavailable(Unavailable),
+}
+
+/// The methods of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Reading paths.
+    GetAndHead,
+    /// Writing paths.
+    Post,
+}
+
+/// Why the database gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// No connection to the database; the call did not run.
+    DatabaseDown,
+    /// Too many calls wait already; the call did not run.
+    QueueFull,
+    /// It waited too long for its turn; the call did not run.
+    QueueTimeout,
+    /// The database refused it; the call was rolled back.
+    Failed,
+    /// The connection was lost or silent after the call was sent: it may have run or not.
+    InDoubt,
+}
+
+impl Unavailable {
+    /// Every reason, in order of declaration.
+    pub const ALL: [Unavailable; 5] = [
+        Unavailable::DatabaseDown,
+        Unavailable::QueueFull,
+        Unavailable::QueueTimeout,
+        Unavailable::Failed,
+        Unavailable::InDoubt,
+    ];
+
+    /// One word for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Unavailable::DatabaseDown => "database_down",
+            Unavailable::QueueFull => "queue_full",
+            Unavailable::QueueTimeout => "queue_timeout",
+            Unavailable::Failed => "failed",
+            Unavailable::InDoubt => "in_doubt",
+        }
+    }
+}
+
+/// Finds what a request asks for, by method and path alone.
+///
+/// # Errors
+/// `NotFound` before `MethodNotAllowed`: a method is judged only on a path that exists.
+pub fn route(method: &str, path: &str, face: Face, accounts: &Accounts) -> Result<Route, Reject> {
+    let (route, allow) = match face {
+        Face::Bank => bank_route(path, accounts).ok_or(Reject::NotFound)?,
+        Face::Metrics if path == "/metrics" => (Route::Metrics, Allow::GetAndHead),
+        Face::Metrics => return Err(Reject::NotFound),
+    };
+    let is_allowed = match allow {
+        Allow::GetAndHead => matches!(method, "GET" | "HEAD"),
+        Allow::Post => method == "POST",
+    };
+    if is_allowed { Ok(route) } else { Err(Reject::MethodNotAllowed { allow }) }
+}
+
+fn bank_route(path: &str, accounts: &Accounts) -> Option<(Route, Allow)> {
+    if path == "/healthz" {
+        return Some((Route::Health, Allow::GetAndHead));
+    }
+    let (id, resource) = path.strip_prefix("/clientes/")?.split_once('/')?;
+    let (route, allow): (fn(i32) -> Route, Allow) = match resource {
+        "transacoes" => (|account| Route::Transaction { account }, Allow::Post),
+        "extrato" => (|account| Route::Statement { account }, Allow::GetAndHead),
+        _ => return None,
+    };
+    let account = parse_id(id).filter(|&account| accounts.admit(account))?;
+    Some((route(account), allow))
+}
+
+/// A plain decimal: no sign, no leading zero, no more than an `i32` holds.
+fn parse_id(id: &str) -> Option<i32> {
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_digit()) && (id.len() == 1 || !id.starts_with('0'));
+    if is_plain { id.parse().ok() } else { None }
+}
+
+/// Reads the body of a transaction.
+///
+/// # Errors
+/// `NotJson` or `InvalidField`. An escape like `\ud800` is JSON by its grammar, though no text: it is an `InvalidField`
+/// in a field of ours and ignored elsewhere.
+pub fn parse_transaction(body: &[u8]) -> Result<Transaction, Reject> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    if let Ok(transaction) = Transaction::deserialize(&mut json)
+        && json.end().is_ok()
+        && str::from_utf8(body).is_ok()
+    {
+        return Ok(transaction);
+    }
+    let is_json = str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+    Err(if is_json { Reject::InvalidField } else { Reject::NotJson })
+}
+
+// Written by hand: what `derive` makes would also take an array for the object, and `{"c": null}` for "c".
+impl<'de> serde::Deserialize<'de> for Transaction {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Transaction, D::Error> {
+        deserializer.deserialize_map(TransactionVisitor)
+    }
+}
+
+struct TransactionVisitor;
+
+impl<'de> Visitor<'de> for TransactionVisitor {
+    type Value = Transaction;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with valor, tipo and descricao")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Transaction, A::Error> {
+        let (mut value_cents, mut kind, mut description) = (None, None, None);
+        while let Some(name) = members.next_key::<Name>()? {
+            let is_repeated = match name {
+                Name::Valor => value_cents.replace(members.next_value::<i32>()?).is_some(),
+                Name::Tipo => kind.replace(members.next_value::<Kind>()?).is_some(),
+                Name::Descricao => description.replace(members.next_value::<Description>()?).is_some(),
+                Name::Other => members.next_value::<IgnoredAny>().map(|_| false)?,
+            };
+            if is_repeated {
+                // Two parties could read two different transactions out of it.
+                return Err(A::Error::custom("a field is repeated"));
+            }
+        }
+        match (value_cents, kind, description) {
+            (Some(value_cents @ 1..), Some(kind), Some(description)) => {
+                Ok(Transaction { value_cents, kind, description })
+            }
+            (_, _, _) => Err(A::Error::custom("a field is missing or out of its rule")),
+        }
+    }
+}
+
+enum Name {
+    Valor,
+    Tipo,
+    Descricao,
+    Other,
+}
+
+/// Implements `Deserialize` for a type that is read from a JSON string, borrowed or unescaped, without allocating.
+macro_rules! deserialize_from_str {
+    ($type:ty, $expecting:literal, $read:expr) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                struct StrVisitor;
+                impl Visitor<'_> for StrVisitor {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        let read: fn(&str) -> Option<$type> = $read;
+                        read(text).ok_or_else(|| E::custom(concat!("not ", $expecting)))
+                    }
+                }
+                deserializer.deserialize_str(StrVisitor)
+            }
+        }
+    };
+}
+
+deserialize_from_str!(Name, "a name", |text| Some(match text {
+    "valor" => Name::Valor,
+    "tipo" => Name::Tipo,
+    "descricao" => Name::Descricao,
+    _ => Name::Other,
+}));
+deserialize_from_str!(Kind, "\"c\" or \"d\"", |text| match text {
+    "c" => Some(Kind::Credit),
+    "d" => Some(Kind::Debit),
+    _ => None,
+});
+deserialize_from_str!(Description, "1 to 10 characters without NUL", Description::new);
+
+/// What became of a [`Call`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// The transaction is in the ledger.
+    Accepted {
+        /// The account's limit, in cents.
+        limit_cents: i64,
+        /// Its balance after the transaction, in cents.
+        balance_cents: i64,
+    },
+    /// The debit would have passed the limit; nothing was written.
+    Refused,
+    /// There is no such account, or no longer.
+    UnknownAccount,
+    /// The statement, as JSON.
+    Statement(&'a [u8]),
+    /// There is no result.
+    Unavailable(Unavailable),
+}
+
+/// The answer that tells an outcome. `scratch` is overwritten where the body has to be made.
+pub fn answer<'a>(outcome: Outcome<'a>, scratch: &'a mut Vec<u8>) -> Response<'a> {
+    match outcome {
+        Outcome::Accepted { limit_cents, balance_cents } => {
+            json(write_body(scratch, format_args!(r#"{{"limite":{limit_cents},"saldo":{balance_cents}}}"#)))
+        }
+        Outcome::Statement(body) => json(body),
+        Outcome::Refused => rejection(Reject::PastLimit),
+        Outcome::UnknownAccount => rejection(Reject::NotFound),
+        Outcome::Unavailable(reason) => rejection(Reject::Unavailable(reason)),
+    }
+}
+
+fn json(body: &[u8]) -> Response<'_> {
+    Response { status: Status::Ok, content_type: JSON, extra_field: "", body }
+}
+
+fn write_body<'a>(scratch: &'a mut Vec<u8>, text: fmt::Arguments<'_>) -> &'a [u8] {
+    scratch.clear();
+    let written = scratch.write_fmt(text);
+    debug_assert!(written.is_ok(), "writing to memory does not fail");
+    scratch
+}
+
+/// The answer to `GET /metrics`, in the text format of Prometheus.
+pub fn metrics(body: &[u8]) -> Response<'_> {
+    Response { status: Status::Ok, content_type: "text/plain; version=0.0.4", extra_field: "", body }
+}
+
+/// The answer to `GET /healthz`.
+pub fn health(is_database_reached: bool) -> Response<'static> {
+    if is_database_reached {
+        Response { status: Status::Ok, content_type: "text/plain", extra_field: "", body: b"Healthy" }
+    } else {
+        rejection(Reject::Unavailable(Unavailable::DatabaseDown))
+    }
+}
+
+/// The answer to a refused request.
+pub fn rejection(reject: Reject) -> Response<'static> {
+    let (status, extra_field, body): (_, _, &[u8]) = match reject {
+        Reject::NotFound => (Status::NotFound, "", br#"{"erro": "not found"}"#),
+        Reject::MethodNotAllowed { allow } => (
+            Status::MethodNotAllowed,
+            match allow {
+                Allow::GetAndHead => "Allow: GET, HEAD\r\n",
+                Allow::Post => "Allow: POST\r\n",
+            },
+            br#"{"erro": "method not allowed"}"#,
+        ),
+        Reject::NotJson => (Status::BadRequest, "", br#"{"erro": "the body is not JSON"}"#),
+        Reject::InvalidField => (
+            Status::UnprocessableContent,
+            "",
+            br#"{"erro": "valor must be an integer from 1 to 2147483647, tipo \"c\" or \"d\", descricao 1 to 10 characters"}"#,
+        ),
+        Reject::PastLimit => (Status::UnprocessableContent, "", br#"{"erro": "the debit would pass the limit"}"#),
+        Reject::Unavailable(reason) => (
+            Status::ServiceUnavailable,
+            "Retry-After: 1\r\n",
+            match reason {
+                Unavailable::DatabaseDown => br#"{"erro": "the database cannot be reached; nothing was done"}"#,
+                Unavailable::QueueFull => br#"{"erro": "too many requests wait; nothing was done"}"#,
+                Unavailable::QueueTimeout => br#"{"erro": "the database was too slow; nothing was done"}"#,
+                Unavailable::Failed => br#"{"erro": "the database refused the request; nothing was done"}"#,
+                Unavailable::InDoubt => br#"{"erro": "the database gave no answer; whether it was done is not known"}"#,
+            },
+        ),
+    };
+    Response { status, content_type: JSON, extra_field, body }
+}
+
+/// The answer to broken HTTP. `scratch` is overwritten; the reasons of [`Violation`] need no escape in JSON.
+pub fn violation(violation: Violation, scratch: &mut Vec<u8>) -> Response<'_> {
+    let body = write_body(scratch, format_args!(r#"{{"erro": "{}"}}"#, violation.reason()));
+    Response { status: violation.status(), content_type: JSON, extra_field: "", body }
+}
+
+const JSON: &str = "application/json";

@@ -1,0 +1,518 @@
+//! CORE: one HTTP connection: inbox, phase, outbox. It answers by itself what needs no database and hands out the
+//! rest as calls, one at a time; later pipelined requests wait in the inbox.
+
+use crate::api::{self, Call, Face, Outcome, Route};
+use crate::buf::{Inbox, Outbox, Pipe};
+use crate::config::Config;
+use crate::http::{self, ChunkedDecoder, Date, Framing, Persistence, Response, Violation};
+use crate::metrics::{Endpoint, Metrics};
+use crate::now::Now;
+
+/// One HTTP connection.
+///
+/// The shell moves bytes through [`Pipe`], reports the end of the peer's half with [`Client::peer_closed`], and asks
+/// after each send what becomes of the socket ([`Client::after_send`]). The engine calls [`Client::advance`] whenever
+/// bytes came in, and [`Client::answer`] once for each call that it got from there.
+#[derive(Debug)]
+pub struct Client {
+    face: Face,
+    inbox: Inbox,
+    outbox: Outbox,
+    phase: Phase,
+    /// The next request, though here, waits until the outbox has been sent.
+    waits_for_outbox: bool,
+    /// The peer will send nothing more. It may still read.
+    is_peer_closed: bool,
+    /// When the phase has lasted too long, in monotonic microseconds.
+    phase_deadline_us: u64,
+    /// When the peer has read too slowly, in monotonic microseconds.
+    send_deadline_us: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Between two requests: no byte of the next one is here.
+    Idle,
+    /// Some of a head is here.
+    Head,
+    /// The head is read; its content is awaited.
+    Body { request: Request, body: Body },
+    /// The database has the call.
+    Awaiting { request: Request },
+    /// The request was answered from its head alone; its content is passed over.
+    Skipping { body: Body },
+    /// The last answer is on its way; then the socket is closed, after lingering if content may still arrive.
+    Flushing { lingers: bool },
+    /// Our half is closed; what still arrives is dropped, so that no reset overtakes the answer (RFC 9112, 9.6).
+    Lingering,
+    /// Nothing is left to do; the shell drops the socket.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    route: Route,
+    persistence: Persistence,
+    is_head_only: bool,
+    started_us: u64,
+}
+
+#[derive(Debug)]
+enum Body {
+    Length {
+        remaining_bytes: usize,
+    },
+    /// The first `content_bytes` of the inbox are decoded.
+    Chunked {
+        decoder: ChunkedDecoder,
+        content_bytes: usize,
+    },
+}
+
+/// What all clients of one server share.
+pub struct Site {
+    /// Limits and waits.
+    pub config: Config,
+    /// The accounts that exist.
+    pub accounts: api::Accounts,
+    /// Whether a lane is ready.
+    pub is_database_reached: bool,
+    /// Whether the server is about to stop, so that every answer is its connection's last.
+    pub is_draining: bool,
+    /// The current value of the `Date` field.
+    pub date: Date,
+    /// This turn's moment.
+    pub now: Now,
+    /// Where answers are counted.
+    pub metrics: Metrics,
+    /// For bodies on their way into an outbox.
+    pub scratch: Vec<u8>,
+}
+
+/// What becomes of the socket after a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterSend {
+    /// It stays as it is.
+    Stay,
+    /// Our half is done: shut it down and go on reading.
+    ShutDownWrite,
+    /// Drop it.
+    Close,
+}
+
+/// Whether [`Client::advance`] goes on.
+enum Flow {
+    Again,
+    Wait,
+    Call(Call),
+}
+
+impl Client {
+    /// A connection that has just been accepted.
+    pub fn new(face: Face, config: &Config, now: Now) -> Client {
+        Client {
+            face,
+            // Content is collected behind its head has gone; the rest is room for the coding of a chunked one.
+            inbox: Inbox::new(config.inbox_len_bytes, config.body_len_max_bytes + config.head_len_max_bytes),
+            outbox: Outbox::default(),
+            phase: Phase::Idle,
+            waits_for_outbox: false,
+            is_peer_closed: false,
+            phase_deadline_us: now.after_ms(config.idle_timeout_ms),
+            send_deadline_us: u64::MAX,
+        }
+    }
+
+    /// The peer closed its half. Its requests that are complete are still answered.
+    pub fn peer_closed(&mut self) {
+        self.is_peer_closed = true;
+        if matches!(self.phase, Phase::Lingering) {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    /// The transport is gone; nothing can be sent.
+    pub fn lost(&mut self) {
+        self.phase = Phase::Closed;
+    }
+
+    /// Whether a call is out, whose answer this client awaits.
+    pub fn is_awaiting(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting { .. })
+    }
+
+    /// Whether the socket can be dropped.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether no request is begun and nothing is left to send.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.outbox.is_empty()
+    }
+
+    /// Whether [`Client::advance`] could go on although nothing came in: the outbox, which was full, has been sent.
+    pub fn can_go_on(&self) -> bool {
+        self.waits_for_outbox && self.outbox.is_empty()
+    }
+
+    /// When a deadline will have passed if nothing happens before, in monotonic microseconds.
+    pub fn deadline_us(&self) -> u64 {
+        self.phase_deadline_us.min(self.send_deadline_us)
+    }
+
+    /// Serves what is in the inbox, up to the first request that needs the database.
+    ///
+    /// After a call was returned the client awaits [`Client::answer`]. `None` means that it needs more bytes, or room
+    /// in its outbox, or has nothing more to do.
+    pub fn advance(&mut self, site: &mut Site) -> Option<Call> {
+        loop {
+            let flow = match self.phase {
+                Phase::Idle | Phase::Head => self.read_head(site),
+                Phase::Body { .. } => self.read_body(site),
+                Phase::Skipping { .. } => self.skip_body(site),
+                Phase::Awaiting { .. } | Phase::Flushing { .. } | Phase::Lingering | Phase::Closed => {
+                    Flow::Wait
+                }
+            };
+            match flow {
+                Flow::Again => {}
+                Flow::Wait => return None,
+                Flow::Call(call) => return Some(call),
+            }
+        }
+    }
+
+    /// Answers the call that is out. The answer is in the outbox afterwards; the next request may be in the inbox.
+    ///
+    /// # Panics
+    /// If no call is out: our own bug.
+    pub fn answer(&mut self, outcome: Outcome<'_>, site: &mut Site) {
+        let Phase::Awaiting { request } = self.phase else {
+            panic!("an answer for a client that awaits none")
+        };
+        let mut body = std::mem::take(&mut site.scratch);
+        self.respond(request, &api::answer(outcome, &mut body), site);
+        site.scratch = body;
+    }
+
+    /// Acts on a deadline that has passed.
+    pub fn expire(&mut self, site: &mut Site) {
+        if site.now.is_past(self.send_deadline_us) {
+            site.metrics.closed_send_timeout += 1;
+            self.phase = Phase::Closed;
+        } else if site.now.is_past(self.phase_deadline_us) {
+            match self.phase {
+                Phase::Idle
+                | Phase::Flushing { .. }
+                | Phase::Lingering
+                | Phase::Skipping { .. }
+                | Phase::Closed => {
+                    self.phase = Phase::Closed;
+                }
+                Phase::Head | Phase::Body { .. } => self.refuse(Violation::TooSlow, site),
+                // The engine sees to it that every call has its answer.
+                Phase::Awaiting { .. } => self.phase_deadline_us = u64::MAX,
+            }
+        }
+    }
+
+    /// Ends the wait for a next request early, since the server is about to stop: the request that may be on its way
+    /// is still served until `deadline_us`.
+    pub fn drain(&mut self, deadline_us: u64) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase_deadline_us = self.phase_deadline_us.min(deadline_us);
+        }
+    }
+
+    /// What becomes of the socket, now that the shell has sent what it could.
+    pub fn after_send(&mut self, config: &Config, now: Now) -> AfterSend {
+        if self.outbox.is_empty() {
+            self.send_deadline_us = u64::MAX;
+        } else if self.send_deadline_us == u64::MAX {
+            self.send_deadline_us = now.after_ms(config.send_timeout_ms);
+        }
+        match self.phase {
+            Phase::Closed => AfterSend::Close,
+            Phase::Flushing { lingers } if self.outbox.is_empty() => {
+                if lingers && !self.is_peer_closed {
+                    self.inbox.consume(self.inbox.unread().len());
+                    self.phase = Phase::Lingering;
+                    self.phase_deadline_us = now.after_ms(config.linger_timeout_ms);
+                    AfterSend::ShutDownWrite
+                } else {
+                    self.phase = Phase::Closed;
+                    AfterSend::Close
+                }
+            }
+            Phase::Idle
+            | Phase::Head
+            | Phase::Body { .. }
+            | Phase::Awaiting { .. }
+            | Phase::Skipping { .. }
+            | Phase::Flushing { .. }
+            | Phase::Lingering => AfterSend::Stay,
+        }
+    }
+
+    fn read_head(&mut self, site: &mut Site) -> Flow {
+        self.waits_for_outbox = self.outbox.len() >= site.config.outbox_len_max_bytes;
+        if self.waits_for_outbox {
+            return Flow::Wait;
+        }
+        if self.inbox.unread().is_empty() {
+            if self.is_peer_closed {
+                self.phase = Phase::Flushing { lingers: false };
+            }
+            return Flow::Wait;
+        }
+        let head = match http::parse_head(self.inbox.unread(), &site.config.http_limits()) {
+            Ok(Some(head)) => head,
+            Ok(None) => return self.await_more_head(site),
+            Err(violation) => {
+                self.refuse(violation, site);
+                return Flow::Again;
+            }
+        };
+        let framing = head.framing;
+        let expects_continue = head.expects_continue;
+        let is_head_only = head.method == "HEAD";
+        let persistence = if site.is_draining { Persistence::Close } else { head.persistence };
+        let route = api::route(head.method, head.path, self.face, &site.accounts);
+        let len_bytes = head.len_bytes;
+        self.inbox.consume(len_bytes);
+
+        let body = Body::new(framing);
+        match route {
+            Ok(route) => {
+                let request = Request { route, persistence, is_head_only, started_us: site.now.monotonic_us };
+                if expects_continue && !body.is_empty() && self.inbox.unread().is_empty() {
+                    http::write_continue(self.outbox.writer());
+                }
+                self.phase = Phase::Body { request, body };
+                self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
+            }
+            Err(reject) => {
+                // Without the `100 Continue` that it waits for, a client may leave the content out: what follows on
+                // this connection could be either.
+                let persistence = if expects_continue { Persistence::Close } else { persistence };
+                self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
+                self.write(Endpoint::Other, &api::rejection(reject), persistence, is_head_only, site);
+                self.phase = match persistence {
+                    Persistence::Close => Phase::Flushing { lingers: !body.is_empty() },
+                    Persistence::KeepAlive | Persistence::KeepAliveSaid => Phase::Skipping { body },
+                };
+            }
+        }
+        Flow::Again
+    }
+
+    fn await_more_head(&mut self, site: &mut Site) -> Flow {
+        if self.is_peer_closed {
+            self.refuse(Violation::Malformed("the request is incomplete"), site);
+            return Flow::Again;
+        }
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Head;
+            self.phase_deadline_us = site.now.after_ms(site.config.head_timeout_ms);
+        }
+        if self.inbox.is_full() {
+            self.inbox.grow(self.inbox.unread().len() + 1);
+        }
+        Flow::Wait
+    }
+
+    fn read_body(&mut self, site: &mut Site) -> Flow {
+        let Phase::Body { request, body } = &mut self.phase else { return Flow::Wait };
+        let request = *request;
+        // Where the content ends in the inbox, and where the next request starts.
+        let (content_bytes, consumed_bytes) = match body {
+            Body::Length { remaining_bytes } if *remaining_bytes <= self.inbox.unread().len() => {
+                (*remaining_bytes, *remaining_bytes)
+            }
+            Body::Length { remaining_bytes } => {
+                self.inbox.grow(*remaining_bytes);
+                return self.await_more_body(site);
+            }
+            Body::Chunked { decoder, content_bytes } => {
+                let undecoded = &mut self.inbox.unread_mut()[*content_bytes..];
+                let decoded = match decoder.decode(undecoded, &site.config.http_limits()) {
+                    Ok(decoded) => decoded,
+                    Err(violation) => {
+                        self.refuse(violation, site);
+                        return Flow::Again;
+                    }
+                };
+                let coding_start = *content_bytes;
+                *content_bytes += decoded.content_bytes;
+                if !decoded.is_done {
+                    self.inbox.truncate(*content_bytes);
+                    self.inbox.grow(*content_bytes + 1);
+                    return self.await_more_body(site);
+                }
+                (*content_bytes, coding_start + decoded.read_bytes)
+            }
+        };
+        let verdict = self.judge(request, content_bytes, site);
+        self.inbox.consume(consumed_bytes);
+        match verdict {
+            Verdict::Call(call) => {
+                self.phase = Phase::Awaiting { request };
+                self.phase_deadline_us = u64::MAX;
+                Flow::Call(call)
+            }
+            Verdict::Answered => Flow::Again,
+        }
+    }
+
+    fn await_more_body(&mut self, site: &mut Site) -> Flow {
+        if self.is_peer_closed {
+            self.refuse(Violation::Malformed("the request is incomplete"), site);
+            return Flow::Again;
+        }
+        Flow::Wait
+    }
+
+    /// Answers a complete request, or makes the call that will. Its content is the start of the inbox.
+    fn judge(&mut self, request: Request, content_bytes: usize, site: &mut Site) -> Verdict {
+        match request.route {
+            Route::Transaction { account } => {
+                match api::parse_transaction(&self.inbox.unread()[..content_bytes]) {
+                    Ok(transaction) => return Verdict::Call(Call::Transaction { account, transaction }),
+                    Err(reject) => self.respond(request, &api::rejection(reject), site),
+                }
+            }
+            Route::Statement { account } => return Verdict::Call(Call::Statement { account }),
+            Route::Health => self.respond(request, &api::health(site.is_database_reached), site),
+            Route::Metrics => {
+                let mut body = std::mem::take(&mut site.scratch);
+                site.metrics.render(&mut body);
+                self.respond(request, &api::metrics(&body), site);
+                site.scratch = body;
+            }
+        }
+        Verdict::Answered
+    }
+
+    fn skip_body(&mut self, site: &mut Site) -> Flow {
+        let Phase::Skipping { body } = &mut self.phase else { return Flow::Wait };
+        let arrived_bytes = self.inbox.unread().len();
+        let (skipped_bytes, is_done) = match body {
+            Body::Length { remaining_bytes } => {
+                let skipped_bytes = arrived_bytes.min(*remaining_bytes);
+                *remaining_bytes -= skipped_bytes;
+                (skipped_bytes, *remaining_bytes == 0)
+            }
+            Body::Chunked { decoder, content_bytes: _ } => {
+                let Ok(decoded) = decoder.decode(self.inbox.unread_mut(), &site.config.http_limits()) else {
+                    // The request has its answer; a second one would be taken for that of the next request.
+                    self.phase = Phase::Flushing { lingers: true };
+                    return Flow::Again;
+                };
+                (decoded.read_bytes, decoded.is_done)
+            }
+        };
+        self.inbox.consume(skipped_bytes);
+        if is_done {
+            self.become_idle(site);
+            return Flow::Again;
+        }
+        if self.is_peer_closed {
+            self.phase = Phase::Flushing { lingers: false };
+        }
+        Flow::Wait
+    }
+
+    /// Writes the answer to a request that was read whole.
+    fn respond(&mut self, request: Request, response: &Response<'_>, site: &mut Site) {
+        let persistence = if site.is_draining { Persistence::Close } else { request.persistence };
+        let endpoint = Endpoint::from(request.route);
+        self.write(endpoint, response, persistence, request.is_head_only, site);
+        site.metrics.record_duration(endpoint, site.now.monotonic_us - request.started_us);
+        match persistence {
+            // Pipelined requests will go unanswered: linger, so that they cause no reset.
+            Persistence::Close => {
+                self.phase = Phase::Flushing { lingers: !self.inbox.unread().is_empty() };
+                self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
+            }
+            Persistence::KeepAlive | Persistence::KeepAliveSaid => self.become_idle(site),
+        }
+    }
+
+    /// Answers what is no valid request, and ends the connection.
+    fn refuse(&mut self, violation: Violation, site: &mut Site) {
+        let mut body = std::mem::take(&mut site.scratch);
+        self.write(Endpoint::Other, &api::violation(violation, &mut body), Persistence::Close, false, site);
+        site.scratch = body;
+        self.phase = Phase::Flushing { lingers: true };
+        self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
+    }
+
+    fn write(
+        &mut self,
+        endpoint: Endpoint,
+        response: &Response<'_>,
+        persistence: Persistence,
+        is_head_only: bool,
+        site: &mut Site,
+    ) {
+        http::write_response(self.outbox.writer(), response, persistence, is_head_only, &site.date);
+        site.metrics.count_response(endpoint, response.status);
+    }
+
+    fn become_idle(&mut self, site: &Site) {
+        self.phase = Phase::Idle;
+        self.phase_deadline_us = site.now.after_ms(site.config.idle_timeout_ms);
+        self.inbox.shrink();
+    }
+}
+
+enum Verdict {
+    Call(Call),
+    Answered,
+}
+
+impl Body {
+    fn new(framing: Framing) -> Body {
+        match framing {
+            Framing::Length { len_bytes } => Body::Length { remaining_bytes: len_bytes },
+            Framing::Chunked => Body::Chunked { decoder: ChunkedDecoder::default(), content_bytes: 0 },
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Body::Length { remaining_bytes } => *remaining_bytes == 0,
+            Body::Chunked { .. } => false,
+        }
+    }
+}
+
+impl Pipe for Client {
+    fn recv_space(&mut self) -> &mut [u8] {
+        match self.phase {
+            Phase::Idle
+            | Phase::Head
+            | Phase::Body { .. }
+            | Phase::Awaiting { .. }
+            | Phase::Skipping { .. }
+            | Phase::Lingering => self.inbox.space(),
+            Phase::Flushing { .. } | Phase::Closed => &mut [],
+        }
+    }
+
+    fn recv_commit(&mut self, n: usize) {
+        self.inbox.commit(n);
+        if matches!(self.phase, Phase::Lingering) {
+            self.inbox.consume(n);
+        }
+    }
+
+    fn send_pending(&self) -> &[u8] {
+        self.outbox.pending()
+    }
+
+    fn send_advance(&mut self, n: usize) {
+        self.outbox.advance(n);
+    }
+}

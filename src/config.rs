@@ -1,0 +1,427 @@
+//! CORE: every limit and setting of the server in one place, read from the environment and checked once.
+
+use std::fmt::{self, Write as _};
+
+use proto_pg::{Host, Session, Url};
+
+use crate::http;
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port`; the host is an address or a name, port 0 lets the system choose.
+    Tcp(String),
+    /// The path of a Unix socket.
+    Unix(String),
+}
+
+/// A setting that cannot be used. One line: the setting, what is wrong, what it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Declares the numeric settings once: field, variable, default, range, unit and text.
+macro_rules! settings {
+    ($($field:ident: $type:ty, $variable:literal = $default:literal in $min:literal..=$max:literal, $unit:literal, $help:literal;)*) => {
+        /// Every setting. [`Config::from_environment`] is the only way to one, so each value is within its range.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            /// `LISTEN`: where the bank listens.
+            pub listen: Vec<Address>,
+            /// `METRICS_LISTEN`: where the metrics are; nowhere by default.
+            pub metrics_listen: Vec<Address>,
+            /// `DATABASE_URL`: the servers, tried in turn.
+            pub database_hosts: Vec<Host>,
+            /// `DATABASE_URL`: who logs in, and where. Its `Debug` shows no password.
+            pub database_session: Session,
+            $(#[doc = $help] #[doc = ""] #[doc = concat!("`", $variable, "`, ", $unit, ".")] pub $field: $type,)*
+        }
+
+        impl Config {
+            /// Reads the settings through `variable`, which returns what the environment holds under a name.
+            ///
+            /// # Errors
+            /// The first setting that is missing, malformed or out of its range.
+            pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+                let text = Text::read(&variable)?;
+                let config = Config {
+                    $($field: number(&variable, $variable, $default, $min, $max)?,)*
+                    listen: text.listen,
+                    metrics_listen: text.metrics_listen,
+                    database_session: text.database_session,
+                    database_hosts: text.database_hosts,
+                };
+                config.check_together()?;
+                Ok(config.with_server_side_timeouts())
+            }
+        }
+
+        const SETTINGS: &[Setting] = &[$(Setting {
+            variable: $variable, default: $default, min: $min, max: $max, unit: $unit, help: $help,
+        },)*];
+    };
+}
+
+struct Setting {
+    variable: &'static str,
+    default: u64,
+    min: u64,
+    max: u64,
+    unit: &'static str,
+    help: &'static str,
+}
+
+settings! {
+    lanes: usize, "LANES" = 1 in 1..=16, "connections",
+        "Connections to PostgreSQL.";
+    batch_calls_max: usize, "BATCH_CALLS_MAX" = 64 in 1..=256, "calls",
+        "Calls that share one Sync, and so one commit. 1 is a Sync per call.";
+    batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
+        "Batches that one lane has sent and not seen answered.";
+    queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
+        "Calls that wait for a lane. Beyond it requests are answered 503.";
+    queue_timeout_ms: u64, "QUEUE_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
+        "How long a call waits for a lane, also while the database is away. After it the request is answered 503.";
+    answer_timeout_ms: u64, "ANSWER_TIMEOUT_MS" = 4_000 in 10..=600_000, "ms",
+        "How long PostgreSQL may take to answer a batch or a log-in before the lane is given up.";
+    statement_timeout_ms: u64, "STATEMENT_TIMEOUT_MS" = 2_000 in 1..=600_000, "ms",
+        "How long PostgreSQL works on one statement; it has to give up before the lane does.";
+    lock_timeout_ms: u64, "LOCK_TIMEOUT_MS" = 500 in 1..=600_000, "ms",
+        "How long a statement waits for a row lock that somebody else holds.";
+    attempts_max: u8, "ATTEMPTS_MAX" = 3 in 1..=100, "runs",
+        "How often a call is run that PostgreSQL rolls back for a deadlock or a serialization failure.";
+    connect_timeout_ms: u64, "CONNECT_TIMEOUT_MS" = 2_000 in 10..=60_000, "ms",
+        "How long one attempt to connect to PostgreSQL may take, with the look-up of its name.";
+    reconnect_min_ms: u64, "RECONNECT_MIN_MS" = 20 in 1..=60_000, "ms",
+        "Wait before the first new attempt to connect; doubled after each failure, with jitter.";
+    reconnect_max_ms: u64, "RECONNECT_MAX_MS" = 200 in 1..=60_000, "ms",
+        "The longest wait between two attempts to connect.";
+    probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
+        "An idle lane is probed that often, so that /healthz notices a dead link.";
+    lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
+        "Receive buffer of a lane, and the longest message it takes.";
+    lane_outbox_len_max_bytes: usize, "LANE_OUTBOX_LEN_MAX_BYTES" = 262_144 in 65_536..=16_777_216, "bytes",
+        "Most bytes that wait to be sent on a lane.";
+    accounts_max: usize, "ACCOUNTS_MAX" = 10_000 in 1..=10_000_000, "accounts",
+        "Most clients of the bank that are read from the database.";
+    clients_max: u32, "CLIENTS_MAX" = 1_024 in 1..=1_000_000, "connections",
+        "HTTP connections at once. Beyond it new ones wait in the kernel's backlog.";
+    listen_backlog: i32, "LISTEN_BACKLOG" = 4_096 in 1..=65_535, "connections",
+        "Connections that the kernel holds until they are accepted.";
+    inbox_len_bytes: usize, "INBOX_LEN_BYTES" = 2_048 in 256..=65_536, "bytes",
+        "First size of an HTTP connection's receive buffer; it grows for one long request and shrinks after it.";
+    outbox_len_max_bytes: usize, "OUTBOX_LEN_MAX_BYTES" = 16_384 in 1_024..=1_048_576, "bytes",
+        "With that much to send, an HTTP connection's next request waits.";
+    head_len_max_bytes: usize, "HEAD_LEN_MAX_BYTES" = 8_192 in 256..=65_536, "bytes",
+        "Longest head of a request; 431 beyond it.";
+    target_len_max_bytes: usize, "TARGET_LEN_MAX_BYTES" = 4_096 in 64..=65_536, "bytes",
+        "Longest request target; 414 beyond it.";
+    body_len_max_bytes: usize, "BODY_LEN_MAX_BYTES" = 16_384 in 256..=1_048_576, "bytes",
+        "Longest body; 413 beyond it.";
+    head_timeout_ms: u64, "HEAD_TIMEOUT_MS" = 10_000 in 10..=600_000, "ms",
+        "How long a head may take from its first byte; 408 after it.";
+    body_timeout_ms: u64, "BODY_TIMEOUT_MS" = 10_000 in 10..=600_000, "ms",
+        "How long a body may take from the end of its head; 408 after it.";
+    idle_timeout_ms: u64, "IDLE_TIMEOUT_MS" = 75_000 in 10..=86_400_000, "ms",
+        "How long a connection may be without a request. Longer than nginx keeps it, so that nginx closes first.";
+    send_timeout_ms: u64, "SEND_TIMEOUT_MS" = 10_000 in 10..=600_000, "ms",
+        "How long a peer may take to read its answers.";
+    linger_timeout_ms: u64, "LINGER_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
+        "How long input is still read and dropped after a refused request was answered.";
+    turn_read_bytes: usize, "TURN_READ_BYTES" = 65_536 in 1_024..=16_777_216, "bytes",
+        "Most bytes read from one socket per turn of the loop.";
+    turn_accepts_max: usize, "TURN_ACCEPTS_MAX" = 64 in 1..=65_536, "connections",
+        "Most connections accepted per listener and turn.";
+    turn_events_max: usize, "TURN_EVENTS_MAX" = 1_024 in 1..=65_536, "events",
+        "Most readiness events taken per turn.";
+    drain_timeout_ms: u64, "DRAIN_TIMEOUT_MS" = 8_000 in 0..=600_000, "ms",
+        "After SIGTERM: how long what is in flight may take.";
+    drain_idle_ms: u64, "DRAIN_IDLE_MS" = 500 in 0..=600_000, "ms",
+        "After SIGTERM: how long an idle connection is kept for a request that may be on its way.";
+}
+
+impl Config {
+    /// The first address of `LISTEN`, for a check that needs no other setting.
+    ///
+    /// # Errors
+    /// `LISTEN` is missing or malformed.
+    pub fn first_listen_address(variable: impl Fn(&str) -> Option<String>) -> Result<Address, ConfigError> {
+        // `split` gives at least one entry, and `addresses` as many as it gives.
+        Ok(addresses("LISTEN", &required(&variable, "LISTEN", "0.0.0.0:8080")?)?.swap_remove(0))
+    }
+
+    /// The wire limits of HTTP.
+    pub fn http_limits(&self) -> http::Limits {
+        http::Limits {
+            head_len_max_bytes: self.head_len_max_bytes,
+            target_len_max_bytes: self.target_len_max_bytes,
+            body_len_max_bytes: self.body_len_max_bytes,
+        }
+    }
+
+    /// The limits of a lane's PostgreSQL connection.
+    pub fn lane_limits(&self) -> proto_pg::Limits {
+        proto_pg::Limits {
+            message_len_max_bytes: self.lane_inbox_len_bytes,
+            send_len_max_bytes: self.lane_outbox_len_max_bytes,
+            in_flight_calls_max: self.batch_calls_max * self.batches_in_flight_max,
+        }
+    }
+
+    /// The text of `--help` about the settings.
+    pub fn help() -> String {
+        let mut out = String::from(
+            "Required\n\
+             \x20 DATABASE_URL  postgresql://user:password@host:port/database, or a Unix socket through ?host=/directory;\n\
+             \x20               several hosts are tried in turn; TLS is not supported\n\
+             \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock\n\
+             Optional\n\
+             \x20 METRICS_LISTEN  where GET /metrics is answered, as LISTEN; nowhere by default\n\
+             \x20 RUST_LOG        error, warn, info (default), debug\n",
+        );
+        for Setting { variable, default, min, max, unit, help } in SETTINGS {
+            let written = writeln!(out, "  {variable} = {default} {unit} ({min} to {max})\n      {help}");
+            debug_assert!(written.is_ok(), "writing to memory does not fail");
+        }
+        out
+    }
+
+    fn check_together(&self) -> Result<(), ConfigError> {
+        if self.target_len_max_bytes > self.head_len_max_bytes {
+            return Err(ConfigError(format!(
+                "TARGET_LEN_MAX_BYTES={} is more than HEAD_LEN_MAX_BYTES={}: a target is part of a head",
+                self.target_len_max_bytes, self.head_len_max_bytes
+            )));
+        }
+        if self.statement_timeout_ms >= self.answer_timeout_ms {
+            return Err(ConfigError(format!(
+                "STATEMENT_TIMEOUT_MS={} must be less than ANSWER_TIMEOUT_MS={}, so that PostgreSQL gives up first",
+                self.statement_timeout_ms, self.answer_timeout_ms
+            )));
+        }
+        if self.reconnect_min_ms > self.reconnect_max_ms {
+            return Err(ConfigError(format!(
+                "RECONNECT_MIN_MS={} is more than RECONNECT_MAX_MS={}",
+                self.reconnect_min_ms, self.reconnect_max_ms
+            )));
+        }
+        Ok(())
+    }
+
+    /// Asks PostgreSQL to hold no row lock for a caller that has gone.
+    fn with_server_side_timeouts(mut self) -> Config {
+        for (name, value_ms) in
+            [("statement_timeout", self.statement_timeout_ms), ("lock_timeout", self.lock_timeout_ms)]
+        {
+            self.database_session.parameters.push((name.to_owned(), value_ms.to_string()));
+        }
+        self
+    }
+}
+
+/// The settings that are no numbers.
+struct Text {
+    listen: Vec<Address>,
+    metrics_listen: Vec<Address>,
+    database_hosts: Vec<Host>,
+    database_session: Session,
+}
+
+impl Text {
+    fn read(variable: &impl Fn(&str) -> Option<String>) -> Result<Text, ConfigError> {
+        let url = required(variable, "DATABASE_URL", "postgresql://rinha:rinha@localhost:5432/rinha")?;
+        let url = Url::parse(&url).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
+        // As libpq does: the name of the operating system's user where the URL gives none.
+        let default_user = variable("PGUSER").or_else(|| variable("USER")).unwrap_or_default();
+        if url.user.is_none() && default_user.is_empty() {
+            return Err(ConfigError(
+                "DATABASE_URL names no user, and neither PGUSER nor USER is set".to_owned(),
+            ));
+        }
+        Ok(Text {
+            listen: addresses("LISTEN", &required(variable, "LISTEN", "0.0.0.0:8080")?)?,
+            metrics_listen: match variable("METRICS_LISTEN") {
+                Some(list) if !list.is_empty() => addresses("METRICS_LISTEN", &list)?,
+                Some(_) | None => Vec::new(),
+            },
+            database_session: url.session(&default_user),
+            database_hosts: url.hosts,
+        })
+    }
+}
+
+fn required(
+    variable: &impl Fn(&str) -> Option<String>,
+    name: &str,
+    example: &str,
+) -> Result<String, ConfigError> {
+    variable(name)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| ConfigError(format!("{name} is not set; for example {name}={example}")))
+}
+
+fn addresses(name: &str, list: &str) -> Result<Vec<Address>, ConfigError> {
+    list.split(',').map(|entry| address(name, entry.trim())).collect()
+}
+
+fn address(name: &str, entry: &str) -> Result<Address, ConfigError> {
+    let malformed = |problem: &str| {
+        ConfigError(format!("{name}: {entry:?} {problem}; expected host:port or unix:/path/to.sock"))
+    };
+    if let Some(path) = entry.strip_prefix("unix:") {
+        return match path.len() {
+            0 => Err(malformed("names no path")),
+            1..=SOCKET_PATH_LEN_MAX_BYTES => Ok(Address::Unix(path.to_owned())),
+            _ => Err(malformed("is longer than a socket path may be (107 bytes)")),
+        };
+    }
+    let (host, port) = entry.rsplit_once(':').ok_or_else(|| malformed("has no port"))?;
+    if host.is_empty() {
+        return Err(malformed("has no host"));
+    }
+    port.parse::<u16>().map_err(|_| malformed("has no port from 0 to 65535"))?;
+    Ok(Address::Tcp(entry.to_owned()))
+}
+
+/// `sun_path` of unix(7), less its final NUL.
+const SOCKET_PATH_LEN_MAX_BYTES: usize = 107;
+
+fn number<T: TryFrom<u64>>(
+    variable: &impl Fn(&str) -> Option<String>,
+    name: &str,
+    default: u64,
+    min: u64,
+    max: u64,
+) -> Result<T, ConfigError> {
+    let problem =
+        |value: &str| ConfigError(format!("{name}={value}: expected a whole number from {min} to {max}"));
+    let text = variable(name);
+    let value = match &text {
+        Some(text) => text.parse().map_err(|_| problem(text))?,
+        None => default,
+    };
+    if value < min || value > max {
+        return Err(problem(text.as_deref().unwrap_or_default()));
+    }
+    T::try_from(value).map_err(|_| problem(text.as_deref().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration from the required settings and these.
+    fn config(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let required = [("DATABASE_URL", "postgresql://ana:secret@db/rinha"), ("LISTEN", "127.0.0.1:0")];
+        Config::from_environment(|name| {
+            let find = |settings: &[(&str, &str)]| {
+                settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            };
+            find(settings).or_else(|| find(&required))
+        })
+    }
+
+    fn error(settings: &[(&str, &str)]) -> String {
+        config(settings).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_within_their_ranges_and_make_a_configuration() {
+        for Setting { variable, default, min, max, .. } in SETTINGS {
+            assert!(min <= default && default <= max, "{variable}");
+        }
+        let config = config(&[]).unwrap();
+        assert_eq!(config.body_len_max_bytes, 16_384);
+        assert_eq!(config.listen, [Address::Tcp("127.0.0.1:0".to_owned())]);
+        assert!(config.metrics_listen.is_empty());
+    }
+
+    #[test]
+    fn every_setting_is_read_from_its_own_variable() {
+        for Setting { variable, min, max, .. } in SETTINGS {
+            let (below, above) = (min.wrapping_sub(1).to_string(), (max + 1).to_string());
+            for bad in [above.as_str(), below.as_str(), "", "1.5", "-1", "many"] {
+                let error = error(&[(variable, bad)]);
+                assert!(error.starts_with(&format!("{variable}={bad}:")), "{error}");
+                assert!(!error.contains('\n'));
+            }
+        }
+    }
+
+    #[test]
+    fn help_names_every_setting() {
+        let help = Config::help();
+        for name in SETTINGS.iter().map(|setting| setting.variable).chain([
+            "DATABASE_URL",
+            "LISTEN",
+            "METRICS_LISTEN",
+        ]) {
+            assert!(help.contains(&format!("  {name} ")), "{name}");
+        }
+    }
+
+    #[test]
+    fn listen_takes_tcp_and_unix_sockets_at_once() {
+        let config = config(&[("LISTEN", "0.0.0.0:8080, unix:/run/a.sock,[::1]:1")]).unwrap();
+        assert_eq!(
+            config.listen,
+            [
+                Address::Tcp("0.0.0.0:8080".to_owned()),
+                Address::Unix("/run/a.sock".to_owned()),
+                Address::Tcp("[::1]:1".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_address_is_named() {
+        let long = format!("unix:/{}", "x".repeat(107));
+        for bad in ["", "8080", ":8080", "host:", "host:65536", "unix:", "127.0.0.1:80,,", long.as_str()] {
+            let error = error(&[("LISTEN", bad)]);
+            assert!(error.starts_with("LISTEN"), "{error}");
+        }
+        assert!(error(&[("METRICS_LISTEN", "x")]).starts_with("METRICS_LISTEN: \"x\" has no port"));
+    }
+
+    #[test]
+    fn a_bad_database_url_is_named_without_its_password() {
+        for bad in ["", "mysql://ana:secret@db/x", "postgresql://ana:secret@db/x?sslmode=require"] {
+            let error = error(&[("DATABASE_URL", bad)]);
+            assert!(error.starts_with("DATABASE_URL"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert!(!format!("{:?}", config(&[]).unwrap()).contains("secret"));
+    }
+
+    #[test]
+    fn the_user_falls_back_to_the_environment() {
+        let url = ("DATABASE_URL", "postgresql:///rinha?host=/tmp");
+        assert_eq!(config(&[url, ("USER", "bia")]).unwrap().database_session.user, "bia");
+        assert_eq!(
+            config(&[url, ("USER", "bia"), ("PGUSER", "caio")]).unwrap().database_session.user,
+            "caio"
+        );
+        assert!(error(&[url]).starts_with("DATABASE_URL names no user"));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_named() {
+        assert!(error(&[("TARGET_LEN_MAX_BYTES", "9000")]).contains("HEAD_LEN_MAX_BYTES=8192"));
+        assert!(error(&[("ANSWER_TIMEOUT_MS", "2000")]).contains("STATEMENT_TIMEOUT_MS=2000"));
+        assert!(error(&[("RECONNECT_MIN_MS", "201")]).contains("RECONNECT_MAX_MS=200"));
+    }
+
+    #[test]
+    fn the_lanes_ask_postgresql_to_give_up_in_time() {
+        let session = config(&[("LOCK_TIMEOUT_MS", "7")]).unwrap().database_session;
+        assert!(session.parameters.contains(&("statement_timeout".to_owned(), "2000".to_owned())));
+        assert!(session.parameters.contains(&("lock_timeout".to_owned(), "7".to_owned())));
+    }
+}

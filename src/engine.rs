@@ -1,0 +1,407 @@
+//! CORE: clients on one side, lanes on the other. Holds the queue between them, makes the batches, keeps the deadlines
+//! and pushes back when there is too much.
+
+use std::collections::VecDeque;
+
+use crate::api::{Accounts, Call, Face, Outcome, Unavailable};
+use crate::client::{AfterSend, Client, Site};
+use crate::config::Config;
+use crate::http;
+use crate::lane::{Lane, LaneEvent, Ticket};
+use crate::metrics::Metrics;
+use crate::now::Now;
+use crate::slots::{Slot, Slots};
+
+/// The whole core of one server.
+///
+/// A turn of the shell: it moves received bytes into clients and lanes, says which clients are due, calls
+/// [`Engine::advance`], sends what is pending, and removes the clients that are closed.
+///
+/// A call takes one way through it: client, queue, batch, lane, held answer, client. It has exactly one end: answered
+/// after its commit, or unavailable with a reason. A call that may have run is never sent again.
+pub struct Engine {
+    site: Site,
+    seats: Slots<Seat>,
+    /// Clients that something happened to since the shell last took them, each once.
+    due: Vec<Slot>,
+    lanes: Vec<Lane>,
+    /// Calls that wait for a lane, oldest first. With `again`, at most `queue_calls_max`, but for those that come back
+    /// from a lane: they were counted before.
+    queue: VecDeque<Ticket>,
+    /// Calls that were rolled back and go before all others, one to a batch.
+    again: VecDeque<Ticket>,
+    /// The batch in the making; empty between two.
+    gathered: Vec<Ticket>,
+    next_number: u64,
+    next_sweep_us: u64,
+    /// Since when no lane is ready, in monotonic microseconds.
+    unserved_since_us: Option<u64>,
+}
+
+struct Seat {
+    client: Client,
+    is_due: bool,
+}
+
+/// How often the clients' deadlines are looked at: one pass over all of them costs microseconds, an ordered structure
+/// would cost something on every request. Deadlines are late by at most this.
+const SWEEP_INTERVAL_MS: u64 = 100;
+
+impl Engine {
+    /// An engine whose lanes want to connect. `seed` is for jitter alone.
+    pub fn new(config: Config, seed: u64, now: Now) -> Engine {
+        let lanes =
+            (0..config.lanes as u64).map(|lane| Lane::new(&config, seed.wrapping_add(lane))).collect();
+        Engine {
+            seats: Slots::new(config.clients_max),
+            due: Vec::new(),
+            lanes,
+            queue: VecDeque::with_capacity(config.queue_calls_max),
+            again: VecDeque::new(),
+            gathered: Vec::with_capacity(config.batch_calls_max),
+            next_number: 0,
+            next_sweep_us: now.monotonic_us,
+            unserved_since_us: Some(now.monotonic_us),
+            site: Site {
+                config,
+                accounts: Accounts::default(),
+                is_database_reached: false,
+                is_draining: false,
+                date: http::date_at(now.unix_s),
+                now,
+                metrics: Metrics::default(),
+                scratch: Vec::new(),
+            },
+        }
+    }
+
+    /// The settings it runs with.
+    pub fn config(&self) -> &Config {
+        &self.site.config
+    }
+
+    /// What it counts.
+    pub fn metrics(&mut self) -> &mut Metrics {
+        &mut self.site.metrics
+    }
+
+    /// Whether another connection would be taken in.
+    pub fn can_accept(&self) -> bool {
+        !self.seats.is_full()
+    }
+
+    /// Takes in a connection. `None` when there are `clients_max` already.
+    pub fn accept(&mut self, face: Face, now: Now) -> Option<Slot> {
+        let mut client = Client::new(face, &self.site.config, now);
+        if self.site.is_draining {
+            client.drain(now.after_ms(self.site.config.drain_idle_ms));
+        }
+        let slot = self.seats.insert(Seat { client, is_due: false }).ok()?;
+        self.site.metrics.connections_accepted += 1;
+        self.mark_due(slot);
+        Some(slot)
+    }
+
+    /// The client of a slot, for its bytes. `None` once it was removed.
+    pub fn client(&mut self, slot: Slot) -> Option<&mut Client> {
+        self.seats.get_mut(slot).map(|seat| &mut seat.client)
+    }
+
+    /// Something happened to this client: it takes part in this turn.
+    pub fn mark_due(&mut self, slot: Slot) {
+        if let Some(seat) = self.seats.get_mut(slot)
+            && !seat.is_due
+        {
+            seat.is_due = true;
+            self.due.push(slot);
+        }
+    }
+
+    /// Moves the due clients into `into`, which is overwritten. Those that still have something to do are to be marked
+    /// again.
+    pub fn take_due(&mut self, into: &mut Vec<Slot>) {
+        into.clear();
+        std::mem::swap(into, &mut self.due);
+        for &slot in &*into {
+            if let Some(seat) = self.seats.get_mut(slot) {
+                seat.is_due = false;
+            }
+        }
+    }
+
+    /// Whether a client is due already, so that the next turn must not wait.
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// What becomes of a client's socket, now that the shell has sent what it could.
+    pub fn after_send(&mut self, slot: Slot, now: Now) -> AfterSend {
+        self.seats
+            .get_mut(slot)
+            .map_or(AfterSend::Close, |seat| seat.client.after_send(&self.site.config, now))
+    }
+
+    /// Frees a client's slot. What the database still answers for it is counted and dropped.
+    pub fn remove(&mut self, slot: Slot) {
+        self.seats.remove(slot);
+    }
+
+    /// The lanes, for their sockets and bytes.
+    pub fn lanes(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
+
+    /// The next lane that wants a socket; it is connecting from now on.
+    pub fn poll_connect(&mut self, now: Now) -> Option<usize> {
+        if self.site.is_draining && self.seats.is_empty() {
+            return None;
+        }
+        let index = self.lanes.iter().position(|lane| lane.wants_connect(now))?;
+        self.lanes[index].connecting(&self.site.config, now);
+        self.site.metrics.lane_connects += 1;
+        Some(index)
+    }
+
+    /// A lane's socket is connected.
+    pub fn lane_connected(&mut self, index: usize, now: Now) {
+        self.lanes[index].connected(&self.site.config, now);
+    }
+
+    /// A lane's attempt to connect failed.
+    pub fn lane_connect_failed(&mut self, index: usize, now: Now) {
+        self.site.metrics.lane_closes += 1;
+        self.lanes[index].connect_failed(&self.site.config, now);
+    }
+
+    /// Ends every connection after its current request, and idle ones soon.
+    pub fn drain(&mut self, now: Now) {
+        self.site.is_draining = true;
+        let deadline_us = now.after_ms(self.site.config.drain_idle_ms);
+        for (_slot, seat) in self.seats.iter_mut() {
+            seat.client.drain(deadline_us);
+        }
+    }
+
+    /// Whether every client has left.
+    pub fn is_drained(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// When [`Engine::advance`] will have something to do although nothing came in, in monotonic microseconds.
+    pub fn deadline_us(&self) -> u64 {
+        let sweep_us = if self.seats.is_empty() { u64::MAX } else { self.next_sweep_us };
+        let queue_us = [&self.again, &self.queue]
+            .map(|calls| calls.front().map_or(u64::MAX, |ticket| ticket.send_deadline_us));
+        let lane_us = self.lanes.iter().map(Lane::deadline_us).min().unwrap_or(u64::MAX);
+        sweep_us.min(queue_us[0]).min(queue_us[1]).min(lane_us)
+    }
+
+    /// One step of everything: results to clients, requests to the queue, the queue to the lanes.
+    pub fn advance(&mut self, now: Now) {
+        if self.site.now.unix_s != now.unix_s {
+            self.site.date = http::date_at(now.unix_s);
+        }
+        self.site.now = now;
+        for index in 0..self.lanes.len() {
+            self.receive_from_lane(index);
+        }
+        self.give_up_late_calls();
+        self.sweep();
+        self.serve_due_clients();
+        self.send_batches();
+        self.set_gauges();
+    }
+
+    fn receive_from_lane(&mut self, index: usize) {
+        let now = self.site.now;
+        let lane = &mut self.lanes[index];
+        lane.expire(&self.site.config, now);
+        while let Some(event) = lane.poll_event(&self.site.config, now) {
+            match event {
+                LaneEvent::Ready(accounts) => {
+                    log::info!("lane {index} is ready; the bank has {} clients", accounts.len());
+                    self.site.accounts = accounts;
+                }
+                LaneEvent::Answered(ticket, outcome) => {
+                    deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
+                }
+                LaneEvent::RunAgain(ticket) => {
+                    self.site.metrics.calls_run_again += 1;
+                    self.again.push_back(ticket);
+                }
+                LaneEvent::Unavailable(ticket, reason) => {
+                    let outcome = Outcome::Unavailable(reason);
+                    deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
+                }
+                LaneEvent::Closed(reason) => {
+                    log::warn!("lane {index} is down: {reason}");
+                    self.site.metrics.lane_closes += 1;
+                }
+            }
+        }
+        self.site.is_database_reached = self.lanes.iter().any(Lane::is_ready);
+        if self.site.is_database_reached {
+            self.unserved_since_us = None;
+        } else if self.unserved_since_us.is_none() {
+            self.unserved_since_us = Some(now.monotonic_us);
+        }
+    }
+
+    /// Answers the calls that have waited too long. They did not run.
+    fn give_up_late_calls(&mut self) {
+        let reason =
+            if self.site.is_database_reached { Unavailable::QueueTimeout } else { Unavailable::DatabaseDown };
+        for calls in [&mut self.again, &mut self.queue] {
+            while let Some(ticket) =
+                calls.pop_front_if(|ticket| self.site.now.is_past(ticket.send_deadline_us))
+            {
+                let outcome = Outcome::Unavailable(reason);
+                deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.site.now;
+        if !now.is_past(self.next_sweep_us) {
+            return;
+        }
+        self.next_sweep_us = now.after_ms(SWEEP_INTERVAL_MS);
+        for (slot, seat) in self.seats.iter_mut() {
+            if now.is_past(seat.client.deadline_us()) {
+                seat.client.expire(&mut self.site);
+                if !seat.is_due {
+                    seat.is_due = true;
+                    self.due.push(slot);
+                }
+            }
+        }
+    }
+
+    fn serve_due_clients(&mut self) {
+        for index in 0..self.due.len() {
+            let slot = self.due[index];
+            while let Some(call) = self.next_call(slot) {
+                match self.admit() {
+                    Ok(()) => self.enqueue(slot, call),
+                    Err(reason) => {
+                        let outcome = Outcome::Unavailable(reason);
+                        deliver(&mut self.seats, &mut self.due, &mut self.site, slot, outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_call(&mut self, slot: Slot) -> Option<Call> {
+        self.seats.get_mut(slot)?.client.advance(&mut self.site)
+    }
+
+    /// Whether one more call may wait for a lane.
+    fn admit(&self) -> Result<(), Unavailable> {
+        let config = &self.site.config;
+        if self.unserved_since_us.is_some_and(|since_us| {
+            self.site.now.monotonic_us.saturating_sub(since_us)
+                >= config.queue_timeout_ms.saturating_mul(1_000)
+        }) {
+            Err(Unavailable::DatabaseDown)
+        } else if self.queue.len() + self.again.len() >= config.queue_calls_max {
+            Err(Unavailable::QueueFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn enqueue(&mut self, slot: Slot, call: Call) {
+        self.queue.push_back(Ticket {
+            number: self.next_number,
+            slot,
+            call,
+            send_deadline_us: self.site.now.after_ms(self.site.config.queue_timeout_ms),
+            attempts: 0,
+            is_alone: false,
+        });
+        self.next_number += 1;
+    }
+
+    /// Gives every lane that is free what waits, as one batch.
+    fn send_batches(&mut self) {
+        for index in 0..self.lanes.len() {
+            while self.lanes[index].can_take_batch(&self.site.config) {
+                self.gather_batch();
+                if self.gathered.is_empty() {
+                    return;
+                }
+                let taken = self.lanes[index].send_batch(&self.gathered, &self.site.config, self.site.now);
+                if taken > 0 {
+                    self.site.metrics.record_batch(taken as u64);
+                }
+                let rest = self.gathered.drain(..).skip(taken).rev();
+                for ticket in rest {
+                    self.queue.push_front(Ticket { attempts: ticket.attempts - 1, ..ticket });
+                }
+                if taken == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes the next batch off the queues: a call that was rolled back goes alone and first.
+    fn gather_batch(&mut self) {
+        let calls_max = self.site.config.batch_calls_max;
+        while self.gathered.is_empty()
+            && let Some(ticket) = self.again.pop_front()
+        {
+            self.gather(ticket);
+        }
+        if !self.gathered.is_empty() {
+            return;
+        }
+        while self.gathered.len() < calls_max
+            && let Some(ticket) = self.queue.pop_front()
+        {
+            self.gather(ticket);
+        }
+        if let [only] = self.gathered.as_mut_slice() {
+            only.is_alone = true;
+        }
+        // All lanes of all instances lock the accounts' rows in the same order, so no two batches deadlock. Within one
+        // account the order is that of arrival.
+        self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
+    }
+
+    /// Adds a call to the batch, unless its client has left: nobody would learn what became of it.
+    fn gather(&mut self, ticket: Ticket) {
+        if self.seats.get(ticket.slot).is_some_and(|seat| seat.client.is_awaiting()) {
+            self.gathered.push(Ticket { attempts: ticket.attempts + 1, ..ticket });
+        } else {
+            self.site.metrics.calls_abandoned += 1;
+        }
+    }
+
+    fn set_gauges(&mut self) {
+        let metrics = &mut self.site.metrics;
+        metrics.connections_open = self.seats.len() as u64;
+        metrics.calls_queued = (self.queue.len() + self.again.len()) as u64;
+        metrics.calls_in_flight = self.lanes.iter().map(|lane| lane.in_flight_calls() as u64).sum();
+        metrics.lanes_ready = self.lanes.iter().filter(|lane| lane.is_ready()).count() as u64;
+    }
+}
+
+/// Gives a client the end of its call. A client that has left is not there any more: its slot is stale.
+fn deliver(seats: &mut Slots<Seat>, due: &mut Vec<Slot>, site: &mut Site, slot: Slot, outcome: Outcome<'_>) {
+    if let Outcome::Unavailable(reason) = outcome {
+        site.metrics.count_unavailable(reason);
+    }
+    match seats.get_mut(slot) {
+        Some(seat) if seat.client.is_awaiting() => {
+            seat.client.answer(outcome, site);
+            if !seat.is_due {
+                seat.is_due = true;
+                due.push(slot);
+            }
+        }
+        Some(_) | None => site.metrics.answers_late += 1,
+    }
+}

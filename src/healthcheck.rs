@@ -1,0 +1,58 @@
+//! SHELL: `rinha --healthcheck`: asks a running instance for its health, for container health checks.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::config::Address;
+
+/// How long connecting, sending and receiving may each take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the instance that listens on `address` for `/healthz`.
+///
+/// # Errors
+/// One line that says why the instance is not healthy.
+pub fn check(address: &Address) -> Result<(), String> {
+    let answer = match address {
+        Address::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            ask(stream)
+        }),
+        Address::Tcp(address) => reachable(address)
+            .to_socket_addrs()
+            .and_then(|mut found| found.next().ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()))
+            .and_then(|address| TcpStream::connect_timeout(&address, PATIENCE))
+            .and_then(|stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                ask(stream)
+            }),
+    };
+    match answer {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => Ok(()),
+        Ok(answer) => Err(format!("not healthy: {}", answer.lines().next().unwrap_or("no answer"))),
+        Err(error) => Err(format!("cannot ask the instance at {address:?}: {error}")),
+    }
+}
+
+fn ask(mut stream: impl Read + Write) -> std::io::Result<String> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(ANSWER_LEN_MAX_BYTES).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// No answer about health is longer; what is behind it is not read.
+const ANSWER_LEN_MAX_BYTES: u64 = 4_096;
+
+/// An instance that listens on every address is reached on the loopback one.
+fn reachable(address: &str) -> String {
+    match address.rsplit_once(':') {
+        Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        Some(_) | None => address.to_owned(),
+    }
+}

@@ -1,0 +1,483 @@
+//! CORE: one connection to PostgreSQL and what is on it: its life from down to ready, the batches in flight, and the
+//! answers held back until their batch is committed.
+
+use std::collections::VecDeque;
+
+use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid};
+
+use crate::api::{Accounts, Call, Outcome, Unavailable};
+use crate::buf::Pipe;
+use crate::config::Config;
+use crate::now::Now;
+use crate::slots::Slot;
+
+/// One call with what is needed to answer it, to run it again, or to give it up.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    /// Counts up: the order in which the calls came.
+    pub number: u64,
+    /// The client that awaits the answer.
+    pub slot: Slot,
+    /// What to do.
+    pub call: Call,
+    /// When its wait ends if it was not sent before, in monotonic microseconds.
+    pub send_deadline_us: u64,
+    /// How often it was sent.
+    pub attempts: u8,
+    /// It was in a batch that was rolled back, so it now goes by itself: only the culprit fails again.
+    pub is_alone: bool,
+}
+
+/// One connection to PostgreSQL.
+///
+/// The shell connects when told to ([`Lane::wants_connect`]), reports [`Lane::connected`] or [`Lane::connect_failed`],
+/// and moves bytes through [`Lane::connection`]. The engine drains [`Lane::poll_event`] to `None` after each input.
+pub struct Lane {
+    state: State,
+    /// One entry for each Sync that is not answered yet, oldest first. Empty unless ready.
+    batches: VecDeque<Batch>,
+    /// The answers of the oldest batch, provisional until it is committed.
+    held: VecDeque<Held>,
+    /// The bytes of held statements.
+    held_bytes: Vec<u8>,
+    /// The batch of the held answers is committed: they may go.
+    is_releasing: bool,
+    account_ids: Vec<i32>,
+    retry_wait_ms: u64,
+    jitter: Jitter,
+}
+
+enum State {
+    /// No socket; the next attempt is due at this time.
+    Down { retry_at_us: u64 },
+    /// The shell is connecting.
+    Connecting { deadline_us: u64 },
+    /// Logging in, preparing the statements, reading the accounts.
+    Starting { connection: Connection<Asked>, deadline_us: u64 },
+    /// Takes batches.
+    Ready { connection: Connection<Asked>, probe_at_us: u64 },
+}
+
+impl State {
+    fn connection(&mut self) -> Option<&mut Connection<Asked>> {
+        match self {
+            State::Down { .. } | State::Connecting { .. } => None,
+            State::Starting { connection, .. } | State::Ready { connection, .. } => Some(connection),
+        }
+    }
+}
+
+/// What a result belongs to.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// The list of accounts, while starting.
+    Accounts,
+    /// A client's call.
+    Call(Ticket),
+}
+
+struct Batch {
+    deadline_us: u64,
+}
+
+struct Held {
+    ticket: Ticket,
+    result: HeldResult,
+}
+
+enum HeldResult {
+    Transaction {
+        balance_cents: Option<i64>,
+        limit_cents: Option<i64>,
+    },
+    /// Where the statement ends in `held_bytes`; it starts where the one before it ended. `None`: no such account.
+    Statement {
+        bytes: Option<std::ops::Range<usize>>,
+    },
+}
+
+/// What a lane reports to the engine.
+pub enum LaneEvent<'a> {
+    /// It takes batches from now on.
+    Ready(Accounts),
+    /// The call's batch is committed; this is its answer. Final.
+    Answered(Ticket, Outcome<'a>),
+    /// The call is known not to have run and is worth another attempt, by itself.
+    RunAgain(Ticket),
+    /// The call has no result. Final.
+    Unavailable(Ticket, Unavailable),
+    /// The lane is down and has no socket any more.
+    Closed(CloseReason),
+}
+
+impl Lane {
+    /// A lane that wants to connect at once. `seed` spreads the waits of several lanes.
+    pub fn new(config: &Config, seed: u64) -> Lane {
+        Lane {
+            state: State::Down { retry_at_us: 0 },
+            batches: VecDeque::with_capacity(config.batches_in_flight_max + 1),
+            held: VecDeque::with_capacity(config.batch_calls_max),
+            held_bytes: Vec::new(),
+            is_releasing: false,
+            account_ids: Vec::new(),
+            retry_wait_ms: config.reconnect_min_ms,
+            jitter: Jitter(seed),
+        }
+    }
+
+    /// Whether the shell should connect now.
+    pub fn wants_connect(&self, now: Now) -> bool {
+        matches!(self.state, State::Down { retry_at_us } if now.is_past(retry_at_us))
+    }
+
+    /// The shell has begun to connect.
+    pub fn connecting(&mut self, config: &Config, now: Now) {
+        self.state = State::Connecting { deadline_us: now.after_ms(config.connect_timeout_ms) };
+    }
+
+    /// The socket is connected: log in.
+    pub fn connected(&mut self, config: &Config, now: Now) {
+        self.account_ids.clear();
+        self.state = State::Starting {
+            connection: Connection::new(&config.database_session, &STATEMENTS, config.lane_limits()),
+            deadline_us: now.after_ms(config.answer_timeout_ms),
+        };
+    }
+
+    /// The attempt to connect failed. The next one is due after the back-off.
+    pub fn connect_failed(&mut self, config: &Config, now: Now) {
+        self.fall(config, now);
+    }
+
+    /// The byte pipe, while there is a socket for it.
+    pub fn connection(&mut self) -> Option<&mut Connection<Asked>> {
+        self.state.connection()
+    }
+
+    /// Whether the shell is to keep a socket, connecting or connected.
+    pub fn wants_socket(&self) -> bool {
+        !matches!(self.state, State::Down { .. })
+    }
+
+    /// Whether it takes calls at all.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. })
+    }
+
+    /// Whether it takes a batch now.
+    pub fn can_take_batch(&self, config: &Config) -> bool {
+        self.is_ready() && self.batches.len() < config.batches_in_flight_max
+    }
+
+    /// Calls that were sent and have no final event yet.
+    pub fn in_flight_calls(&self) -> usize {
+        match &self.state {
+            State::Ready { connection, .. } => connection.in_flight_calls(),
+            State::Down { .. } | State::Connecting { .. } | State::Starting { .. } => 0,
+        }
+    }
+
+    /// Sends calls as one batch: one implicit transaction, one commit. Returns how many it took; the rest did not fit
+    /// and is unchanged. The caller has sorted them by account, or two batches may deadlock.
+    ///
+    /// # Panics
+    /// Unless [`Lane::can_take_batch`] said so.
+    pub fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) -> usize {
+        let State::Ready { connection, .. } = &mut self.state else {
+            panic!("only a ready lane takes a batch")
+        };
+        let taken = tickets.iter().take_while(|&&ticket| send_call(connection, ticket)).count();
+        if taken > 0 {
+            connection.sync();
+            self.batches.push_back(Batch { deadline_us: now.after_ms(config.answer_timeout_ms) });
+        }
+        taken
+    }
+
+    /// Acts on deadlines that have passed: gives up a silent lane, probes an idle one.
+    pub fn expire(&mut self, config: &Config, now: Now) {
+        match &mut self.state {
+            State::Down { .. } => {}
+            State::Connecting { deadline_us } => {
+                if now.is_past(*deadline_us) {
+                    self.fall(config, now);
+                }
+            }
+            State::Starting { connection, deadline_us } => {
+                if now.is_past(*deadline_us) {
+                    connection.close(CloseReason::TimedOut);
+                }
+            }
+            State::Ready { connection, probe_at_us } => {
+                if let Some(oldest) = self.batches.front() {
+                    if now.is_past(oldest.deadline_us) {
+                        connection.close(CloseReason::TimedOut);
+                    }
+                } else if now.is_past(*probe_at_us) {
+                    connection.sync();
+                    self.batches.push_back(Batch { deadline_us: now.after_ms(config.answer_timeout_ms) });
+                }
+            }
+        }
+    }
+
+    /// When [`Lane::expire`] or [`Lane::wants_connect`] will have something to do, in monotonic microseconds.
+    pub fn deadline_us(&self) -> u64 {
+        match &self.state {
+            State::Down { retry_at_us } => *retry_at_us,
+            State::Connecting { deadline_us } | State::Starting { deadline_us, .. } => *deadline_us,
+            State::Ready { probe_at_us, .. } => {
+                self.batches.front().map_or(*probe_at_us, |batch| batch.deadline_us)
+            }
+        }
+    }
+
+    /// The next thing that happened. Drain it to `None` after each input.
+    pub fn poll_event(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'_>> {
+        loop {
+            if self.is_releasing {
+                if let Some(held) = self.held.pop_front() {
+                    return Some(self.release(held));
+                }
+                self.is_releasing = false;
+                self.held_bytes.clear();
+            }
+            match self.state.connection()?.poll_event()? {
+                Event::Ready => self.ask_for_accounts(config),
+                Event::Row { ticket: Asked::Accounts, row } => match row.i32(0) {
+                    Ok(id) => self.account_ids.push(id),
+                    Err(error) => self.close(CloseReason::Row(error)),
+                },
+                Event::Row { ticket: Asked::Call(ticket), row } => {
+                    match HeldResult::read(&ticket.call, &row, &mut self.held_bytes) {
+                        Ok(result) => self.held.push_back(Held { ticket, result }),
+                        Err(error) => self.close(CloseReason::Row(error)),
+                    }
+                }
+                Event::Done { ticket: Asked::Accounts } => {}
+                Event::Done { ticket: Asked::Call(ticket) } => {
+                    if self.held.back().is_none_or(|held| held.ticket.number != ticket.number) {
+                        self.close(CloseReason::Other("a procedure returned no row"));
+                    }
+                }
+                Event::Failed { ticket: Asked::Accounts, error } => self.close(CloseReason::Server(error)),
+                Event::Failed { ticket: Asked::Call(ticket), error } => {
+                    return Some(after_failure(ticket, &error, config));
+                }
+                Event::RolledBack { ticket: Asked::Call(ticket) } => {
+                    return Some(after_rollback(ticket, config));
+                }
+                Event::InDoubt { ticket: Asked::Call(ticket) } => {
+                    return Some(LaneEvent::Unavailable(ticket, Unavailable::InDoubt));
+                }
+                Event::RolledBack { ticket: Asked::Accounts }
+                | Event::InDoubt { ticket: Asked::Accounts } => {}
+                Event::Committed => {
+                    if let Some(ready) = self.committed(config, now) {
+                        return Some(ready);
+                    }
+                }
+                Event::Aborted { error } => {
+                    if let Some(error) = error {
+                        log::warn!("PostgreSQL refused a commit: {error}");
+                    }
+                    self.batches.pop_front();
+                    self.held.clear();
+                    self.held_bytes.clear();
+                }
+                Event::Notice(notice) => log::debug!("PostgreSQL: {notice}"),
+                Event::Parameter { name, value } => log::debug!("PostgreSQL: {name} = {value}"),
+                Event::Notification { channel, .. } => log::debug!("PostgreSQL: a notification on {channel}"),
+                Event::Closed { reason } => {
+                    self.fall(config, now);
+                    return Some(LaneEvent::Closed(reason));
+                }
+            }
+        }
+    }
+
+    /// Closes the connection; its events follow through [`Lane::poll_event`].
+    pub fn close(&mut self, reason: CloseReason) {
+        if let Some(connection) = self.connection() {
+            connection.close(reason);
+        }
+    }
+
+    fn ask_for_accounts(&mut self, config: &Config) {
+        let Some(connection) = self.connection() else { return };
+        let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
+        // A lane that has just started has room for one call.
+        if connection.call(Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]).is_ok() {
+            connection.sync();
+        }
+    }
+
+    /// The oldest batch is final.
+    fn committed(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'static>> {
+        match std::mem::replace(&mut self.state, State::Down { retry_at_us: 0 }) {
+            State::Starting { mut connection, deadline_us } => {
+                let problem = match self.account_ids.len() {
+                    0 => Some("the table clientes is empty: apply sql/*.sql in name order"),
+                    len if len > config.accounts_max => {
+                        Some("the table clientes has more rows than ACCOUNTS_MAX")
+                    }
+                    _ => None,
+                };
+                if let Some(problem) = problem {
+                    connection.close(CloseReason::Other(problem));
+                    self.state = State::Starting { connection, deadline_us };
+                    return None;
+                }
+                self.retry_wait_ms = config.reconnect_min_ms;
+                self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
+                Some(LaneEvent::Ready(Accounts::new(std::mem::take(&mut self.account_ids))))
+            }
+            State::Ready { connection, .. } => {
+                self.batches.pop_front();
+                self.is_releasing = true;
+                self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
+                None
+            }
+            state @ (State::Down { .. } | State::Connecting { .. }) => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    fn release(&self, held: Held) -> LaneEvent<'_> {
+        let outcome = match held.result {
+            HeldResult::Transaction {
+                balance_cents: Some(balance_cents),
+                limit_cents: Some(limit_cents),
+            } => Outcome::Accepted { limit_cents, balance_cents },
+            HeldResult::Transaction { balance_cents: None, limit_cents: Some(_) } => Outcome::Refused,
+            HeldResult::Transaction { limit_cents: None, .. } | HeldResult::Statement { bytes: None } => {
+                Outcome::UnknownAccount
+            }
+            HeldResult::Statement { bytes: Some(bytes) } => Outcome::Statement(&self.held_bytes[bytes]),
+        };
+        LaneEvent::Answered(held.ticket, outcome)
+    }
+
+    /// Goes down and sets the time of the next attempt.
+    fn fall(&mut self, config: &Config, now: Now) {
+        let wait_ms = self.jitter.between(self.retry_wait_ms / 2, self.retry_wait_ms);
+        self.state = State::Down { retry_at_us: now.after_ms(wait_ms) };
+        self.retry_wait_ms = (self.retry_wait_ms * 2).min(config.reconnect_max_ms);
+        self.batches.clear();
+        self.held.clear();
+        self.held_bytes.clear();
+        self.is_releasing = false;
+    }
+}
+
+impl Pipe for Connection<Asked> {
+    fn recv_space(&mut self) -> &mut [u8] {
+        Connection::recv_space(self)
+    }
+
+    fn recv_commit(&mut self, n: usize) {
+        Connection::recv_commit(self, n);
+    }
+
+    fn send_pending(&self) -> &[u8] {
+        Connection::send_pending(self)
+    }
+
+    fn send_advance(&mut self, n: usize) {
+        Connection::send_advance(self, n);
+    }
+}
+
+/// Queues one call. False if the lane has no room for it.
+fn send_call(connection: &mut Connection<Asked>, ticket: Ticket) -> bool {
+    let asked = Asked::Call(ticket);
+    match ticket.call {
+        Call::Transaction { account, transaction } => {
+            let parameters = [
+                Value::Int4(account),
+                Value::Int4(transaction.value_cents),
+                Value::Text(transaction.kind.as_str()),
+                Value::Text(transaction.description.as_str()),
+            ];
+            connection.call(asked, INSERT_TRANSACAO, &parameters)
+        }
+        Call::Statement { account } => {
+            connection.call(asked, GET_SALDO_CLIENTE_BY_ID, &[Value::Int4(account)])
+        }
+    }
+    .is_ok()
+}
+
+/// The culprit of a batch. In company it gets one more chance by itself, as the others do: what failed may have been
+/// their sum, a deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help.
+fn after_failure(ticket: Ticket, error: &ServerError, config: &Config) -> LaneEvent<'static> {
+    let is_conflict = matches!(error.code, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED);
+    if !ticket.is_alone || is_conflict {
+        return after_rollback(ticket, config);
+    }
+    log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
+    LaneEvent::Unavailable(ticket, Unavailable::Failed)
+}
+
+fn after_rollback(ticket: Ticket, config: &Config) -> LaneEvent<'static> {
+    if ticket.attempts >= config.attempts_max {
+        LaneEvent::Unavailable(ticket, Unavailable::Failed)
+    } else {
+        LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket })
+    }
+}
+
+impl HeldResult {
+    fn read(call: &Call, row: &Row<'_>, held_bytes: &mut Vec<u8>) -> Result<HeldResult, RowError> {
+        match call {
+            Call::Transaction { .. } => Ok(HeldResult::Transaction {
+                balance_cents: optional_i64(row, 0)?,
+                limit_cents: optional_i64(row, 1)?,
+            }),
+            Call::Statement { .. } if row.is_null(0)? => Ok(HeldResult::Statement { bytes: None }),
+            Call::Statement { .. } => {
+                let start = held_bytes.len();
+                held_bytes.extend_from_slice(row.jsonb(0)?);
+                Ok(HeldResult::Statement { bytes: Some(start..held_bytes.len()) })
+            }
+        }
+    }
+}
+
+fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
+    if row.is_null(column)? { Ok(None) } else { row.i64(column).map(Some) }
+}
+
+/// What every lane prepares; the constants below are positions in it.
+static STATEMENTS: [Statement; 3] = [
+    Statement {
+        name: "t",
+        sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+        parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+    },
+    Statement { name: "e", sql: "SELECT GetSaldoClienteById($1)", parameter_types: &[oid::INT4] },
+    Statement {
+        name: "c",
+        sql: "SELECT id FROM clientes ORDER BY id LIMIT $1",
+        parameter_types: &[oid::INT8],
+    },
+];
+const INSERT_TRANSACAO: usize = 0;
+const GET_SALDO_CLIENTE_BY_ID: usize = 1;
+const ACCOUNTS: usize = 2;
+
+/// Spreads waits, so that lanes that fell together do not come back together. `SplitMix64`, seeded by the shell.
+struct Jitter(u64);
+
+impl Jitter {
+    /// A number from `low` to `high`.
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        low + (bits ^ (bits >> 31)) % (high - low + 1)
+    }
+}

@@ -1,0 +1,374 @@
+//! CORE: counters, gauges and histograms, rendered as Prometheus text. Plain integers: one loop, no atomics.
+//!
+//! Format: Prometheus documentation, "Exposition formats", text-based format 0.0.4.
+
+use std::fmt::{self, Write};
+
+use crate::api::{Route, Unavailable};
+use crate::http::Status;
+
+/// Everything one instance counts. Counters only ever rise; gauges are set by the engine each turn.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each field is described by the HELP line of its metric, in `render`")]
+pub struct Metrics {
+    responses: [[u64; Status::ALL.len()]; Endpoint::ALL.len()],
+    durations: [Histogram; Endpoint::ALL.len()],
+    batch_calls: Histogram,
+    unavailable: [u64; Unavailable::ALL.len()],
+    pub connections_open: u64,
+    pub connections_accepted: u64,
+    pub connections_refused: u64,
+    pub closed_send_timeout: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub calls_queued: u64,
+    pub calls_in_flight: u64,
+    pub calls_run_again: u64,
+    pub calls_abandoned: u64,
+    pub answers_late: u64,
+    pub lanes_ready: u64,
+    pub lane_connects: u64,
+    pub lane_closes: u64,
+}
+
+/// What a response was asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as the routes are")]
+pub enum Endpoint {
+    Transaction,
+    Statement,
+    Health,
+    Metrics,
+    /// No route was found, or no request.
+    Other,
+}
+
+impl Endpoint {
+    const ALL: [Endpoint; 5] =
+        [Endpoint::Transaction, Endpoint::Statement, Endpoint::Health, Endpoint::Metrics, Endpoint::Other];
+
+    fn label(self) -> &'static str {
+        match self {
+            Endpoint::Transaction => "transacoes",
+            Endpoint::Statement => "extrato",
+            Endpoint::Health => "healthz",
+            Endpoint::Metrics => "metrics",
+            Endpoint::Other => "other",
+        }
+    }
+}
+
+impl From<Route> for Endpoint {
+    fn from(route: Route) -> Endpoint {
+        match route {
+            Route::Transaction { .. } => Endpoint::Transaction,
+            Route::Statement { .. } => Endpoint::Statement,
+            Route::Health => Endpoint::Health,
+            Route::Metrics => Endpoint::Metrics,
+        }
+    }
+}
+
+/// Counts per bucket; a bucket holds what is at most its bound.
+#[derive(Clone, Debug)]
+struct Histogram {
+    bounds: &'static [u64],
+    /// One more than there are bounds: the last one is for what exceeds them all.
+    counts: [u64; BUCKETS_MAX],
+    sum: u64,
+}
+
+const BUCKETS_MAX: usize = 16;
+const DURATION_BOUNDS_US: &[u64] = &[
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000,
+];
+const BATCH_BOUNDS_CALLS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256];
+const _: () = assert!(DURATION_BOUNDS_US.len() < BUCKETS_MAX && BATCH_BOUNDS_CALLS.len() < BUCKETS_MAX);
+
+impl Histogram {
+    fn new(bounds: &'static [u64]) -> Histogram {
+        Histogram { bounds, counts: [0; BUCKETS_MAX], sum: 0 }
+    }
+
+    fn record(&mut self, value: u64) {
+        self.counts[self.bounds.partition_point(|&bound| bound < value)] += 1;
+        self.sum += value;
+    }
+
+    /// Writes the series of one histogram. Values are divided by `unit`, so that microseconds become seconds.
+    fn render(&self, out: &mut String, name: &str, label: Option<(&str, &str)>, unit: f64) -> fmt::Result {
+        let mut cumulated = 0;
+        for (&bound, count) in self.bounds.iter().zip(&self.counts) {
+            cumulated += count;
+            series(out, name, "_bucket", label, Some(&(as_float(bound) / unit)))?;
+            writeln!(out, " {cumulated}")?;
+        }
+        cumulated += self.counts[self.bounds.len()];
+        series(out, name, "_bucket", label, Some(&"+Inf"))?;
+        writeln!(out, " {cumulated}")?;
+        series(out, name, "_sum", label, None)?;
+        writeln!(out, " {}", as_float(self.sum) / unit)?;
+        series(out, name, "_count", label, None)?;
+        writeln!(out, " {cumulated}")
+    }
+}
+
+/// Writes the name of one series of a histogram, with its labels.
+fn series(
+    out: &mut String,
+    name: &str,
+    suffix: &str,
+    label: Option<(&str, &str)>,
+    bound: Option<&dyn fmt::Display>,
+) -> fmt::Result {
+    write!(out, "{name}{suffix}")?;
+    match (label, bound) {
+        (None, None) => Ok(()),
+        (None, Some(bound)) => write!(out, "{{le=\"{bound}\"}}"),
+        (Some((key, value)), None) => write!(out, "{{{key}=\"{value}\"}}"),
+        (Some((key, value)), Some(bound)) => write!(out, "{{{key}=\"{value}\",le=\"{bound}\"}}"),
+    }
+}
+
+/// Exact up to 2^53, which the sums here do not reach.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn as_float(value: u64) -> f64 {
+    value as f64
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            responses: Default::default(),
+            durations: std::array::from_fn(|_| Histogram::new(DURATION_BOUNDS_US)),
+            batch_calls: Histogram::new(BATCH_BOUNDS_CALLS),
+            unavailable: Default::default(),
+            connections_open: 0,
+            connections_accepted: 0,
+            connections_refused: 0,
+            closed_send_timeout: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+            calls_queued: 0,
+            calls_in_flight: 0,
+            calls_run_again: 0,
+            calls_abandoned: 0,
+            answers_late: 0,
+            lanes_ready: 0,
+            lane_connects: 0,
+            lane_closes: 0,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts one response.
+    pub fn count_response(&mut self, endpoint: Endpoint, status: Status) {
+        self.responses[endpoint as usize][status as usize] += 1;
+    }
+
+    /// Records how long a request took, from its complete head to its answer, in microseconds.
+    pub fn record_duration(&mut self, endpoint: Endpoint, duration_us: u64) {
+        self.durations[endpoint as usize].record(duration_us);
+    }
+
+    /// Records how many calls went into one batch.
+    pub fn record_batch(&mut self, calls: u64) {
+        self.batch_calls.record(calls);
+    }
+
+    /// Counts one call that ended without a result.
+    pub fn count_unavailable(&mut self, reason: Unavailable) {
+        self.unavailable[reason as usize] += 1;
+    }
+
+    /// Overwrites `out` with all metrics.
+    pub fn render(&self, out: &mut Vec<u8>) {
+        out.clear();
+        // Rendered as text and handed back as bytes: the same memory, moved there and back.
+        let mut text = String::from_utf8(std::mem::take(out)).unwrap_or_default();
+        let written = self.render_text(&mut text);
+        debug_assert!(written.is_ok(), "writing to memory does not fail");
+        *out = text.into_bytes();
+    }
+
+    fn render_text(&self, out: &mut String) -> fmt::Result {
+        family(out, "rinha_build_info", "gauge", "The version that runs.")?;
+        writeln!(out, "rinha_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))?;
+
+        family(out, "rinha_responses_total", "counter", "Responses by endpoint and status.")?;
+        for endpoint in Endpoint::ALL {
+            for status in Status::ALL {
+                let count = self.responses[endpoint as usize][status as usize];
+                if count > 0 {
+                    let (endpoint, status) = (endpoint.label(), status.code());
+                    writeln!(
+                        out,
+                        "rinha_responses_total{{endpoint=\"{endpoint}\",status=\"{status}\"}} {count}"
+                    )?;
+                }
+            }
+        }
+
+        let name = "rinha_request_duration_seconds";
+        family(out, name, "histogram", "From a request's complete head to its answer.")?;
+        for endpoint in [Endpoint::Transaction, Endpoint::Statement, Endpoint::Health] {
+            self.durations[endpoint as usize].render(out, name, Some(("endpoint", endpoint.label())), 1e6)?;
+        }
+
+        family(out, "rinha_batch_calls", "histogram", "Calls that shared one Sync.")?;
+        self.batch_calls.render(out, "rinha_batch_calls", None, 1.0)?;
+
+        family(out, "rinha_unavailable_total", "counter", "Calls answered 503, by reason.")?;
+        for reason in Unavailable::ALL {
+            let count = self.unavailable[reason as usize];
+            writeln!(out, "rinha_unavailable_total{{reason=\"{}\"}} {count}", reason.label())?;
+        }
+
+        for (name, kind, help, value) in self.singles() {
+            family(out, name, kind, help)?;
+            writeln!(out, "{name} {value}")?;
+        }
+        Ok(())
+    }
+
+    /// The metrics that are one number each.
+    fn singles(&self) -> [(&'static str, &'static str, &'static str, u64); 14] {
+        [
+            ("rinha_connections", "gauge", "HTTP connections open now.", self.connections_open),
+            (
+                "rinha_connections_accepted_total",
+                "counter",
+                "HTTP connections accepted.",
+                self.connections_accepted,
+            ),
+            (
+                "rinha_accept_errors_total",
+                "counter",
+                "Connections that could not be accepted, for want of descriptors or memory.",
+                self.connections_refused,
+            ),
+            (
+                "rinha_send_timeouts_total",
+                "counter",
+                "HTTP connections closed since the peer did not read its answers.",
+                self.closed_send_timeout,
+            ),
+            (
+                "rinha_received_bytes_total",
+                "counter",
+                "Bytes received from HTTP clients.",
+                self.received_bytes,
+            ),
+            ("rinha_sent_bytes_total", "counter", "Bytes sent to HTTP clients.", self.sent_bytes),
+            ("rinha_calls_queued", "gauge", "Calls that wait for a lane.", self.calls_queued),
+            (
+                "rinha_calls_in_flight",
+                "gauge",
+                "Calls sent to PostgreSQL and not answered.",
+                self.calls_in_flight,
+            ),
+            (
+                "rinha_calls_run_again_total",
+                "counter",
+                "Calls run again on their own after their batch was rolled back.",
+                self.calls_run_again,
+            ),
+            (
+                "rinha_calls_abandoned_total",
+                "counter",
+                "Calls that were not run since their client had left before their turn.",
+                self.calls_abandoned,
+            ),
+            (
+                "rinha_answers_late_total",
+                "counter",
+                "Results that came after their client had left.",
+                self.answers_late,
+            ),
+            ("rinha_lanes_ready", "gauge", "PostgreSQL connections ready for calls.", self.lanes_ready),
+            (
+                "rinha_lane_connects_total",
+                "counter",
+                "Attempts to connect to PostgreSQL.",
+                self.lane_connects,
+            ),
+            (
+                "rinha_lane_closes_total",
+                "counter",
+                "PostgreSQL connections lost, and attempts that failed.",
+                self.lane_closes,
+            ),
+        ]
+    }
+}
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(metrics: &Metrics) -> String {
+        let mut out = b"left over".to_vec();
+        metrics.render(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_bucket_holds_what_is_at_most_its_bound() {
+        let mut metrics = Metrics::default();
+        for calls in [1, 2, 3, 300] {
+            metrics.record_batch(calls);
+        }
+        let text = rendered(&metrics);
+        for line in [
+            "rinha_batch_calls_bucket{le=\"1\"} 1",
+            "rinha_batch_calls_bucket{le=\"2\"} 2",
+            "rinha_batch_calls_bucket{le=\"4\"} 3",
+            "rinha_batch_calls_bucket{le=\"256\"} 3",
+            "rinha_batch_calls_bucket{le=\"+Inf\"} 4",
+            "rinha_batch_calls_sum 306",
+            "rinha_batch_calls_count 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds() {
+        let mut metrics = Metrics::default();
+        metrics.record_duration(Endpoint::Statement, 1_500);
+        let text = rendered(&metrics);
+        assert!(
+            text.contains("rinha_request_duration_seconds_bucket{endpoint=\"extrato\",le=\"0.0025\"} 1\n")
+        );
+        assert!(text.contains("rinha_request_duration_seconds_sum{endpoint=\"extrato\"} 0.0015\n"));
+    }
+
+    #[test]
+    fn responses_are_counted_by_endpoint_and_status() {
+        let mut metrics = Metrics::default();
+        metrics.count_response(Endpoint::Transaction, Status::Ok);
+        metrics.count_response(Endpoint::Transaction, Status::Ok);
+        metrics.count_response(Endpoint::Other, Status::NotFound);
+        let text = rendered(&metrics);
+        assert!(text.contains("rinha_responses_total{endpoint=\"transacoes\",status=\"200\"} 2\n"));
+        assert!(text.contains("rinha_responses_total{endpoint=\"other\",status=\"404\"} 1\n"));
+        assert!(!text.contains("left over"));
+    }
+
+    #[test]
+    fn every_family_is_announced_once() {
+        let text = rendered(&Metrics::default());
+        let mut names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let total = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), total);
+        assert_eq!(text.matches("# HELP ").count(), total);
+    }
+}

@@ -1,0 +1,233 @@
+//! SHELL: listeners and streams over TCP and Unix sockets alike, so that nothing above has to tell them apart.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use crate::config::Address;
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// On an address and port.
+    Tcp(TcpListener),
+    /// On a path, which is removed when the listener is dropped.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Listener {
+    /// Binds and listens. A Unix socket may be used by every local user: the proxy in front runs as another one. One
+    /// that is left over from a server that was killed is replaced.
+    ///
+    /// # Errors
+    /// The address is in use or cannot be bound.
+    pub fn bind(address: &Address, backlog: i32) -> io::Result<Listener> {
+        match address {
+            Address::Tcp(address) => {
+                let address = address.to_socket_addrs()?.next().ok_or(ErrorKind::AddrNotAvailable)?;
+                let socket =
+                    socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+                // A restart must not wait for the connections of the instance before it to time out.
+                socket.set_reuse_address(true)?;
+                socket.set_nonblocking(true)?;
+                socket.bind(&address.into())?;
+                socket.listen(backlog)?;
+                Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+            }
+            Address::Unix(path) => {
+                let path = Path::new(path);
+                remove_left_over(path)?;
+                let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+                socket.set_nonblocking(true)?;
+                socket.bind(&socket2::SockAddr::unix(path)?)?;
+                let file = SocketFile::new(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+                socket.listen(backlog)?;
+                Ok(Listener::Unix(UnixListener::from_std(socket.into()), file))
+            }
+        }
+    }
+
+    /// Takes the next connection off the backlog, ready to be used without delay of small packets.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; others as `accept(2)`.
+    pub fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _peer) = listener.accept()?;
+                // It can only fail if the peer has left already, which the first read will tell.
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept()?.0)),
+        }
+    }
+
+    /// Registers it for connections to accept.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Listener::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    /// Lets nobody new find it: a Unix socket loses its path, while the connections in its backlog can still be
+    /// accepted. A TCP socket has no such half-way state.
+    pub fn unpublish(&mut self) {
+        if let Listener::Unix(_, file) = self {
+            file.remove();
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listener::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(error) => write!(f, "an unknown address ({error})"),
+            },
+            Listener::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
+        }
+    }
+}
+
+/// The file of a bound Unix socket; removed on drop, unless another server has put its own in its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: path.to_owned(), inode: std::fs::symlink_metadata(path)?.ino() })
+    }
+
+    fn remove(&self) {
+        let is_ours =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode);
+        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Removes a socket file that nobody listens on.
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A connected or connecting socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Begins to connect over TCP. A writable event and [`Stream::take_error`] tell when and how it ends.
+    ///
+    /// # Errors
+    /// It failed at once.
+    pub fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
+        TcpStream::connect(address).map(Stream::Tcp)
+    }
+
+    /// Begins to connect to a Unix socket. As [`Stream::connect_tcp`].
+    ///
+    /// # Errors
+    /// It failed at once.
+    pub fn connect_unix(path: &Path) -> io::Result<Stream> {
+        UnixStream::connect(path).map(Stream::Unix)
+    }
+
+    /// Ends the connecting: no delay of small packets from now on.
+    ///
+    /// # Errors
+    /// Why it could not connect.
+    pub fn finish_connect(&self) -> io::Result<()> {
+        if let Some(error) = self.take_error()? {
+            return Err(error);
+        }
+        match self {
+            Stream::Tcp(stream) => stream.set_nodelay(true),
+            Stream::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn shut_down_write(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Registers it once for everything: mio is edge-triggered, so an idle socket costs nothing afterwards.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Stream::Tcp(stream) => stream.register(registry, token, interest),
+            Stream::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Unix(stream) => stream.take_error(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(space),
+            Stream::Unix(stream) => stream.read(space),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The whole stack: PostgreSQL, two instances of the server, nginx before them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cgroup::{Group, Limits, Parent};
+use crate::steps::Steps;
+use crate::throwaway::Throwaway;
+use crate::wait::{self, Interrupt};
+use crate::{
+    Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Service, health,
+    install,
+};
+
+/// Where the stack listens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ports {
+    /// Wherever there is room: several stacks run side by side.
+    #[default]
+    Free,
+    /// The project's own: instances at 8081 and 8082, their metrics at 9191 and 9192, all on 127.0.0.1.
+    Fixed {
+        /// nginx's port, on all addresses.
+        nginx: u16,
+    },
+}
+
+impl Ports {
+    /// All that must be free before the start.
+    pub fn fixed(self) -> Vec<u16> {
+        match self {
+            Ports::Free => Vec::new(),
+            Ports::Fixed { nginx } => [&[nginx][..], &INSTANCE_PORTS, &METRICS_PORTS].concat(),
+        }
+    }
+}
+
+/// How to run the stack.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// The project's `sql` directory.
+    pub sql: PathBuf,
+    /// The project's `nginx.conf`.
+    pub nginx_conf: PathBuf,
+    /// Where to listen.
+    pub ports: Ports,
+    /// Where to make groups for [`LIMITS`]; `None`: no limits.
+    pub limits: Option<Parent>,
+    /// How to run PostgreSQL; its group, log and interrupt are the stack's.
+    pub postgres: PostgresOptions,
+    /// Where the logs go; by default into throwaway directories.
+    pub logs: Option<PathBuf>,
+    /// Who is told how the start goes.
+    pub steps: Steps,
+    /// Calls off the start.
+    pub interrupt: Interrupt,
+}
+
+impl StackOptions {
+    /// The stack of the project in the directory `workspace`, on free ports, without limits, told to nobody.
+    pub fn new(workspace: &std::path::Path, server: impl Into<PathBuf>) -> StackOptions {
+        StackOptions {
+            server: server.into(),
+            sql: workspace.join("sql"),
+            nginx_conf: workspace.join("nginx/nginx.conf"),
+            ports: Ports::Free,
+            limits: None,
+            postgres: PostgresOptions::default(),
+            logs: None,
+            steps: Steps::Silent,
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// The running stack. Dropping it stops all of it: nginx first, PostgreSQL last.
+#[derive(Debug)]
+pub struct Stack {
+    /// The load balancer.
+    pub nginx: Nginx,
+    /// webapi1 and webapi2.
+    pub instances: [Instance; 2],
+    /// The database server, with the database `rinha`.
+    pub postgres: Postgres,
+    /// The instances' sockets. Last, so that it is removed when all have stopped.
+    _sockets: Throwaway,
+}
+
+impl Stack {
+    /// Starts everything and waits until `/healthz` answers 200 through nginx.
+    ///
+    /// # Errors
+    /// The first failure; what was started before it is stopped and nothing is left behind.
+    pub fn start(options: &StackOptions) -> Result<Stack, Error> {
+        let sockets = Throwaway::new("stack")?;
+        let group = |name: &str| -> Result<Option<Arc<Group>>, Error> {
+            let limits = LIMITS.iter().find(|(service, _)| *service == name).map(|(_, limits)| *limits);
+            let made = options.limits.as_ref().zip(limits).map(|(parent, limits)| parent.group(name, limits));
+            made.transpose().map(|made| made.map(Arc::new))
+        };
+        let log = |name: &str| options.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
+
+        let version = install::require_postgres()?.version;
+        let postgres = options.steps.run(&format!("{DB} {version}"), "ready", || {
+            Postgres::start(&PostgresOptions {
+                group: group(DB)?,
+                log: log(DB),
+                interrupt: options.interrupt.clone(),
+                ..options.postgres.clone()
+            })
+        })?;
+        options.steps.run("schema", "applied", || {
+            postgres.create_database(DATABASE)?;
+            postgres.apply_sql(DATABASE, &options.sql)
+        })?;
+
+        let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
+        let instance = |index: usize| {
+            let (port, metrics_port) = match options.ports {
+                Ports::Free => (0, 0),
+                Ports::Fixed { .. } => (INSTANCE_PORTS[index], METRICS_PORTS[index]),
+            };
+            let name = WEBAPIS[index];
+            options.steps.run(name, "ready", || {
+                Instance::start(&InstanceOptions {
+                    name: name.to_owned(),
+                    listen: vec![format!("unix:{}", upstreams[index].display()), format!("127.0.0.1:{port}")],
+                    metrics_listen: format!("127.0.0.1:{metrics_port}"),
+                    group: group(name)?,
+                    log: log(name),
+                    interrupt: options.interrupt.clone(),
+                    ..InstanceOptions::new(&options.server, postgres.url(DATABASE))
+                })
+            })
+        };
+        let instances = [instance(0)?, instance(1)?];
+
+        let version = install::require_nginx()?.version;
+        let nginx = options.steps.run(&format!("{NGINX} {version}"), "ready", || {
+            let nginx = Nginx::start(&NginxOptions {
+                port: match options.ports {
+                    Ports::Free => 0,
+                    Ports::Fixed { nginx } => nginx,
+                },
+                group: group(NGINX)?,
+                log: log(NGINX),
+                interrupt: options.interrupt.clone(),
+                ..NginxOptions::new(&options.nginx_conf, upstreams.clone())
+            })?;
+            wait_healthy(&nginx, &options.interrupt)?;
+            Ok(nginx)
+        })?;
+        Ok(Stack { nginx, instances, postgres, _sockets: sockets })
+    }
+
+    /// Where requests go.
+    pub fn address(&self) -> SocketAddr {
+        self.nginx.address()
+    }
+
+    /// The four processes, in the order in which a request meets them.
+    pub fn services(&self) -> [&Service; 4] {
+        let [webapi1, webapi2] = &self.instances;
+        [self.nginx.service(), webapi1.service(), webapi2.service(), self.postgres.service()]
+    }
+
+    /// Waits until `interrupt` is raised.
+    ///
+    /// # Errors
+    /// [`Error::Service`] as soon as one of the services ends.
+    pub fn watch(&self, interrupt: &Interrupt) -> Result<(), Error> {
+        let watched = wait::until(FOREVER, interrupt, || {
+            match self.services().into_iter().find(|service| service.has_exited()) {
+                Some(ended) => Err(ended.failure("ended")),
+                None => Ok(None::<()>),
+            }
+        });
+        match watched {
+            Ok(_) | Err(Error::Interrupted) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn wait_healthy(nginx: &Nginx, interrupt: &Interrupt) -> Result<(), Error> {
+    let mut last = String::new();
+    let address = nginx.address().to_string();
+    let healthy = wait::until(HEALTHY_PATIENCE, interrupt, || {
+        if nginx.service().has_exited() {
+            return Err(nginx.service().failure("ended"));
+        }
+        last = match health::get_status(&address, "/healthz") {
+            Ok(200) => return Ok(Some(())),
+            Ok(status) => format!("status {status}"),
+            Err(error) => error.to_string(),
+        };
+        Ok(None)
+    })?;
+    healthy.ok_or_else(|| nginx.service().failure(&format!("does not answer 200 to /healthz ({last})")))
+}
+
+/// What each service may use, by name: 1.5 CPU and 550 MB together, the limits of the challenge.
+pub const LIMITS: [(&str, Limits); 4] = [
+    (NGINX, Limits { cpu_thousandths: 200, memory_bytes: 20 << 20 }),
+    (WEBAPIS[0], Limits { cpu_thousandths: 400, memory_bytes: 100 << 20 }),
+    (WEBAPIS[1], Limits { cpu_thousandths: 400, memory_bytes: 100 << 20 }),
+    (DB, Limits { cpu_thousandths: 500, memory_bytes: 330 << 20 }),
+];
+
+const NGINX: &str = "nginx";
+const WEBAPIS: [&str; 2] = ["webapi1", "webapi2"];
+const DB: &str = "postgresql";
+const DATABASE: &str = "rinha";
+const INSTANCE_PORTS: [u16; 2] = [8081, 8082];
+const METRICS_PORTS: [u16; 2] = [9191, 9192];
+/// A year.
+const FOREVER: Duration = Duration::from_hours(365 * 24);
+const HEALTHY_PATIENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_those_of_the_challenge() {
+        let cpu_thousandths: u32 = LIMITS.iter().map(|(_, limits)| limits.cpu_thousandths).sum();
+        let memory_bytes: u64 = LIMITS.iter().map(|(_, limits)| limits.memory_bytes).sum();
+        assert_eq!((cpu_thousandths, memory_bytes), (1500, 550 << 20));
+    }
+}

@@ -1,0 +1,180 @@
+//! `cargo stress up`: the whole stack without Docker, until Ctrl-C.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::ExitCode;
+
+use lexopt::prelude::{Long, Short, ValueExt};
+use stress::cgroup::Parent;
+use stress::lock::Lock;
+use stress::steps::Steps;
+use stress::throwaway::{self, Throwaway};
+use stress::wait::Interrupt;
+use stress::{Error, Ports, Stack, StackOptions, compile, install};
+
+use crate::usage;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Help,
+    Up { port: u16, has_limits: bool },
+}
+
+/// Runs the subcommand with what is left of the command line.
+pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
+    let (port, has_limits) = match parse(arguments) {
+        Ok(Request::Help) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Up { port, has_limits }) => (port, has_limits),
+        Err(error) => return usage(&error.to_string()),
+    };
+    match run(port, has_limits) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo stress up: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+    let (mut port, mut has_limits) = (PORT, true);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("port") => port = arguments.value()?.parse()?,
+            Long("no-limits") => has_limits = false,
+            Long("help") | Short('h') => return Ok(Request::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if port == 0 {
+        return Err("--port needs a number from 1 to 65535".into());
+    }
+    Ok(Request::Up { port, has_limits })
+}
+
+fn run(port: u16, has_limits: bool) -> Result<(), Error> {
+    let interrupt = Interrupt::on_signals()?;
+    let _lock = Lock::take(&throwaway::base().join("rinha-stress.lock"))?;
+    let ports = Ports::Fixed { nginx: port };
+    check_free(ports)?;
+
+    let logs = Throwaway::new("logs")?;
+    let result = bring_up(ports, has_limits, &logs, &interrupt);
+    // The lines of a failure name their log: it has to be there to be read.
+    let has_logs = fs::read_dir(logs.path()).is_ok_and(|entries| entries.count() > 1);
+    if matches!(result, Err(Error::Service { .. } | Error::Sql { .. })) && has_logs {
+        eprintln!("cargo stress up: everything is stopped; the logs are kept in {}", logs.keep().display());
+    }
+    result
+}
+
+fn bring_up(ports: Ports, has_limits: bool, logs: &Throwaway, interrupt: &Interrupt) -> Result<(), Error> {
+    let steps = Steps::Printed;
+    install::install_missing(steps, &logs.path().join("install.log"))?;
+
+    let workspace = compile::workspace();
+    steps.line("server: cargo build --release --bin rinha");
+    let server = compile::build_server(&workspace, &logs.path().join("build.json"), interrupt)?;
+
+    let limits = if has_limits { Parent::find() } else { Err("--no-limits".to_owned()) };
+    steps.line(&match &limits {
+        Ok(_) => {
+            "limits: nginx 0.2 CPU 20 MB, webapi1 and webapi2 0.4 CPU 100 MB each, postgresql 0.5 CPU 330 MB"
+                .to_owned()
+        }
+        Err(why) => format!("limits: not applied: {why}"),
+    });
+    let stack = Stack::start(&StackOptions {
+        ports,
+        limits: limits.ok(),
+        logs: Some(logs.path().to_owned()),
+        steps,
+        interrupt: interrupt.clone(),
+        ..StackOptions::new(&workspace, server)
+    })?;
+    for instance in &stack.instances {
+        let metrics = instance.metrics_address().unwrap_or_default();
+        let direct = instance.addresses().pop().unwrap_or_default();
+        steps.line(&format!(
+            "{}: http://{direct}, metrics http://{metrics}/metrics",
+            instance.service().name()
+        ));
+    }
+    steps.line(&format!("database: psql '{}'", stack.postgres.url("rinha")));
+    steps.line(&format!("up: http://localhost:{} (Ctrl-C ends it)", stack.address().port()));
+
+    let watched = stack.watch(interrupt);
+    steps.run("stopping", "all stopped", || {
+        drop(stack);
+        Ok(())
+    })?;
+    watched
+}
+
+/// Says whose port is taken before anything is built or started.
+fn check_free(ports: Ports) -> Result<(), Error> {
+    for port in ports.fixed() {
+        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                let other = if ports == (Ports::Fixed { nginx: port }) {
+                    ", or choose another with --port"
+                } else {
+                    ""
+                };
+                return Err(Error::Refused(format!(
+                    "port {port} is in use: end the process that `ss -ltnp 'sport = :{port}'` shows{other}"
+                )));
+            }
+            Err(error) => {
+                return Err(Error::Refused(format!(
+                    "port {port} cannot be used ({error}): choose another with --port"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+const PORT: u16 = 9999;
+const HELP: &str = "\
+The whole stack without Docker, until Ctrl-C or SIGTERM: a private PostgreSQL, two instances of the server at
+127.0.0.1:8081 and :8082 (metrics at :9191 and :9192), and nginx before them.
+
+Usage: cargo stress up [OPTIONS]
+
+Builds the server, and installs PostgreSQL and nginx if they are missing (root on Debian or Ubuntu).
+Each service runs under the limits of the challenge where cgroups (v1 or v2) allow. Nothing is left behind at the end.
+
+Options:
+  --port PORT    nginx's port [default: 9999]
+  --no-limits    No limits on CPU and memory
+  -h, --help     This text
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_all(arguments: &[&str]) -> Result<Request, lexopt::Error> {
+        parse(lexopt::Parser::from_args(arguments))
+    }
+
+    #[test]
+    fn reads_its_options() {
+        assert_eq!(parse_all(&[]).unwrap(), Request::Up { port: 9999, has_limits: true });
+        assert_eq!(
+            parse_all(&["--port=81", "--no-limits"]).unwrap(),
+            Request::Up { port: 81, has_limits: false }
+        );
+        assert_eq!(parse_all(&["--help"]).unwrap(), Request::Help);
+        for wrong in [&["--port", "0"][..], &["--port", "x"], &["--ports"], &["down"]] {
+            assert!(parse_all(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

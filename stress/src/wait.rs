@@ -1,0 +1,94 @@
+//! Waiting for a condition, with a deadline and a way to be called off. Nothing here waits for a mere time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::Error;
+
+/// A flag that calls off every wait it was given to. Clones share the flag; the default one is never raised.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Is raised by SIGINT, SIGTERM and SIGHUP, which from now on do nothing else in this process, however often
+    /// they come: what was started is stopped in order, not abandoned.
+    ///
+    /// # Errors
+    /// When the system refuses a signal handler.
+    pub fn on_signals() -> Result<Interrupt, Error> {
+        let interrupt = Interrupt::default();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupt.0))
+                .map_err(Error::io(format!("handle signal {signal}")))?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Whether a signal came.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks `probe` every 10 ms until it gives a value; `None` when `patience` has passed without one.
+///
+/// # Errors
+/// The first error of `probe`, or [`Error::Interrupted`].
+pub fn until<T>(
+    patience: Duration,
+    interrupt: &Interrupt,
+    mut probe: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(value) = probe()? {
+            return Ok(Some(value));
+        }
+        if interrupt.is_raised() {
+            return Err(Error::Interrupted);
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_the_first_value() {
+        let mut asked = 0;
+        let value = until(Duration::from_mins(1), &Interrupt::default(), || {
+            asked += 1;
+            Ok((asked == 3).then_some(asked))
+        });
+        assert_eq!(value.unwrap(), Some(3));
+    }
+
+    #[test]
+    fn gives_up_at_the_deadline_after_a_last_look() {
+        let mut asked = 0;
+        let value = until(Duration::ZERO, &Interrupt::default(), || {
+            asked += 1;
+            Ok(None::<()>)
+        });
+        assert_eq!((value.unwrap(), asked), (None, 1));
+    }
+
+    #[test]
+    fn is_called_off() {
+        let interrupt = Interrupt::default();
+        interrupt.0.store(true, Ordering::Relaxed);
+        let value = until(Duration::from_mins(1), &interrupt, || Ok(None::<()>));
+        assert!(matches!(value, Err(Error::Interrupted)));
+    }
+}
