@@ -8,7 +8,8 @@ use std::io::Write as _;
 use serde::Deserialize as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-use crate::http::{Response, Status, Violation};
+use crate::http::Violation;
+use crate::response::{Response, Status};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -461,3 +462,6 @@ pub fn violation(violation: Violation, scratch: &mut Vec<u8>) -> Response<'_> {
 }
 
 const JSON: &str = "application/json";
+
+#[cfg(test)]
+mod tests;

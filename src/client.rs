@@ -3,10 +3,12 @@
 
 use crate::api::{self, Call, Face, Outcome, Route};
 use crate::buf::{Inbox, Outbox, Pipe};
+use crate::chunked::ChunkedDecoder;
 use crate::config::Config;
-use crate::http::{self, ChunkedDecoder, Date, Framing, Persistence, Response, Violation};
+use crate::http::{self, Framing, Persistence, Violation};
 use crate::metrics::{Endpoint, Metrics};
 use crate::now::Now;
+use crate::response::{self, Date, Response};
 
 /// One HTTP connection.
 ///
@@ -89,6 +91,23 @@ pub struct Site {
     pub scratch: Vec<u8>,
 }
 
+#[cfg(test)]
+impl Site {
+    /// A bank with the accounts 1 to 5, no database yet, at time 0.
+    pub(crate) fn for_test(settings: &[(&str, &str)]) -> Site {
+        Site {
+            config: Config::for_test(settings),
+            accounts: api::Accounts::new(vec![1, 2, 3, 4, 5]),
+            is_database_reached: false,
+            is_draining: false,
+            date: response::date_at(0),
+            now: Now::default(),
+            metrics: Metrics::default(),
+            scratch: Vec::new(),
+        }
+    }
+}
+
 /// What becomes of the socket after a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterSend {
@@ -139,16 +158,6 @@ impl Client {
     /// Whether a call is out, whose answer this client awaits.
     pub fn is_awaiting(&self) -> bool {
         matches!(self.phase, Phase::Awaiting { .. })
-    }
-
-    /// Whether the socket can be dropped.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
-    }
-
-    /// Whether no request is begun and nothing is left to send.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Idle) && self.outbox.is_empty()
     }
 
     /// Whether [`Client::advance`] could go on although nothing came in: the outbox, which was full, has been sent.
@@ -287,7 +296,7 @@ impl Client {
             Ok(route) => {
                 let request = Request { route, persistence, is_head_only, started_us: site.now.monotonic_us };
                 if expects_continue && !body.is_empty() && self.inbox.unread().is_empty() {
-                    http::write_continue(self.outbox.writer());
+                    response::write_continue(self.outbox.writer());
                 }
                 self.phase = Phase::Body { request, body };
                 self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
@@ -456,7 +465,7 @@ impl Client {
         is_head_only: bool,
         site: &mut Site,
     ) {
-        http::write_response(self.outbox.writer(), response, persistence, is_head_only, &site.date);
+        response::write_response(self.outbox.writer(), response, persistence, is_head_only, &site.date);
         site.metrics.count_response(endpoint, response.status);
     }
 
@@ -516,3 +525,6 @@ impl Pipe for Client {
         self.outbox.advance(n);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,15 +51,18 @@ macro_rules! settings {
             /// The first setting that is missing, malformed or out of its range.
             pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
                 let text = Text::read(&variable)?;
-                let config = Config {
+                let connect_timeout_ms = text.connect_timeout_ms;
+                let mut config = Config {
                     $($field: number(&variable, $variable, $default, $min, $max)?,)*
                     listen: text.listen,
                     metrics_listen: text.metrics_listen,
                     database_session: text.database_session,
                     database_hosts: text.database_hosts,
                 };
+                // The URL is the more specific of the two places.
+                config.connect_timeout_ms = connect_timeout_ms.unwrap_or(config.connect_timeout_ms);
                 config.check_together()?;
-                Ok(config.with_server_side_timeouts())
+                Ok(config.with_session_parameters())
             }
         }
 
@@ -215,12 +218,13 @@ impl Config {
         Ok(())
     }
 
-    /// Asks PostgreSQL to hold no row lock for a caller that has gone.
-    fn with_server_side_timeouts(mut self) -> Config {
-        for (name, value_ms) in
-            [("statement_timeout", self.statement_timeout_ms), ("lock_timeout", self.lock_timeout_ms)]
-        {
-            self.database_session.parameters.push((name.to_owned(), value_ms.to_string()));
+    /// Asks PostgreSQL to hold no row lock for a caller that has gone, and tells it who calls.
+    fn with_session_parameters(mut self) -> Config {
+        let parameters = &mut self.database_session.parameters;
+        parameters.push(("statement_timeout".to_owned(), self.statement_timeout_ms.to_string()));
+        parameters.push(("lock_timeout".to_owned(), self.lock_timeout_ms.to_string()));
+        if !parameters.iter().any(|(name, _)| name == "application_name") {
+            parameters.push(("application_name".to_owned(), env!("CARGO_PKG_NAME").to_owned()));
         }
         self
     }
@@ -232,6 +236,7 @@ struct Text {
     metrics_listen: Vec<Address>,
     database_hosts: Vec<Host>,
     database_session: Session,
+    connect_timeout_ms: Option<u64>,
 }
 
 impl Text {
@@ -252,6 +257,11 @@ impl Text {
                 Some(_) | None => Vec::new(),
             },
             database_session: url.session(&default_user),
+            // As for libpq, 0 sets no limit of its own.
+            connect_timeout_ms: url
+                .connect_timeout_seconds
+                .filter(|&seconds| seconds > 0)
+                .map(|seconds| u64::from(seconds) * 1_000),
             database_hosts: url.hosts,
         })
     }
@@ -314,11 +324,19 @@ fn number<T: TryFrom<u64>>(
 }
 
 #[cfg(test)]
+impl Config {
+    /// The required settings and these.
+    pub(crate) fn for_test(settings: &[(&str, &str)]) -> Config {
+        tests::config(settings).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     /// A configuration from the required settings and these.
-    fn config(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(super) fn config(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let required = [("DATABASE_URL", "postgresql://ana:secret@db/rinha"), ("LISTEN", "127.0.0.1:0")];
         Config::from_environment(|name| {
             let find = |settings: &[(&str, &str)]| {
@@ -416,6 +434,24 @@ mod tests {
         assert!(error(&[("TARGET_LEN_MAX_BYTES", "9000")]).contains("HEAD_LEN_MAX_BYTES=8192"));
         assert!(error(&[("ANSWER_TIMEOUT_MS", "2000")]).contains("STATEMENT_TIMEOUT_MS=2000"));
         assert!(error(&[("RECONNECT_MIN_MS", "201")]).contains("RECONNECT_MAX_MS=200"));
+    }
+
+    #[test]
+    fn the_url_may_set_the_connect_timeout_and_the_application_name() {
+        let with =
+            |query: &str| config(&[("DATABASE_URL", &format!("postgresql://ana@db/rinha{query}"))]).unwrap();
+        assert_eq!(with("").connect_timeout_ms, 2_000);
+        assert_eq!(with("?connect_timeout=7").connect_timeout_ms, 7_000);
+        assert_eq!(with("?connect_timeout=0").connect_timeout_ms, 2_000);
+        let name = |config: &Config| {
+            let parameters = config.database_session.parameters.iter();
+            parameters
+                .filter(|(name, _)| name == "application_name")
+                .map(|(_, value)| value.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(name(&with("")), ["rinha"]);
+        assert_eq!(name(&with("?application_name=audit")), ["audit"]);
     }
 
     #[test]

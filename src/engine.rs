@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use crate::api::{Accounts, Call, Face, Outcome, Unavailable};
 use crate::client::{AfterSend, Client, Site};
 use crate::config::Config;
-use crate::http;
 use crate::lane::{Lane, LaneEvent, Ticket};
 use crate::metrics::Metrics;
 use crate::now::Now;
+use crate::response;
 use crate::slots::{Slot, Slots};
 
 /// The whole core of one server.
@@ -67,7 +67,7 @@ impl Engine {
                 accounts: Accounts::default(),
                 is_database_reached: false,
                 is_draining: false,
-                date: http::date_at(now.unix_s),
+                date: response::date_at(now.unix_s),
                 now,
                 metrics: Metrics::default(),
                 scratch: Vec::new(),
@@ -199,7 +199,7 @@ impl Engine {
     /// One step of everything: results to clients, requests to the queue, the queue to the lanes.
     pub fn advance(&mut self, now: Now) {
         if self.site.now.unix_s != now.unix_s {
-            self.site.date = http::date_at(now.unix_s);
+            self.site.date = response::date_at(now.unix_s);
         }
         self.site.now = now;
         for index in 0..self.lanes.len() {
@@ -405,3 +405,6 @@ fn deliver(seats: &mut Slots<Seat>, due: &mut Vec<Slot>, site: &mut Site, slot: 
         Some(_) | None => site.metrics.answers_late += 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,13 @@
-//! CORE: HTTP/1.1 on the wire: the head of a request, the framing of its body, the head of a response. Knows no route.
+//! CORE: HTTP/1.1 on the wire: the head of a request and what it says about framing. Knows no route.
 //!
 //! Where the specification lets a server choose between refusing and repairing, this one refuses: what two parties
 //! may read differently is how requests are smuggled past a proxy.
 //!
 //! Format: RFC 9112 (HTTP/1.1) and RFC 9110 (HTTP Semantics).
 
-use std::io::Write as _;
 use std::mem::MaybeUninit;
+
+use crate::response::Status;
 
 /// What one request may measure. Each has its status in [`Violation`].
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,34 @@ pub enum Violation {
     UnsupportedCoding,
     /// 505: a version other than 1.0 and 1.1.
     UnsupportedVersion,
+}
+
+impl Violation {
+    /// The status that this violation is answered with.
+    pub fn status(self) -> Status {
+        match self {
+            Violation::Malformed(_) => Status::BadRequest,
+            Violation::TooSlow => Status::RequestTimeout,
+            Violation::BodyTooLong => Status::ContentTooLarge,
+            Violation::TargetTooLong => Status::UriTooLong,
+            Violation::HeadTooLong => Status::RequestHeaderFieldsTooLarge,
+            Violation::UnsupportedCoding => Status::NotImplemented,
+            Violation::UnsupportedVersion => Status::HttpVersionNotSupported,
+        }
+    }
+
+    /// What is wrong, for the body of the answer.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Violation::Malformed(reason) => reason,
+            Violation::TooSlow => "the request did not arrive in time",
+            Violation::BodyTooLong => "the body is too long",
+            Violation::TargetTooLong => "the request target is too long",
+            Violation::HeadTooLong => "the head is too long or has too many fields",
+            Violation::UnsupportedCoding => "the only transfer coding supported is chunked",
+            Violation::UnsupportedVersion => "the only versions supported are HTTP/1.0 and HTTP/1.1",
+        }
+    }
 }
 
 /// The head of one request.
@@ -289,311 +318,244 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
         || head.windows(2).filter(|pair| pair[1] == b'\n' && pair[0] != b'\r').count() > 0
 }
 
-/// Takes the chunked coding off a body, in place and as it arrives (RFC 9112, section 7.1).
-///
-/// It looks at every byte once, however small the pieces are, and keeps nothing but its state: content is moved to the
-/// front of the buffer it came in. Chunk extensions and trailer fields are checked and dropped.
-#[derive(Debug)]
-pub struct ChunkedDecoder {
-    state: ChunkState,
-    content_len_bytes: usize,
-    /// Extensions and trailers so far: neither is content, so the limit of the body does not bound them.
-    dropped_bytes: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What a [`ChunkedDecoder`] expects next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChunkState {
-    SizeFirstDigit,
-    Size { size: usize },
-    Extension { size: usize },
-    SizeLineFeed { size: usize },
-    Data { remaining_bytes: usize },
-    DataCarriageReturn,
-    DataLineFeed,
-    TrailerLineStart,
-    TrailerName,
-    TrailerValue,
-    TrailerLineFeed,
-    LastLineFeed,
-    Done,
-}
+    const LIMITS: Limits =
+        Limits { head_len_max_bytes: 8_192, target_len_max_bytes: 4_096, body_len_max_bytes: 16_384 };
 
-/// What one call of [`ChunkedDecoder::decode`] did to its buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoded {
-    /// Bytes of content, now at the front of the buffer.
-    pub content_bytes: usize,
-    /// Bytes of the coding that were read. Less than the buffer only when the body has ended: the rest is the next
-    /// request.
-    pub read_bytes: usize,
-    /// Whether the body has ended.
-    pub is_done: bool,
-}
-
-impl Default for ChunkedDecoder {
-    fn default() -> Self {
-        ChunkedDecoder { state: ChunkState::SizeFirstDigit, content_len_bytes: 0, dropped_bytes: 0 }
-    }
-}
-
-impl ChunkedDecoder {
-    /// Decodes bytes that were not seen before.
-    ///
-    /// # Errors
-    /// `Malformed` for a byte that the grammar does not allow, `BodyTooLong` when the content exceeds its limit,
-    /// `HeadTooLong` when extensions and trailers together exceed that of a head.
-    pub fn decode(&mut self, buffer: &mut [u8], limits: &Limits) -> Result<Decoded, Violation> {
-        let mut content_bytes = 0;
-        let mut read_bytes = 0;
-        while read_bytes < buffer.len() && self.state != ChunkState::Done {
-            if let ChunkState::Data { remaining_bytes } = self.state {
-                let taken_bytes = remaining_bytes.min(buffer.len() - read_bytes);
-                buffer.copy_within(read_bytes..read_bytes + taken_bytes, content_bytes);
-                content_bytes += taken_bytes;
-                read_bytes += taken_bytes;
-                self.state = match remaining_bytes - taken_bytes {
-                    0 => ChunkState::DataCarriageReturn,
-                    remaining_bytes => ChunkState::Data { remaining_bytes },
-                };
-            } else {
-                self.state = self.after(buffer[read_bytes], limits)?;
-                read_bytes += 1;
-            }
-        }
-        Ok(Decoded { content_bytes, read_bytes, is_done: self.state == ChunkState::Done })
+    fn parse(text: &str) -> Result<Option<Head<'_>>, Violation> {
+        parse_head(text.as_bytes(), &LIMITS)
     }
 
-    /// The state after one byte that is not content.
-    fn after(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Violation> {
-        let is_dropped = matches!(
-            self.state,
-            ChunkState::Extension { .. }
-                | ChunkState::TrailerLineStart
-                | ChunkState::TrailerName
-                | ChunkState::TrailerValue
-        );
-        self.dropped_bytes += usize::from(is_dropped);
-        if self.dropped_bytes > limits.head_len_max_bytes {
-            return Err(Violation::HeadTooLong);
-        }
-        match (self.state, byte) {
-            (ChunkState::SizeFirstDigit, digit) => self.with_digit(0, digit, limits),
-            (ChunkState::Size { size } | ChunkState::Extension { size }, b'\r') => {
-                Ok(ChunkState::SizeLineFeed { size })
-            }
-            (ChunkState::Size { size }, b';') => Ok(ChunkState::Extension { size }),
-            (ChunkState::Size { size }, digit) => self.with_digit(size, digit, limits),
-            (ChunkState::Extension { size }, byte) if is_text(byte) => Ok(ChunkState::Extension { size }),
-            (ChunkState::SizeLineFeed { size: 0 }, b'\n') => Ok(ChunkState::TrailerLineStart),
-            (ChunkState::SizeLineFeed { size }, b'\n') => {
-                self.content_len_bytes += size;
-                Ok(ChunkState::Data { remaining_bytes: size })
-            }
-            (ChunkState::DataCarriageReturn, b'\r') => Ok(ChunkState::DataLineFeed),
-            (ChunkState::DataLineFeed, b'\n') => Ok(ChunkState::SizeFirstDigit),
-            (ChunkState::TrailerLineStart, b'\r') => Ok(ChunkState::LastLineFeed),
-            (ChunkState::TrailerLineStart | ChunkState::TrailerName, byte) if is_token(byte) => {
-                Ok(ChunkState::TrailerName)
-            }
-            (ChunkState::TrailerName, b':') => Ok(ChunkState::TrailerValue),
-            (ChunkState::TrailerValue, b'\r') => Ok(ChunkState::TrailerLineFeed),
-            (ChunkState::TrailerValue, byte) if is_text(byte) => Ok(ChunkState::TrailerValue),
-            (ChunkState::TrailerLineFeed, b'\n') => Ok(ChunkState::TrailerLineStart),
-            (ChunkState::LastLineFeed, b'\n') => Ok(ChunkState::Done),
-            (
-                ChunkState::TrailerLineStart
-                | ChunkState::TrailerName
-                | ChunkState::TrailerValue
-                | ChunkState::TrailerLineFeed
-                | ChunkState::LastLineFeed,
-                _,
-            ) => Err(Violation::Malformed("the trailer section is malformed")),
-            (
-                ChunkState::Extension { .. }
-                | ChunkState::SizeLineFeed { .. }
-                | ChunkState::DataCarriageReturn
-                | ChunkState::DataLineFeed
-                | ChunkState::Data { .. }
-                | ChunkState::Done,
-                _,
-            ) => Err(Violation::Malformed("a chunk is malformed")),
+    /// The head of a request with these fields behind a valid `Host`.
+    fn with_fields(fields: &str) -> Result<(Framing, Persistence, bool), Violation> {
+        let text = format!("POST / HTTP/1.1\r\nHost: bank\r\n{fields}\r\n");
+        parse(&text).map(|head| head.expect("the head is whole")).map(|head| {
+            assert_eq!(head.len_bytes, text.len());
+            (head.framing, head.persistence, head.expects_continue)
+        })
+    }
+
+    fn framing(fields: &str) -> Result<Framing, Violation> {
+        with_fields(fields).map(|(framing, _, _)| framing)
+    }
+
+    fn malformed<T: std::fmt::Debug>(result: Result<T, Violation>) -> &'static str {
+        match result {
+            Err(Violation::Malformed(reason)) => reason,
+            other => panic!("expected a malformed head, found {other:?}"),
         }
     }
 
-    /// The state after one more hexadecimal digit of a chunk's size. Checked digit by digit, so it cannot overflow.
-    fn with_digit(&self, size: usize, digit: u8, limits: &Limits) -> Result<ChunkState, Violation> {
-        let Some(digit) = char::from(digit).to_digit(16) else {
-            return Err(Violation::Malformed("a chunk size is malformed"));
+    #[test]
+    fn every_prefix_of_a_head_asks_for_more() {
+        let text = "POST /clientes/1/transacoes?x=1 HTTP/1.1\r\nHost: bank:9999\r\nContent-Length: 5\r\n\r\n";
+        for len_bytes in 0..text.len() {
+            assert_eq!(parse(&text[..len_bytes]), Ok(None), "{len_bytes} bytes");
+        }
+        let expected = Head {
+            method: "POST",
+            path: "/clientes/1/transacoes",
+            framing: Framing::Length { len_bytes: 5 },
+            persistence: Persistence::KeepAlive,
+            expects_continue: false,
+            len_bytes: text.len(),
         };
-        let size = size * 16 + digit as usize;
-        if self.content_len_bytes + size > limits.body_len_max_bytes {
-            return Err(Violation::BodyTooLong);
-        }
-        Ok(ChunkState::Size { size })
+        assert_eq!(parse(text), Ok(Some(expected)));
+        assert_eq!(
+            parse(&format!("{text}hello")).map(|head| head.map(|head| head.len_bytes)),
+            Ok(Some(text.len()))
+        );
     }
-}
 
-/// The bytes of a field name (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// The bytes of a field value: visible, space, tab, and what is above ASCII (RFC 9110, section 5.5).
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
-}
-
-/// The statuses this server sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is named as in RFC 9110, section 15, or RFC 6585")]
-pub enum Status {
-    Ok,
-    BadRequest,
-    NotFound,
-    MethodNotAllowed,
-    RequestTimeout,
-    ContentTooLarge,
-    UriTooLong,
-    UnprocessableContent,
-    RequestHeaderFieldsTooLarge,
-    NotImplemented,
-    ServiceUnavailable,
-    HttpVersionNotSupported,
-}
-
-impl Status {
-    /// Every status, in the order of their codes.
-    pub const ALL: [Status; 12] = [
-        Status::Ok,
-        Status::BadRequest,
-        Status::NotFound,
-        Status::MethodNotAllowed,
-        Status::RequestTimeout,
-        Status::ContentTooLarge,
-        Status::UriTooLong,
-        Status::UnprocessableContent,
-        Status::RequestHeaderFieldsTooLarge,
-        Status::NotImplemented,
-        Status::ServiceUnavailable,
-        Status::HttpVersionNotSupported,
-    ];
-
-    /// Code and reason, as the status line has them.
-    pub fn text(self) -> &'static str {
-        match self {
-            Status::Ok => "200 OK",
-            Status::BadRequest => "400 Bad Request",
-            Status::NotFound => "404 Not Found",
-            Status::MethodNotAllowed => "405 Method Not Allowed",
-            Status::RequestTimeout => "408 Request Timeout",
-            Status::ContentTooLarge => "413 Content Too Large",
-            Status::UriTooLong => "414 URI Too Long",
-            Status::UnprocessableContent => "422 Unprocessable Content",
-            Status::RequestHeaderFieldsTooLarge => "431 Request Header Fields Too Large",
-            Status::NotImplemented => "501 Not Implemented",
-            Status::ServiceUnavailable => "503 Service Unavailable",
-            Status::HttpVersionNotSupported => "505 HTTP Version Not Supported",
+    #[test]
+    fn the_path_is_found_in_origin_and_absolute_form() {
+        for (target, path) in [
+            ("/", "/"),
+            ("/healthz", "/healthz"),
+            ("/healthz?a=/b?c", "/healthz"),
+            ("/?", "/"),
+            ("http://bank/healthz", "/healthz"),
+            ("HTTP://bank:80/healthz?x", "/healthz"),
+            ("https://bank", "/"),
+            ("http://bank?x=/healthz", "/"),
+            ("*", "*"),
+            ("healthz", "healthz"),
+            ("//healthz", "//healthz"),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: bank\r\n\r\n");
+            assert_eq!(parse(&text).unwrap().unwrap().path, path, "{target}");
         }
     }
 
-    /// The three digits alone.
-    pub fn code(self) -> &'static str {
-        &self.text()[..3]
+    #[test]
+    fn the_request_line_is_strict() {
+        for line in [
+            "GET  / HTTP/1.1",
+            "GET /",
+            "GET / HTTP/1.1 ",
+            "G(T / HTTP/1.1",
+            "GET / http/1.1",
+            "GET / HTTP/11",
+            "GET / HTTPS/1.1",
+            "GET /\u{7f} HTTP/1.1",
+            "GET /\t HTTP/1.1",
+            " GET / HTTP/1.1",
+        ] {
+            malformed(parse(&format!("{line}\r\nHost: bank\r\n\r\n")));
+        }
+        assert!(
+            parse("\r\nGET / HTTP/1.1\r\nHost: bank\r\n\r\n").unwrap().is_some(),
+            "one empty line may lead"
+        );
     }
-}
 
-impl Violation {
-    /// The status that this violation is answered with.
-    pub fn status(self) -> Status {
-        match self {
-            Violation::Malformed(_) => Status::BadRequest,
-            Violation::TooSlow => Status::RequestTimeout,
-            Violation::BodyTooLong => Status::ContentTooLarge,
-            Violation::TargetTooLong => Status::UriTooLong,
-            Violation::HeadTooLong => Status::RequestHeaderFieldsTooLarge,
-            Violation::UnsupportedCoding => Status::NotImplemented,
-            Violation::UnsupportedVersion => Status::HttpVersionNotSupported,
+    #[test]
+    fn other_versions_are_named_as_such() {
+        for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0"] {
+            let text = format!("GET / {version}\r\nHost: bank\r\n\r\n");
+            assert_eq!(parse(&text), Err(Violation::UnsupportedVersion), "{version}");
         }
     }
 
-    /// What is wrong, for the body of the answer.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Violation::Malformed(reason) => reason,
-            Violation::TooSlow => "the request did not arrive in time",
-            Violation::BodyTooLong => "the body is too long",
-            Violation::TargetTooLong => "the request target is too long",
-            Violation::HeadTooLong => "the head is too long or has too many fields",
-            Violation::UnsupportedCoding => "the only transfer coding supported is chunked",
-            Violation::UnsupportedVersion => "the only versions supported are HTTP/1.0 and HTTP/1.1",
+    #[test]
+    fn a_line_that_ends_in_a_bare_line_feed_is_refused() {
+        for text in [
+            "GET / HTTP/1.1\nHost: bank\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: bank\n\r\n",
+            "GET / HTTP/1.1\r\nHost: bank\r\n\n",
+            "\nGET / HTTP/1.1\r\nHost: bank\r\n\r\n",
+        ] {
+            assert_eq!(malformed(parse(text)), "a line does not end in CRLF", "{text:?}");
         }
+        malformed(parse("GET / HTTP/1.1\r\nHost: ba\rnk\r\n\r\n"));
     }
-}
 
-/// One response, complete with its content.
-#[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
-    /// The status line.
-    pub status: Status,
-    /// The value of `Content-Type`.
-    pub content_type: &'a str,
-    /// One more field, with its CRLF, or nothing.
-    pub extra_field: &'a str,
-    /// The content. Its length is sent also where it is left out itself, for HEAD.
-    pub body: &'a [u8],
-}
-
-/// The value of the `Date` field for one second (RFC 9110, section 5.6.7).
-pub type Date = [u8; 29];
-
-/// The value of the `Date` field at `unix_s` seconds after 1970-01-01 00:00 UTC.
-pub fn date_at(unix_s: u64) -> Date {
-    /// 9999-12-31 23:59:59, the last second that the format can name.
-    const LAST_UNIX_S: u64 = 253_402_300_799;
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_s.min(LAST_UNIX_S));
-    let mut date = [b' '; 29];
-    // The format is always 29 bytes long up to the year 9999, so the write fits.
-    let written = write!(date.as_mut_slice(), "{}", httpdate::HttpDate::from(time));
-    debug_assert!(written.is_ok(), "an HTTP date is 29 bytes long");
-    date
-}
-
-/// Appends a response. Every one has an exact `Content-Length` and a `Date`.
-pub fn write_response(
-    out: &mut Vec<u8>,
-    response: &Response<'_>,
-    persistence: Persistence,
-    is_head_only: bool,
-    date: &Date,
-) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(response.status.text().as_bytes());
-    out.extend_from_slice(b"\r\nContent-Type: ");
-    out.extend_from_slice(response.content_type.as_bytes());
-    out.extend_from_slice(b"\r\nContent-Length: ");
-    write_decimal(out, response.body.len());
-    out.extend_from_slice(b"\r\nDate: ");
-    out.extend_from_slice(date);
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(response.extra_field.as_bytes());
-    out.extend_from_slice(match persistence {
-        Persistence::KeepAlive => b"\r\n".as_slice(),
-        Persistence::KeepAliveSaid => b"Connection: keep-alive\r\n\r\n",
-        Persistence::Close => b"Connection: close\r\n\r\n",
-    });
-    if !is_head_only {
-        out.extend_from_slice(response.body);
+    #[test]
+    fn fields_are_strict() {
+        for fields in [
+            "A : b\r\n",
+            " A: b\r\n",
+            "A: b\r\n c\r\n",
+            "A\r\n",
+            ": b\r\n",
+            "A: \0\r\n",
+            "A: \u{7f}\r\n",
+            "Ä: b\r\n",
+        ] {
+            malformed(with_fields(fields));
+        }
+        assert!(with_fields("A: tab\tand \u{e4}\r\nEmpty:\r\n").is_ok());
     }
-}
 
-/// Appends the interim response that lets an expecting client send its content (RFC 9110, section 10.1.1).
-pub fn write_continue(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-}
+    #[test]
+    fn a_1_1_request_has_exactly_one_valid_host() {
+        assert_eq!(malformed(parse("GET / HTTP/1.1\r\n\r\n")), "the Host field is missing");
+        assert_eq!(malformed(with_fields("host: bank\r\n")), "the Host field is repeated");
+        for host in ["a b", "a/b", "user@bank", "a\"", "a?b"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(malformed(parse(&text)), "the Host field is malformed", "{host}");
+        }
+        for host in ["", "bank", "bank:9999", "[::1]:80", "a_b"] {
+            assert!(parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
+        }
+        assert!(parse("GET / HTTP/1.0\r\n\r\n").is_ok());
+        malformed(parse("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"));
+    }
 
-/// Appends a number in decimal digits.
-pub fn write_decimal(out: &mut Vec<u8>, number: impl std::fmt::Display) {
-    let written = write!(out, "{number}");
-    debug_assert!(written.is_ok(), "writing to memory does not fail");
+    #[test]
+    fn content_length_is_one_plain_decimal() {
+        assert_eq!(framing(""), Ok(Framing::Length { len_bytes: 0 }));
+        assert_eq!(framing("content-length:  16384 \r\n"), Ok(Framing::Length { len_bytes: 16_384 }));
+        assert_eq!(framing("Content-Length: 000\r\n"), Ok(Framing::Length { len_bytes: 0 }));
+        for too_long in ["16385", "18446744073709551616", "99999999999999999999999"] {
+            assert_eq!(
+                framing(&format!("Content-Length: {too_long}\r\n")),
+                Err(Violation::BodyTooLong),
+                "{too_long}"
+            );
+        }
+        for value in ["", "+5", "-1", "0x5", "5,5", "5, 5", "5 5", "five", "5.0"] {
+            malformed(framing(&format!("Content-Length: {value}\r\n")));
+        }
+        malformed(framing("Content-Length: 5\r\nContent-Length: 5\r\n"));
+        malformed(framing("Content-Length: 5\r\nContent-Length: 6\r\n"));
+    }
+
+    #[test]
+    fn chunked_is_the_only_transfer_coding() {
+        for value in ["chunked", "CHUNKED", " chunked , ", ",chunked"] {
+            assert_eq!(framing(&format!("Transfer-Encoding: {value}\r\n")), Ok(Framing::Chunked), "{value}");
+        }
+        for value in ["gzip", "identity", "gzip, chunked", "chunkedd"] {
+            let framing = framing(&format!("Transfer-Encoding: {value}\r\n"));
+            assert_eq!(framing, Err(Violation::UnsupportedCoding), "{value}");
+        }
+        for value in ["", ",", "chunked, chunked", "chunked, gzip"] {
+            malformed(framing(&format!("Transfer-Encoding: {value}\r\n")));
+        }
+        malformed(framing("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"));
+        malformed(framing("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"));
+        malformed(framing("Content-Length: 5\r\nTransfer-Encoding: gzip\r\n"));
+        malformed(parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn persistence_follows_version_and_connection_field() {
+        let persistence = |version: &str, field: &str| {
+            let text = format!("GET / HTTP/{version}\r\nHost: bank\r\n{field}\r\n");
+            parse(&text).unwrap().unwrap().persistence
+        };
+        assert_eq!(persistence("1.1", ""), Persistence::KeepAlive);
+        assert_eq!(persistence("1.1", "Connection: Close\r\n"), Persistence::Close);
+        assert_eq!(persistence("1.1", "Connection: te, close\r\n"), Persistence::Close);
+        assert_eq!(persistence("1.1", "Connection: keep-alive\r\nConnection: close\r\n"), Persistence::Close);
+        assert_eq!(persistence("1.1", "Connection: closed\r\n"), Persistence::KeepAlive);
+        assert_eq!(persistence("1.0", ""), Persistence::Close);
+        assert_eq!(persistence("1.0", "Connection: Keep-Alive\r\n"), Persistence::KeepAliveSaid);
+        assert_eq!(persistence("1.0", "Connection: keep-alive, close\r\n"), Persistence::Close);
+    }
+
+    #[test]
+    fn only_a_1_1_client_expects_continue() {
+        assert!(with_fields("Expect: 100-Continue\r\n").unwrap().2);
+        assert!(!with_fields("Expect: something-else\r\n").unwrap().2);
+        let text = "POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n";
+        assert!(!parse(text).unwrap().unwrap().expects_continue);
+    }
+
+    #[test]
+    fn a_head_at_its_limit_passes_and_one_byte_more_does_not() {
+        let head_of = |len_bytes: usize| {
+            let rest = "GET / HTTP/1.1\r\nHost: bank\r\nA: \r\n\r\n".len();
+            format!("GET / HTTP/1.1\r\nHost: bank\r\nA: {}\r\n\r\n", "x".repeat(len_bytes - rest))
+        };
+        assert!(parse(&head_of(8_192)).unwrap().is_some());
+        assert_eq!(parse(&head_of(8_193)), Err(Violation::HeadTooLong));
+        let unfinished = head_of(9_000);
+        assert_eq!(parse(&unfinished[..8_191]), Ok(None));
+        assert_eq!(parse(&unfinished[..8_192]), Err(Violation::HeadTooLong));
+    }
+
+    #[test]
+    fn the_number_of_fields_is_limited() {
+        let head_of =
+            |fields: usize| format!("GET / HTTP/1.1\r\nHost: bank\r\n{}\r\n", "A: b\r\n".repeat(fields - 1));
+        assert!(parse(&head_of(FIELDS_MAX)).unwrap().is_some());
+        assert_eq!(parse(&head_of(FIELDS_MAX + 1)), Err(Violation::HeadTooLong));
+    }
+
+    #[test]
+    fn a_target_at_its_limit_passes_and_one_byte_more_does_not() {
+        let head_of =
+            |len_bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: bank\r\n\r\n", "x".repeat(len_bytes - 1));
+        assert!(parse(&head_of(4_096)).unwrap().is_some());
+        assert_eq!(parse(&head_of(4_097)), Err(Violation::TargetTooLong));
+        assert_eq!(parse(&head_of(9_000)), Err(Violation::TargetTooLong));
+        let unfinished = head_of(5_000);
+        assert_eq!(parse(&unfinished[..4 + 4_096]), Ok(None));
+        assert_eq!(parse(&unfinished[..4 + 4_097]), Err(Violation::TargetTooLong));
+    }
 }

@@ -161,7 +161,7 @@ impl Lane {
 
     /// Whether it takes calls at all.
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready { .. })
+        matches!(&self.state, State::Ready { connection, .. } if connection.is_ready())
     }
 
     /// Whether it takes a batch now.
@@ -213,7 +213,7 @@ impl Lane {
                     if now.is_past(oldest.deadline_us) {
                         connection.close(CloseReason::TimedOut);
                     }
-                } else if now.is_past(*probe_at_us) {
+                } else if now.is_past(*probe_at_us) && connection.is_ready() {
                     connection.sync();
                     self.batches.push_back(Batch { deadline_us: now.after_ms(config.answer_timeout_ms) });
                 }

@@ -47,16 +47,23 @@ pub mod lane;
 
 pub mod client;
 
+pub mod metrics;
+
 pub mod api;
+
+pub mod config;
+
+pub mod chunked;
 
 pub mod http;
 
-pub mod metrics;
-
-pub mod config;
+pub mod response;
 
 pub mod buf;
 
 pub mod slots;
 
 pub mod now;
+
+#[cfg(test)]
+mod fake_postgres;

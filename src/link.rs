@@ -28,7 +28,7 @@ enum State {
     Down,
     Resolving,
     Connecting { stream: Stream, readiness: Readiness },
-    Open { stream: Stream, readiness: Readiness },
+    Open { stream: Stream, readiness: Readiness, end: Option<CloseReason> },
 }
 
 /// What a step of connecting came to.
@@ -101,7 +101,7 @@ impl Link {
             State::Connecting { stream, readiness } if readiness.is_writable => match stream.finish_connect()
             {
                 Ok(()) => {
-                    self.state = State::Open { stream, readiness };
+                    self.state = State::Open { stream, readiness, end: None };
                     Progress::Connected
                 }
                 Err(error) => Progress::Failed(error),
@@ -113,29 +113,31 @@ impl Link {
         }
     }
 
-    /// Whether the socket may hold bytes that no event will tell of.
+    /// Whether there is something to receive that no event will tell of.
     pub fn is_readable(&self) -> bool {
-        matches!(&self.state, State::Open { readiness, .. } if readiness.is_readable)
+        matches!(&self.state, State::Open { readiness, end, .. } if readiness.is_readable || end.is_some())
     }
 
-    /// Moves what arrived into the lane. A socket that has ended or failed closes the lane, which then tells why.
+    /// Moves what arrived into the lane. Once the socket has ended or failed, the turn after that closes the lane with
+    /// the reason: what arrived before has been looked at by then, and each answer in it is one doubt less.
     pub fn receive(&mut self, connection: &mut Connection<Asked>, budget_bytes: usize) {
-        let State::Open { stream, readiness } = &mut self.state else { return };
-        if !readiness.is_readable {
-            return;
-        }
-        match pump::fill(stream, connection, readiness, budget_bytes) {
-            Ok((_, Fill::Eof)) => connection.close(CloseReason::PeerClosed),
-            Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => {}
-            Err(error) => connection.close(CloseReason::Transport(error.kind())),
+        let State::Open { stream, readiness, end } = &mut self.state else { return };
+        if let Some(reason) = end.take() {
+            connection.close(reason);
+        } else if readiness.is_readable {
+            *end = match pump::fill(stream, connection, readiness, budget_bytes) {
+                Ok((_, Fill::Eof)) => Some(CloseReason::PeerClosed),
+                Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => None,
+                Err(error) => Some(CloseReason::Transport(error.kind())),
+            };
         }
     }
 
     /// Moves what the lane has pending onto the socket.
     pub fn send(&mut self, connection: &mut Connection<Asked>) {
-        let State::Open { stream, readiness } = &mut self.state else { return };
+        let State::Open { stream, readiness, end } = &mut self.state else { return };
         if let Err(error) = pump::flush(stream, connection, readiness) {
-            connection.close(CloseReason::Transport(error.kind()));
+            end.get_or_insert(CloseReason::Transport(error.kind()));
         }
     }
 

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use crate::api::{Route, Unavailable};
-use crate::http::Status;
+use crate::response::Status;
 
 /// Everything one instance counts. Counters only ever rise; gauges are set by the engine each turn.
 #[derive(Clone, Debug)]

@@ -33,11 +33,6 @@ impl<T> Slots<T> {
         }
     }
 
-    /// How many values the table can hold.
-    pub fn capacity(&self) -> usize {
-        self.entries.len()
-    }
-
     /// How many values it holds.
     pub fn len(&self) -> usize {
         self.entries.len() - self.vacant.len()

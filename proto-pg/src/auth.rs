@@ -152,3 +152,188 @@ impl AuthenticationRequest<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::{authenticating, authentication, authentication_ok, message, receive, send};
+    use crate::{Connection, script};
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use hmac::{Hmac, KeyInit, Mac};
+    use sha2::{Digest, Sha256};
+
+    const NOTHING: [&str; 0] = [];
+
+    /// What the lane answers to one authentication request.
+    fn reply(lane: &mut Connection<u32>, code: u32, data: &[u8]) -> Vec<u8> {
+        send(lane);
+        assert_eq!(receive(lane, &authentication(code, data)), NOTHING);
+        lane.send_pending().to_vec()
+    }
+
+    #[test]
+    fn cleartext() {
+        let mut lane = authenticating();
+        assert_eq!(reply(&mut lane, 3, b""), message(b'p', b"secret\0"));
+        assert_eq!(reply(&mut lane, 0, b""), b"");
+    }
+
+    #[test]
+    fn md5() {
+        // "md5" + md5(md5("secret" + "alice") + "salt"), by the tool `md5sum`.
+        let mut lane = authenticating();
+        let hash = b"md5986e2194384c07f4fd1df4b1351b3e68\0";
+        assert_eq!(reply(&mut lane, 5, b"salt"), message(b'p', hash));
+        assert_eq!(reply(&mut lane, 0, b""), b"");
+    }
+
+    /// The server's half of SCRAM. Source: RFC 5802, section 3, with SHA-256 of RFC 7677.
+    struct ScramServer {
+        client_first_bare: String,
+        server_first: String,
+        salted_password: Vec<u8>,
+    }
+
+    fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        hmac.update(text);
+        hmac.finalize().into_bytes().to_vec()
+    }
+
+    impl ScramServer {
+        /// Takes the initial response.
+        fn new(initial: &[u8], password: &str) -> ScramServer {
+            assert_eq!(initial[0], b'p');
+            let data = initial[5..].strip_prefix(b"SCRAM-SHA-256\0").unwrap();
+            assert_eq!(usize::from(data[3]), data.len() - 4);
+            let client_first = String::from_utf8(data[4..].to_vec()).unwrap();
+            let client_first_bare = client_first.strip_prefix("n,,").unwrap().to_owned();
+            let nonce = client_first_bare.strip_prefix("n=,r=").unwrap();
+            let server_first = format!("r={nonce}SERVER,s={},i=2", BASE64_STANDARD.encode("salt"));
+            // Two rounds of PBKDF2.
+            let first = hmac(password.as_bytes(), b"salt\0\0\0\x01");
+            let second = hmac(password.as_bytes(), &first);
+            let salted_password = first.iter().zip(second).map(|(a, b)| a ^ b).collect();
+            ScramServer { client_first_bare, server_first, salted_password }
+        }
+
+        /// Takes the client's last message, checks the client's proof and gives the server's.
+        fn check(&self, response: &[u8]) -> Vec<u8> {
+            let client_final = String::from_utf8(response[5..].to_vec()).unwrap();
+            let (without_proof, proof) = client_final.rsplit_once(",p=").unwrap();
+            let auth_message = format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
+            let client_key = hmac(&self.salted_password, b"Client Key");
+            let signature = hmac(&Sha256::digest(&client_key), auth_message.as_bytes());
+            let expected: Vec<u8> = client_key.iter().zip(signature).map(|(a, b)| a ^ b).collect();
+            assert_eq!(BASE64_STANDARD.decode(proof).unwrap(), expected, "the client's proof");
+            let server_key = hmac(&self.salted_password, b"Server Key");
+            let signature = BASE64_STANDARD.encode(hmac(&server_key, auth_message.as_bytes()));
+            format!("v={signature}").into_bytes()
+        }
+    }
+
+    const MECHANISMS: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+
+    fn scram_begun() -> (Connection<u32>, ScramServer) {
+        let mut lane = authenticating();
+        let server = ScramServer::new(&reply(&mut lane, 10, MECHANISMS), "secret");
+        (lane, server)
+    }
+
+    fn scram_proved() -> (Connection<u32>, Vec<u8>) {
+        let (mut lane, server) = scram_begun();
+        let server_final = server.check(&reply(&mut lane, 11, server.server_first.as_bytes()));
+        (lane, server_final)
+    }
+
+    fn server_proved() -> Connection<u32> {
+        let (mut lane, server_final) = scram_proved();
+        assert_eq!(reply(&mut lane, 12, &server_final), b"");
+        lane
+    }
+
+    #[test]
+    fn scram_from_end_to_end() {
+        let mut lane = server_proved();
+        assert_eq!(receive(&mut lane, &authentication_ok()), NOTHING);
+        receive(&mut lane, &script::ready_for_query());
+        assert_eq!(lane.send_pending()[0], b'P', "authenticated, so statements are prepared");
+    }
+
+    #[test]
+    fn scram_with_an_impostor() {
+        let closed = |lane: &mut Connection<u32>, code, data: &[u8]| {
+            receive(lane, &authentication(code, data)).concat()
+        };
+        let (mut lane, mut server_final) = scram_proved();
+        server_final[2] = if server_final[2] == b'A' { b'B' } else { b'A' };
+        assert_eq!(
+            closed(&mut lane, 12, &server_final),
+            "Closed: authentication failed: SCRAM-SHA-256: SCRAM verification error"
+        );
+        let (mut lane, _) = scram_proved();
+        assert!(closed(&mut lane, 12, b"e=other-error").contains("SCRAM error: other-error"));
+        let (mut lane, _) = scram_begun();
+        assert!(closed(&mut lane, 11, b"r=SERVER,s=c2FsdA==,i=2").contains("invalid nonce"));
+        let (mut lane, server) = scram_begun();
+        let costly = server.server_first.replace("i=2", "i=1000000000");
+        assert!(closed(&mut lane, 11, costly.as_bytes()).contains("iteration count"));
+        let unproven = "Closed: authentication failed: the server did not prove that it knows the password";
+        assert_eq!(closed(&mut scram_begun().0, 0, b""), unproven);
+        assert_eq!(closed(&mut scram_proved().0, 0, b""), unproven);
+    }
+
+    /// How to enter a state, and the codes of the requests that it accepts.
+    type States<'a> = [(&'a dyn Fn() -> Connection<u32>, &'a [u32]); 5];
+
+    /// Each state refuses each request that is not its own.
+    #[test]
+    fn every_request_in_every_state() {
+        let password_sent = || {
+            let mut lane = authenticating();
+            reply(&mut lane, 3, b"");
+            lane
+        };
+        let states: States<'_> = [
+            (&authenticating, &[0, 3, 5, 10]),
+            (&password_sent, &[0]),
+            (&|| scram_begun().0, &[]),
+            (&|| scram_proved().0, &[]),
+            (&server_proved, &[0]),
+        ];
+        for (enter, accepted) in states {
+            for (code, data) in
+                [(0, &b""[..]), (3, b""), (5, b"salt"), (10, MECHANISMS), (11, b""), (12, b""), (7, b"")]
+            {
+                let log = receive(&mut enter(), &authentication(code, data)).concat();
+                let is_accepted = accepted.contains(&code);
+                assert_eq!(is_accepted, log.is_empty(), "{code}: {log}");
+                assert!(is_accepted || log.starts_with("Closed: authentication failed: "), "{code}: {log}");
+            }
+        }
+        let log = receive(&mut authenticating(), &authentication(7, b""));
+        assert_eq!(
+            log,
+            [
+                "Closed: authentication failed: the server asks for authentication method 7, which is not supported"
+            ]
+        );
+    }
+
+    #[test]
+    fn no_password_no_mechanism_or_a_nul_byte() {
+        let lane = |password: Option<&str>| {
+            let session = crate::Session { password: password.map(str::to_owned), ..script::session() };
+            Connection::<u32>::new(&session, &script::STATEMENTS, script::LIMITS)
+        };
+        for (code, data) in [(3, &b""[..]), (5, b"salt"), (10, MECHANISMS)] {
+            let log = receive(&mut lane(None), &authentication(code, data));
+            let missing = "Closed: authentication failed: the server asks for a password and none was given";
+            assert_eq!(log, [missing]);
+        }
+        assert_eq!(receive(&mut lane(None), &authentication_ok()), NOTHING);
+        let log = receive(&mut lane(Some("a\0b")), &authentication(3, b""));
+        assert_eq!(log, ["Closed: authentication failed: the password contains a NUL byte"]);
+        let log = receive(&mut authenticating(), &authentication(10, b"SCRAM-SHA-256-PLUS\0\0"));
+        assert!(log[0].contains("offers no SASL mechanism"), "{log:?}");
+    }
+}

@@ -239,8 +239,7 @@ impl SqlState {
 /// Keeps what fits in [`MESSAGE_LEN_MAX_BYTES`], on one line. Before the start-up is over a server may answer in
 /// any encoding, so bytes that are not UTF-8 are replaced, not refused.
 pub(crate) fn one_line(text: &[u8]) -> String {
-    // Cut before decoding: a replacement character is longer than the byte it stands for.
-    let text = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_LEN_MAX_BYTES)]);
+    let text = String::from_utf8_lossy(text);
     let mut line = String::new();
     for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
         if line.len() + char.len_utf8() > MESSAGE_LEN_MAX_BYTES {
@@ -414,5 +413,72 @@ impl From<AuthenticationError> for CloseReason {
 impl From<RowError> for CloseReason {
     fn from(error: RowError) -> CloseReason {
         CloseReason::Row(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_fields_are_kept_and_the_rest_is_skipped() {
+        let body = b"SFEHLER\0VERROR\0C40P01\0Mdeadlock\ndetected\0Dwho\0Hhow\0?new field\0\0";
+        let error = ServerError::decode(body).unwrap();
+        assert_eq!(error.code, SqlState::DEADLOCK_DETECTED);
+        assert_eq!(error.to_string(), "ERROR 40P01: deadlock detected");
+        // A pooler of the old days: the localised severity only.
+        assert_eq!(ServerError::decode(b"SFATAL\0C08P01\0Mno\0\0").unwrap().severity, Severity::Fatal);
+    }
+
+    #[test]
+    fn a_mandatory_field_that_is_missing_or_unknown_is_refused() {
+        for body in [
+            &b"C40001\0Mtext\0\0"[..],
+            b"VERROR\0Mtext\0\0",
+            b"VERROR\0C40001\0\0",
+            b"VODD\0C40001\0Mtext\0\0",
+            b"SODD\0C40001\0Mtext\0\0",
+            b"VERROR\0C4000\0Mtext\0\0",
+            b"VERROR\0C400011\0Mtext\0\0",
+            b"VERROR\0C40001\0Mtext\0",
+            b"VERROR\0C40001\0Mtext\0\0\0",
+            b"VERROR\0C40001\0Mtext",
+            b"",
+        ] {
+            assert_eq!(ServerError::decode(body), None, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_message_is_bounded_and_valid_whatever_comes() {
+        for text in [&"é".repeat(1000).into_bytes()[..], &[0xff; 1000], &"x".repeat(1000).into_bytes()] {
+            let body = [b"VERROR\0C40001\0M", text, b"\0\0"].concat();
+            let len = ServerError::decode(&body).unwrap().message.len();
+            assert!((MESSAGE_LEN_MAX_BYTES - 4..=MESSAGE_LEN_MAX_BYTES).contains(&len), "{len}");
+        }
+    }
+
+    #[test]
+    fn close_reasons_are_one_clear_line() {
+        let server = ServerError::decode(b"VFATAL\0C57P01\0Mbye\0\0").unwrap();
+        let reasons = [
+            (CloseReason::PeerClosed, "the server closed the connection"),
+            (CloseReason::Transport(io::ErrorKind::ConnectionReset), "transport error: connection reset"),
+            (CloseReason::TimedOut, "no answer in time"),
+            (CloseReason::Other("draining"), "draining"),
+            (server.into(), "server error: FATAL 57P01: bye"),
+            (
+                ProtocolError::Unexpected { tag: 0x07, phase: "idle" }.into(),
+                r"protocol error: unexpected message '\x07' (unknown) while idle",
+            ),
+            (
+                AuthenticationError::PasswordMissing.into(),
+                "authentication failed: the server asks for a password and none was given",
+            ),
+        ];
+        for (reason, text) in reasons {
+            assert_eq!(reason.to_string(), text);
+            assert_eq!(reason.code().is_some(), matches!(reason, CloseReason::Server(_)));
+        }
     }
 }

@@ -163,7 +163,10 @@ impl<'a> Message<'a> {
             b'R' => Message::Authentication(AuthenticationRequest::decode(&mut body)?),
             b'v' => {
                 let (_newest_version, options_refused) = (body.i32()?, body.i32()?);
-                // The names of the options are as many as the count says; only the count is of use.
+                // As many names follow; only their number is of use.
+                if options_refused < 0 {
+                    return None;
+                }
                 for _ in 0..options_refused {
                     body.bytes_to_nul()?;
                 }
@@ -223,5 +226,108 @@ impl<'a> Reader<'a> {
 
     fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::{every_message, message};
+
+    /// The frames that come out when the bytes arrive in these pieces.
+    fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<(u8, Vec<u8>)> {
+        let mut inbox = Inbox::new(64);
+        let mut frames = vec![];
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let space = inbox.space();
+                let n = space.len().min(piece.len());
+                assert!(n > 0, "no room after a drain");
+                space[..n].copy_from_slice(&piece[..n]);
+                inbox.commit(n);
+                piece = &piece[n..];
+                while let Some(frame) = inbox.next_frame().unwrap() {
+                    frames.push((frame.tag, inbox.body(&frame).to_vec()));
+                }
+            }
+        }
+        assert_eq!(inbox.next_frame(), Ok(None));
+        frames
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_frames() {
+        let bodies: Vec<Vec<u8>> = [0, 1, 58, 59, 0, 7].map(|len| vec![b'x'; len]).to_vec();
+        let expected: Vec<(u8, Vec<u8>)> = bodies.iter().map(|body| (b'D', body.clone())).collect();
+        let bytes: Vec<u8> = bodies.iter().flat_map(|body| message(b'D', body)).collect();
+        assert_eq!(frames([&bytes[..]].into_iter()), expected);
+        for size in 1..=bytes.len() {
+            assert_eq!(frames(bytes.chunks(size)), expected, "pieces of {size}");
+        }
+        for at in 0..=bytes.len() {
+            let (head, tail) = bytes.split_at(at);
+            assert_eq!(frames([head, tail].into_iter()), expected, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn space_is_empty_only_while_complete_messages_wait() {
+        let mut inbox = Inbox::new(10);
+        inbox.space().copy_from_slice(b"1\0\0\0\x042\0\0\0\x04");
+        inbox.commit(10);
+        assert_eq!(inbox.space(), b"");
+        assert_eq!(inbox.next_frame(), Ok(Some(Frame { tag: b'1', body: 5..5 })));
+        assert_eq!(inbox.space().len(), 5);
+        assert_eq!(inbox.next_frame().unwrap().unwrap().tag, b'2');
+        assert_eq!(inbox.next_frame(), Ok(None));
+        assert_eq!(inbox.space().len(), 10);
+    }
+
+    #[test]
+    fn a_length_out_of_bounds_is_refused_from_the_head_alone() {
+        let next = |len: i32| {
+            let mut inbox = Inbox::new(16);
+            inbox.space()[0] = b'D';
+            inbox.space()[1..5].copy_from_slice(&len.to_be_bytes());
+            inbox.commit(5);
+            inbox.next_frame()
+        };
+        for len_bytes in [3, 0, -1, i32::MIN] {
+            assert_eq!(next(len_bytes), Err(ProtocolError::LengthTooShort { tag: b'D', len_bytes }));
+        }
+        assert_eq!(next(4), Ok(Some(Frame { tag: b'D', body: 5..5 })));
+        assert_eq!(next(15), Ok(None));
+        for (len, len_bytes) in [(16, 17), (i32::MAX, 1 << 31)] {
+            let too_long = ProtocolError::MessageTooLong { tag: b'D', len_bytes, limit_bytes: 16 };
+            assert_eq!(next(len), Err(too_long));
+        }
+    }
+
+    #[test]
+    fn a_body_must_have_exactly_its_fields() {
+        for bytes in every_message() {
+            let (tag, body) = (bytes[0], &bytes[HEAD_LEN_BYTES..]);
+            let decode = |body: &[u8]| match Message::decode(tag, body) {
+                Ok(message) => format!("{message:?}"),
+                Err(error) => format!("{error}"),
+            };
+            let case = format!("{}: {}", bytes.escape_ascii(), decode(body));
+            let is_unrequested = decode(body) == "Unrequested";
+            assert_eq!(is_unrequested, b"3nstTGHWdcVx?".contains(&tag), "{case}");
+            let longer = decode(&[body, &[1]].concat());
+            assert!(is_unrequested || longer.starts_with("malformed"), "{case}, one byte more: {longer}");
+            for len in 0..body.len() {
+                let shorter = decode(&body[..len]);
+                assert!(shorter.starts_with("malformed"), "{case}, only {len}: {shorter}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_must_be_utf8_and_counts_must_not_be_negative() {
+        assert!(Message::decode(b'S', b"name\0\xff\0").is_err());
+        assert!(Message::decode(b'D', &[0xff, 0xff]).is_err());
+        assert!(Message::decode(b'D', &[0, 1, 0xff, 0xff, 0xff, 0xfe]).is_err());
+        assert!(Message::decode(b'v', &[0, 3, 0, 0, 0xff, 0xff, 0xff, 0xff]).is_err());
     }
 }

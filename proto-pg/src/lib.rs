@@ -100,6 +100,9 @@ mod error;
 
 mod row;
 
+#[cfg(test)]
+mod script;
+
 pub use connection::{BackendKey, Connection, Event, Limits};
 pub use error::{
     AuthenticationError, CloseReason, Full, MESSAGE_LEN_MAX_BYTES, ProtocolError, ServerError, Severity,

@@ -134,6 +134,11 @@ impl Outbox {
         len_bytes.saturating_add(SYNC_LEN_BYTES) <= self.len_max_bytes.saturating_sub(self.pending().len())
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Drops what is still pending: the lane is closed.
     pub(crate) fn discard(&mut self) {
         self.bytes.clear();
@@ -305,5 +310,90 @@ impl Debug for Session {
             .field("database", &self.database)
             .field("parameters", &self.parameters)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::message;
+
+    static ANY: [Statement; 2] = [
+        Statement { name: "s", sql: "", parameter_types: &[0] },
+        Statement { name: "a longer name", sql: "", parameter_types: &[] },
+    ];
+
+    /// The encoded value within Bind, with its length before it.
+    fn encoded(value: Value<'_>) -> Vec<u8> {
+        let mut outbox = Outbox::new(1000);
+        outbox.bind_execute(&ANY[0], &[value]);
+        let bytes = outbox.pending();
+        assert_eq!(bytes.len(), call_len_bytes(&ANY[0], &[value]), "{value:?}");
+        let (before, after) = (b"\0s\0\0\x01\0\x01\0\x01", b"\0\x01\0\x01");
+        let bind = bytes.strip_suffix(&message(b'E', b"\0\0\0\0\0")[..]).unwrap();
+        assert_eq!((bind[0], &bind[5..5 + before.len()]), (b'B', &before[..]));
+        bind[5 + before.len()..].strip_suffix(after).unwrap().to_vec()
+    }
+
+    #[test]
+    fn each_value_has_its_binary_format_and_its_length_is_known_beforehand() {
+        assert_eq!(encoded(Value::Null), [0xff; 4]);
+        assert_eq!(encoded(Value::Bool(true)), b"\0\0\0\x01\x01");
+        assert_eq!(encoded(Value::Int2(-2)), b"\0\0\0\x02\xff\xfe");
+        assert_eq!(encoded(Value::Int4(258)), b"\0\0\0\x04\0\0\x01\x02");
+        assert_eq!(encoded(Value::Int8(-1)), b"\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!(encoded(Value::Text("á")), b"\0\0\0\x02\xc3\xa1");
+        assert_eq!(encoded(Value::Text("")), b"\0\0\0\0");
+        let head = |len: u8, oid: &[u8; 4], items: u8| {
+            [&[0, 0, 0, len, 0, 0, 0, 1, 0, 0, 0, 0], &oid[..], &[0, 0, 0, items, 0, 0, 0, 1]].concat()
+        };
+        let int4 = [&head(28, b"\0\0\0\x17", 1)[..], b"\0\0\0\x04\0\0\0\x05"].concat();
+        assert_eq!(encoded(Value::Int4Array(&[5])), int4);
+        let int8 = [&head(32, b"\0\0\0\x14", 1)[..], b"\0\0\0\x08\0\0\0\0\0\0\0\x05"].concat();
+        assert_eq!(encoded(Value::Int8Array(&[5])), int8);
+        let text = [&head(30, b"\0\0\0\x19", 2)[..], b"\0\0\0\x01a\0\0\0\x01b"].concat();
+        assert_eq!(encoded(Value::TextArray(&["a", "b"])), text);
+        assert_eq!(encoded(Value::TextArray(&[])), head(20, b"\0\0\0\x19", 0));
+    }
+
+    #[test]
+    fn positions_go_on_when_the_buffer_is_reused() {
+        let mut outbox = Outbox::new(20);
+        for round in 1..100 {
+            outbox.sync();
+            assert_eq!(outbox.end(), round * 5);
+            outbox.advance(2);
+            assert_eq!(outbox.pending(), b"\0\0\x04");
+            outbox.advance(3);
+            assert_eq!((outbox.taken(), outbox.pending()), (round * 5, &b""[..]));
+        }
+        outbox.sync();
+        outbox.discard();
+        assert_eq!((outbox.taken(), outbox.pending()), (99 * 5, &b""[..]));
+    }
+
+    #[test]
+    fn room_is_kept_for_the_sync() {
+        let mut outbox = Outbox::new(20);
+        assert!(outbox.has_room_for(15) && !outbox.has_room_for(16) && !outbox.has_room_for(usize::MAX));
+        outbox.sync();
+        assert!(outbox.has_room_for(10) && !outbox.has_room_for(11));
+        outbox.advance(1);
+        assert!(outbox.has_room_for(11));
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot be encoded")]
+    fn a_statement_with_a_nul_byte_is_a_bug() {
+        Outbox::new(100).parse(&Statement { name: "a\0b", sql: "", parameter_types: &[] });
+    }
+
+    #[test]
+    fn the_encoding_of_the_session_cannot_be_overridden() {
+        let mut outbox = Outbox::new(100);
+        let parameters = vec![("client_encoding".to_owned(), "LATIN1".to_owned())];
+        let session = Session { user: "u".into(), password: None, database: "d".into(), parameters };
+        outbox.startup(&session).unwrap();
+        assert!(outbox.pending().ends_with(b"user\0u\0database\0d\0client_encoding\0UTF8\0\0"));
     }
 }

@@ -206,3 +206,73 @@ impl Display for ColumnProblem {
 }
 
 impl Error for RowError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(columns: &[Option<&[u8]>]) -> Vec<u8> {
+        let mut body = i16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
+        for column in columns {
+            let len = column.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap());
+            body.extend(len.to_be_bytes());
+            body.extend(column.unwrap_or_default());
+        }
+        body
+    }
+
+    #[test]
+    fn each_type_reads_its_own_format() {
+        let body = body(&[
+            Some(&[0xff, 0xfe]),
+            Some(&[0x80, 0, 0, 0]),
+            Some(&[0, 0, 0, 1, 0, 0, 0, 0]),
+            Some("olá".as_bytes()),
+            Some(b"\x01{}"),
+            None,
+            Some(&[1]),
+            Some(b""),
+        ]);
+        let row = Row::decode(&body).unwrap();
+        assert_eq!(row.columns_len(), 8);
+        assert_eq!(row.i16(0), Ok(-2));
+        assert_eq!(row.i32(1), Ok(i32::MIN));
+        assert_eq!(row.i64(2), Ok(1 << 32));
+        assert_eq!(row.text(3), Ok("olá"));
+        assert_eq!(row.jsonb(4), Ok(&b"{}"[..]));
+        assert_eq!((row.raw(5), row.is_null(5), row.is_null(4)), (Ok(None), Ok(true), Ok(false)));
+        assert_eq!(row.bool(6), Ok(true));
+        assert_eq!((row.text(7), row.bytes(7)), (Ok(""), Ok(&b""[..])));
+    }
+
+    #[test]
+    fn a_column_that_does_not_fit_is_an_error_with_its_index() {
+        let body = body(&[Some(&[0, 0, 0, 1]), None, Some(&[2]), Some(&[0xff])]);
+        let row = Row::decode(&body).unwrap();
+        let absent = ColumnProblem::Absent { columns_len: 4 };
+        for column in [4, usize::MAX] {
+            assert_eq!(row.raw(column), Err(RowError { column, problem: absent }));
+            assert_eq!(row.is_null(column), Err(RowError { column, problem: absent }));
+        }
+        assert_eq!(row.i32(1), Err(RowError { column: 1, problem: ColumnProblem::Null }));
+        let wrong = |expected_bytes| ColumnProblem::WrongLength { expected_bytes, actual_bytes: 4 };
+        assert_eq!(row.i64(0), Err(RowError { column: 0, problem: wrong(8) }));
+        assert_eq!(row.i16(0), Err(RowError { column: 0, problem: wrong(2) }));
+        assert_eq!(row.bool(2), Err(RowError { column: 2, problem: ColumnProblem::NotBool }));
+        assert_eq!(row.jsonb(2), Err(RowError { column: 2, problem: ColumnProblem::NotJsonb }));
+        assert_eq!(row.text(3), Err(RowError { column: 3, problem: ColumnProblem::NotUtf8 }));
+        assert_eq!(row.i64(0).unwrap_err().to_string(), "column 0: 4 bytes long, its type has 8");
+    }
+
+    #[test]
+    fn a_row_of_the_wrong_shape_is_refused() {
+        let good = body(&[Some(&[1, 2, 3]), None, Some(b"")]);
+        assert!(Row::decode(&good).is_some());
+        assert!(Row::decode(&body(&[])).is_some());
+        for len in 0..good.len() {
+            assert!(Row::decode(&good[..len]).is_none(), "{len} bytes");
+        }
+        assert!(Row::decode(&[&good[..], &[0]].concat()).is_none());
+        assert!(Row::decode(&[0, 1, 0x7f, 0xff, 0xff, 0xff]).is_none());
+    }
+}

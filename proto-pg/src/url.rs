@@ -332,3 +332,152 @@ impl Display for UrlError {
 }
 
 impl Error for UrlError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(name: &str, port: u16) -> Host {
+        Host::Tcp { name: name.into(), port }
+    }
+
+    fn unix(socket_path: &str) -> Host {
+        Host::Unix { socket_path: socket_path.into() }
+    }
+
+    fn hosts(url: &str) -> Vec<Host> {
+        Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}")).hosts
+    }
+
+    #[test]
+    fn all_parts() {
+        let url = Url::parse(
+            "postgres://al%69ce:s%40c%2Fr%3At@db:6543/b%61nk?application_name=my%20app&options=-c%20geqo%3Doff&\
+             connect_timeout=10&sslmode=prefer&gssencmode=disable&channel_binding=prefer&target_session_attrs=any",
+        )
+        .unwrap();
+        let expected = Url {
+            hosts: vec![tcp("db", 6543)],
+            user: Some("alice".into()),
+            password: Some("s@c/r:t".into()),
+            database: Some("bank".into()),
+            application_name: Some("my app".into()),
+            options: Some("-c geqo=off".into()),
+            connect_timeout_seconds: Some(10),
+        };
+        assert_eq!(url, expected);
+        let session = url.session("nobody");
+        assert_eq!((&session.user[..], &session.database[..]), ("alice", "bank"));
+        let parameters = [("application_name", "my app"), ("options", "-c geqo=off")];
+        assert_eq!(session.parameters, parameters.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_said_is_none() {
+        for url in [
+            "postgresql://db",
+            "postgresql://db/",
+            "postgresql://db/?",
+            "postgresql://:@db/?connect_timeout=0",
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!((&url.user, &url.password, &url.database), (&None, &None, &None));
+            assert_eq!(url.connect_timeout_seconds, None);
+            let session = url.session("os_user");
+            assert_eq!((&session.user[..], &session.database[..]), ("os_user", "os_user"));
+        }
+        assert_eq!(Url::parse("postgresql://alice@db").unwrap().session("x").database, "alice");
+    }
+
+    #[test]
+    fn places() {
+        assert_eq!(hosts("postgresql://db"), [tcp("db", 5432)]);
+        assert_eq!(hosts("postgresql://db:"), [tcp("db", 5432)]);
+        assert_eq!(hosts("postgresql://h1:1,h2:65535,h3"), [tcp("h1", 1), tcp("h2", 65535), tcp("h3", 5432)]);
+        assert_eq!(hosts("postgresql://[::1]:77,[fe80::2]/db"), [tcp("::1", 77), tcp("fe80::2", 5432)]);
+        assert_eq!(hosts("postgresql://u:p@/db?host=/run"), [unix("/run/.s.PGSQL.5432")]);
+        assert_eq!(hosts("postgresql://%2Frun%2Fpg:77/db"), [unix("/run/pg/.s.PGSQL.77")]);
+        assert_eq!(hosts("postgresql://:77/db?host=/run"), [unix("/run/.s.PGSQL.77")]);
+        assert_eq!(hosts("postgresql:///?host=/run,h2&port=1,2"), [unix("/run/.s.PGSQL.1"), tcp("h2", 2)]);
+        assert_eq!(hosts("postgresql:///?host=h1,h2&port=7"), [tcp("h1", 7), tcp("h2", 7)]);
+        assert_eq!(hosts("postgresql://h1:1?host=h2"), [tcp("h2", 1)]);
+        assert_eq!(hosts("postgresql://h1?host=h2&host=%2Frun"), [unix("/run/.s.PGSQL.5432")]);
+    }
+
+    #[test]
+    fn parameters_override_the_uri_proper() {
+        let url = Url::parse("postgresql://a:b@db/c?user=x&password=y%26&dbname=z").unwrap();
+        let parts = (url.user.unwrap(), url.password.unwrap(), url.database.unwrap());
+        assert_eq!(parts, ("x".into(), "y&".into(), "z".into()));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_an_error() {
+        let (hosts, ports) = (2, 3);
+        let value = |name, supported| UrlError::ParameterValue { name, supported };
+        let seconds = "a number of seconds, 0 for no limit";
+        let cases = [
+            ("", UrlError::Scheme),
+            ("mysql://db", UrlError::Scheme),
+            ("host=db", UrlError::Scheme),
+            ("postgresql://", UrlError::HostMissing),
+            ("postgresql:///db", UrlError::HostMissing),
+            ("postgresql://h1,,h2", UrlError::HostMissing),
+            ("postgresql://h?host=", UrlError::HostMissing),
+            ("postgresql://a%4@db", UrlError::Encoding { part: "user" }),
+            ("postgresql://a:%zz@db", UrlError::Encoding { part: "password" }),
+            ("postgresql://a:%+1@db", UrlError::Encoding { part: "password" }),
+            ("postgresql://db%", UrlError::Encoding { part: "host" }),
+            ("postgresql://db/%ff", UrlError::Encoding { part: "database" }),
+            ("postgresql://db/a%00b", UrlError::Encoding { part: "database" }),
+            ("postgresql://[::1", UrlError::Brackets),
+            ("postgresql://[::1]x", UrlError::Brackets),
+            ("postgresql://db:0", UrlError::Port),
+            ("postgresql://db:65536", UrlError::Port),
+            ("postgresql://db:+1", UrlError::Port),
+            ("postgresql://db:1:2", UrlError::Port),
+            ("postgresql://h1,h2?port=1,2,3", UrlError::PortCount { hosts, ports }),
+            ("postgresql://db?sslmode", UrlError::ParameterWithoutValue),
+            ("postgresql://db?sslmode=prefer&", UrlError::ParameterWithoutValue),
+            ("postgresql://db?sslcert=x", UrlError::ParameterUnknown { name: "sslcert".into() }),
+            ("postgresql://db?sslmode=verify-full", UrlError::TlsUnsupported),
+            ("postgresql://db?sslmode=require", UrlError::TlsUnsupported),
+            ("postgresql://db?sslmode=on", value("sslmode", "disable, allow, prefer")),
+            ("postgresql://db?gssencmode=require", value("gssencmode", "disable, prefer")),
+            ("postgresql://db?channel_binding=require", value("channel_binding", "disable, prefer")),
+            ("postgresql://db?target_session_attrs=primary", value("target_session_attrs", "any")),
+            ("postgresql://db?connect_timeout=-1", value("connect_timeout", seconds)),
+            ("postgresql://db?connect_timeout=1s", value("connect_timeout", seconds)),
+            ("postgresql:///?host=%40abstract", value("host", "a name, an address, or a directory")),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(Url::parse(url).unwrap_err(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_never_shows_not_even_one_that_should_have_been_encoded() {
+        let url = Url::parse("postgresql://alice:hunter2@db").unwrap();
+        assert!(!format!("{url:?}{:?}", url.session("")).contains("hunter2"));
+        for url in [
+            "postgresql://alice:hun@ter2@db/x",
+            "postgresql://alice:hun/ter2@db/x",
+            "postgresql://alice:hun?ter2@db/x",
+            "postgresql://alice:hun?ter2=1@db/x",
+            "postgresql://alice:ter2%@db/x",
+            "postgresql://alice:ter2/x",
+            "postgresql://alice@db/x?password=ter2%",
+            "postgresql://alice@db/x?password",
+        ] {
+            let error = Url::parse(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("ter2"), "{url}: {error}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn an_unknown_parameter_cannot_break_the_line() {
+        let error = Url::parse("postgresql://db?a\nb=c").unwrap_err();
+        assert_eq!(error.to_string(), r#"unknown parameter "a\nb""#);
+    }
+}

@@ -49,7 +49,7 @@ impl Error {
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Interrupted => f.write_str("interrupted"),
+            Error::Interrupted => f.write_str("interrupted, and stopped"),
             Error::Refused(why) => f.write_str(why),
             Error::Service { name, what, log, tail } if tail.is_empty() => {
                 write!(f, "{name} {what}; its log {} is empty", log.display())

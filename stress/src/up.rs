@@ -1,8 +1,8 @@
 //! `cargo stress up`: the whole stack without Docker, until Ctrl-C.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::{Long, Short, ValueExt};
@@ -32,12 +32,23 @@ pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
         Ok(Request::Up { port, has_limits }) => (port, has_limits),
         Err(error) => return usage(&error.to_string()),
     };
-    match run(port, has_limits) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cargo stress up: {error}");
-            ExitCode::FAILURE
-        }
+    let Err(failure) = run(port, has_limits) else { return ExitCode::SUCCESS };
+    eprintln!("cargo stress up: {}", failure.error);
+    if let Some(logs) = failure.logs {
+        eprintln!("cargo stress up: everything is stopped; the logs are kept in {}", logs.display());
+    }
+    ExitCode::FAILURE
+}
+
+/// Why it did not work, and where the logs are if they say more.
+struct Failure {
+    error: Error,
+    logs: Option<PathBuf>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, logs: None }
     }
 }
 
@@ -57,20 +68,17 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
     Ok(Request::Up { port, has_limits })
 }
 
-fn run(port: u16, has_limits: bool) -> Result<(), Error> {
+fn run(port: u16, has_limits: bool) -> Result<(), Failure> {
     let interrupt = Interrupt::on_signals()?;
     let _lock = Lock::take(&throwaway::base().join("rinha-stress.lock"))?;
     let ports = Ports::Fixed { nginx: port };
     check_free(ports)?;
 
     let logs = Throwaway::new("logs")?;
-    let result = bring_up(ports, has_limits, &logs, &interrupt);
-    // The lines of a failure name their log: it has to be there to be read.
-    let has_logs = fs::read_dir(logs.path()).is_ok_and(|entries| entries.count() > 1);
-    if matches!(result, Err(Error::Service { .. } | Error::Sql { .. })) && has_logs {
-        eprintln!("cargo stress up: everything is stopped; the logs are kept in {}", logs.keep().display());
-    }
-    result
+    bring_up(ports, has_limits, &logs, &interrupt).map_err(|error| {
+        let is_in_logs = matches!(error, Error::Service { .. } | Error::Sql { .. });
+        Failure { error, logs: is_in_logs.then(|| logs.keep()) }
+    })
 }
 
 fn bring_up(ports: Ports, has_limits: bool, logs: &Throwaway, interrupt: &Interrupt) -> Result<(), Error> {

@@ -1,0 +1,184 @@
+//! For tests: the server's lines, lanes brought into each phase, and events as short texts.
+
+use crate::{Connection, Event, Limits, Session, Statement, Value, oid};
+
+pub(crate) static STATEMENTS: [Statement; 2] = [
+    Statement { name: "one", sql: "SELECT $1", parameter_types: &[oid::INT4] },
+    Statement { name: "none", sql: "SELECT 1", parameter_types: &[] },
+];
+
+pub(crate) const LIMITS: Limits =
+    Limits { message_len_max_bytes: 256, send_len_max_bytes: 1024, in_flight_calls_max: 8 };
+
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len() + 4).unwrap();
+    [&[tag], &len.to_be_bytes()[..], body].concat()
+}
+
+pub(crate) fn authentication(code: u32, data: &[u8]) -> Vec<u8> {
+    message(b'R', &[&code.to_be_bytes()[..], data].concat())
+}
+
+pub(crate) fn authentication_ok() -> Vec<u8> {
+    authentication(0, b"")
+}
+
+pub(crate) fn error(severity: &str, code: &str) -> Vec<u8> {
+    message(b'E', format!("S{severity}\0V{severity}\0C{code}\0Mtext\0Ffile.c\0\0").as_bytes())
+}
+
+pub(crate) fn ready_for_query() -> Vec<u8> {
+    message(b'Z', b"I")
+}
+
+pub(crate) fn parse_complete() -> Vec<u8> {
+    message(b'1', b"")
+}
+
+pub(crate) fn bind_complete() -> Vec<u8> {
+    message(b'2', b"")
+}
+
+pub(crate) fn command_complete() -> Vec<u8> {
+    message(b'C', b"SELECT 1\0")
+}
+
+/// A row of one integer.
+pub(crate) fn data_row(value: i32) -> Vec<u8> {
+    message(b'D', &[&[0, 1, 0, 0, 0, 4], &value.to_be_bytes()[..]].concat())
+}
+
+/// All that the server says to one successful call.
+pub(crate) fn answer() -> Vec<u8> {
+    [bind_complete(), data_row(7), command_complete()].concat()
+}
+
+/// One message of every kind a server can send, and of one kind that it cannot.
+pub(crate) fn every_message() -> Vec<Vec<u8>> {
+    let with_body = [
+        error("ERROR", "42601"),
+        error("FATAL", "57P01"),
+        message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mtext\0\0"),
+        message(b'A', b"\0\0\0\x01channel\0payload\0"),
+        message(b'S', b"name\0value\0"),
+        message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]),
+        message(b'v', &[0, 3, 0, 0, 0, 0, 0, 0]),
+        message(b'v', b"\0\x03\0\0\0\0\0\x01_pq_.x\0"),
+        authentication_ok(),
+        authentication(5, b"salt"),
+        ready_for_query(),
+        message(b'Z', b"T"),
+        command_complete(),
+        data_row(1),
+    ];
+    let without_body = b"123IncsTtGHWdVx?".iter().map(|&tag| message(tag, b""));
+    with_body.into_iter().chain(without_body).collect()
+}
+
+pub(crate) fn session() -> Session {
+    Session {
+        user: "alice".into(),
+        password: Some("secret".into()),
+        database: "bank".into(),
+        parameters: vec![("application_name".into(), "test".into())],
+    }
+}
+
+pub(crate) fn authenticating() -> Connection<u32> {
+    Connection::new(&session(), &STATEMENTS, LIMITS)
+}
+
+pub(crate) fn starting() -> Connection<u32> {
+    let mut lane = authenticating();
+    assert_eq!(receive(&mut lane, &authentication_ok()), [""; 0]);
+    lane
+}
+
+pub(crate) fn preparing() -> Connection<u32> {
+    let mut lane = starting();
+    assert_eq!(receive(&mut lane, &ready_for_query()), [""; 0]);
+    lane
+}
+
+/// Idle: started, with nothing left to send.
+pub(crate) fn idle() -> Connection<u32> {
+    let mut lane = preparing();
+    assert_eq!(
+        receive(&mut lane, &[parse_complete(), parse_complete(), ready_for_query()].concat()),
+        ["Ready"]
+    );
+    send(&mut lane);
+    lane
+}
+
+/// Two calls, tickets 1 and 2, their Sync sent, nothing answered.
+pub(crate) fn asked() -> Connection<u32> {
+    let mut lane = idle();
+    call(&mut lane, 1);
+    call(&mut lane, 2);
+    lane.sync();
+    send(&mut lane);
+    lane
+}
+
+/// Ticket 1 is bound.
+pub(crate) fn bound() -> Connection<u32> {
+    let mut lane = asked();
+    assert_eq!(receive(&mut lane, &bind_complete()), [""; 0]);
+    lane
+}
+
+/// Ticket 1 has failed; the batch has not ended.
+pub(crate) fn failed() -> Connection<u32> {
+    let mut lane = asked();
+    assert_eq!(receive(&mut lane, &error("ERROR", "23505")), ["Failed 1 23505"]);
+    lane
+}
+
+pub(crate) fn call(lane: &mut Connection<u32>, ticket: u32) {
+    lane.call(ticket, 0, &[Value::Int4(5)]).unwrap();
+}
+
+/// Hands everything pending to the transport.
+pub(crate) fn send(lane: &mut Connection<u32>) {
+    lane.send_advance(lane.send_pending().len());
+}
+
+/// Receives bytes, as many at a time as fit, and drains after each time.
+pub(crate) fn receive(lane: &mut Connection<u32>, mut bytes: &[u8]) -> Vec<String> {
+    let mut log = vec![];
+    while !bytes.is_empty() && !lane.is_closing() {
+        let space = lane.recv_space();
+        let n = space.len().min(bytes.len());
+        assert!(n > 0, "a drained lane has room");
+        space[..n].copy_from_slice(&bytes[..n]);
+        lane.recv_commit(n);
+        bytes = &bytes[n..];
+        log.extend(drain(lane));
+    }
+    log
+}
+
+pub(crate) fn drain(lane: &mut Connection<u32>) -> Vec<String> {
+    let mut log = vec![];
+    while let Some(event) = lane.poll_event() {
+        log.push(match event {
+            Event::Ready => "Ready".into(),
+            Event::Row { ticket, row } => format!("Row {ticket} {:?}", row.i32(0)),
+            Event::Done { ticket } => format!("Done {ticket}"),
+            Event::Failed { ticket, error } => format!("Failed {ticket} {}", error.code),
+            Event::RolledBack { ticket } => format!("RolledBack {ticket}"),
+            Event::InDoubt { ticket } => format!("InDoubt {ticket}"),
+            Event::Committed => "Committed".into(),
+            Event::Aborted { error: None } => "Aborted".into(),
+            Event::Aborted { error: Some(error) } => format!("Aborted {}", error.code),
+            Event::Notice(notice) => format!("Notice {}", notice.code),
+            Event::Parameter { name, value } => format!("Parameter {name} {value}"),
+            Event::Notification { process_id, channel, payload } => {
+                format!("Notification {process_id} {channel} {payload}")
+            }
+            Event::Closed { reason } => format!("Closed: {reason}"),
+        });
+    }
+    log
+}

@@ -1,0 +1,412 @@
+//! Each phase of a client against each input.
+
+use super::*;
+use crate::api::Unavailable;
+
+/// One client with everything around it, and a clock that tests move.
+struct World {
+    client: Client,
+    site: Site,
+}
+
+const STATEMENT: &str = "GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\n\r\n";
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n";
+const BODY: &str = r#"{"valor": 1, "tipo": "c", "descricao": "a"}"#;
+
+fn transaction() -> String {
+    format!(
+        "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    )
+}
+
+impl World {
+    fn new() -> World {
+        World::with_settings(&[])
+    }
+
+    fn with_settings(settings: &[(&str, &str)]) -> World {
+        let site = Site::for_test(settings);
+        World { client: Client::new(Face::Bank, &site.config, site.now), site }
+    }
+
+    /// A client in the phase that these bytes lead to. What was answered on the way is sent.
+    fn after(bytes: &str) -> World {
+        let mut world = World::new();
+        world.receive(bytes);
+        world.sent();
+        world
+    }
+
+    /// Takes bytes in, as many as fit. Returns the call that they complete.
+    fn receive(&mut self, bytes: impl AsRef<[u8]>) -> Option<Call> {
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let space = self.client.recv_space();
+            let taken = space.len().min(rest.len());
+            if taken == 0 {
+                break;
+            }
+            space[..taken].copy_from_slice(&rest[..taken]);
+            self.client.recv_commit(taken);
+            rest = &rest[taken..];
+            if let Some(call) = self.client.advance(&mut self.site) {
+                assert!(rest.is_empty(), "the test has to answer first");
+                return Some(call);
+            }
+        }
+        None
+    }
+
+    /// Takes out what is pending, as the socket does.
+    fn sent(&mut self) -> String {
+        let text = String::from_utf8(self.client.send_pending().to_vec()).unwrap();
+        self.client.send_advance(text.len());
+        text
+    }
+
+    fn after_send(&mut self) -> AfterSend {
+        self.client.after_send(&self.site.config, self.site.now)
+    }
+
+    fn close_peer(&mut self) {
+        self.client.peer_closed();
+        assert_eq!(self.client.advance(&mut self.site), None);
+    }
+
+    fn answer(&mut self, outcome: Outcome<'_>) -> Option<Call> {
+        self.client.answer(outcome, &mut self.site);
+        self.client.advance(&mut self.site)
+    }
+
+    /// Moves time to the client's next deadline.
+    fn expire(&mut self) {
+        self.site.now.monotonic_us = self.client.deadline_us();
+        self.client.expire(&mut self.site);
+        assert_eq!(self.client.advance(&mut self.site), None);
+    }
+}
+
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.match_indices("HTTP/1.1 ").map(|(at, start)| &answers[at + start.len()..][..3]).collect()
+}
+
+const ACCEPTED: Outcome<'_> = Outcome::Accepted { limit_cents: 100_000, balance_cents: 1 };
+
+#[test]
+fn a_request_gives_the_same_call_at_every_split_and_byte_by_byte() {
+    for text in [
+        transaction(),
+        STATEMENT.to_owned(),
+        format!(
+            "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5;x\r\n{}\r\n{:x}\r\n{}\r\n0\r\nA: b\r\n\r\n",
+            &BODY[..5],
+            BODY.len() - 5,
+            &BODY[5..]
+        ),
+    ] {
+        let whole = World::new().receive(&text);
+        assert!(whole.is_some(), "{text}");
+        for at in 1..text.len() {
+            let mut world = World::new();
+            assert_eq!(world.receive(&text[..at]), None, "{at} bytes of {text:?}");
+            assert_eq!(world.receive(&text[at..]), whole, "split at {at} of {text:?}");
+            assert_eq!(world.sent(), "");
+        }
+        let mut world = World::new();
+        let calls: Vec<Call> = text.as_bytes().chunks(1).filter_map(|byte| world.receive(byte)).collect();
+        assert_eq!(calls, [whole.unwrap()]);
+    }
+}
+
+#[test]
+fn pipelined_requests_wait_for_the_answer_before_them() {
+    let mut world = World::new();
+    let call = world.receive(format!("{HEALTH}{}{STATEMENT}{HEALTH}", transaction()));
+    assert!(matches!(call, Some(Call::Transaction { account: 1, .. })));
+    assert_eq!(statuses(&world.sent()), ["503"], "the first health, and nothing behind the transaction");
+    assert_eq!(world.answer(ACCEPTED), Some(Call::Statement { account: 1 }));
+    assert_eq!(statuses(&world.sent()), ["200"]);
+    assert_eq!(world.answer(Outcome::Statement(b"{}")), None);
+    assert_eq!(statuses(&world.sent()), ["200", "503"]);
+    assert!(matches!(world.client.phase, Phase::Idle));
+}
+
+#[test]
+fn a_full_outbox_holds_the_next_request_back_until_it_was_sent() {
+    let mut world = World::with_settings(&[("OUTBOX_LEN_MAX_BYTES", "1024"), ("INBOX_LEN_BYTES", "65536")]);
+    world.receive(HEALTH.repeat(100));
+    let mut answered = 0;
+    while world.client.send_pending().len() >= 1_024 {
+        assert!(!world.client.can_go_on());
+        answered += statuses(&world.sent()).len();
+        assert!(answered < 100 && world.client.can_go_on());
+        world.client.advance(&mut world.site);
+    }
+    assert_eq!(answered + statuses(&world.sent()).len(), 100);
+    assert!(!world.client.can_go_on());
+}
+
+#[test]
+fn while_a_call_is_out_no_more_than_the_first_inbox_is_taken_in() {
+    let mut world = World::with_settings(&[("INBOX_LEN_BYTES", "256")]);
+    assert!(world.receive(STATEMENT).is_some());
+    world.receive(HEALTH.repeat(100));
+    assert!(world.client.recv_space().is_empty());
+    assert!(world.client.is_awaiting());
+}
+
+#[test]
+fn an_early_reject_skips_the_body_and_keeps_the_connection_in_step() {
+    for (framing, body) in [
+        ("Content-Length: 9".to_owned(), "not a req".to_owned()),
+        ("Transfer-Encoding: chunked".to_owned(), "3\r\nabc\r\n0\r\n\r\n".to_owned()),
+    ] {
+        let mut world = World::new();
+        world.receive(format!("POST /nowhere HTTP/1.1\r\nHost: bank\r\n{framing}\r\n\r\n"));
+        assert_eq!(statuses(&world.sent()), ["404"], "before the body is here");
+        for byte in body.as_bytes() {
+            world.receive([*byte]);
+        }
+        assert!(matches!(world.client.phase, Phase::Idle));
+        assert_eq!(world.receive(STATEMENT), Some(Call::Statement { account: 1 }));
+    }
+}
+
+#[test]
+fn a_broken_body_behind_an_early_reject_gets_no_second_answer() {
+    let mut world = World::new();
+    world.receive("POST /nowhere HTTP/1.1\r\nHost: bank\r\nTransfer-Encoding: chunked\r\n\r\nnonsense");
+    assert_eq!(statuses(&world.sent()), ["404"]);
+    assert_eq!(world.after_send(), AfterSend::ShutDownWrite);
+}
+
+#[test]
+fn a_client_that_expects_continue_gets_it_only_for_a_body_that_is_wanted() {
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: bank\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+            BODY.len()
+        )
+    };
+    let mut world = World::new();
+    assert_eq!(world.receive(head("/clientes/1/transacoes")), None);
+    assert_eq!(world.sent(), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(world.receive(BODY).is_some());
+
+    let mut world = World::new();
+    assert!(world.receive(head("/clientes/1/transacoes") + BODY).is_some());
+    assert_eq!(world.sent(), "", "the body is here already");
+
+    let mut world = World::new();
+    world.receive(head("/nowhere"));
+    let answer = world.sent();
+    assert_eq!(statuses(&answer), ["404"]);
+    assert!(answer.contains("Connection: close\r\n"));
+    assert_eq!(world.after_send(), AfterSend::ShutDownWrite);
+}
+
+#[test]
+fn after_a_violation_nothing_more_is_answered() {
+    let mut world = World::new();
+    world.receive(format!("GET / HTTP/1.1\r\n\r\n{HEALTH}"));
+    let answer = world.sent();
+    assert_eq!(statuses(&answer), ["400"]);
+    assert!(answer.contains("Connection: close\r\n"));
+    assert_eq!(world.after_send(), AfterSend::ShutDownWrite);
+    world.receive(HEALTH);
+    assert_eq!(world.sent(), "");
+    world.close_peer();
+    assert_eq!(world.after_send(), AfterSend::Close);
+}
+
+#[test]
+fn a_request_that_asks_to_close_is_the_last() {
+    let mut world = World::new();
+    let call = world.receive("GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\nConnection: close\r\n\r\n");
+    assert!(call.is_some());
+    assert_eq!(world.answer(Outcome::Statement(b"{}")), None);
+    assert!(world.sent().contains("Connection: close\r\n"));
+    assert_eq!(world.after_send(), AfterSend::Close);
+}
+
+#[test]
+fn the_socket_closes_only_after_the_last_answer_was_sent() {
+    let mut world = World::new();
+    world.receive("GET /healthz HTTP/1.0\r\n\r\n");
+    assert_eq!(world.after_send(), AfterSend::Stay);
+    world.sent();
+    assert_eq!(world.after_send(), AfterSend::Close);
+}
+
+#[test]
+fn a_half_closed_client_still_gets_its_answers() {
+    let mut world = World::new();
+    assert!(world.receive(STATEMENT).is_some());
+    world.close_peer();
+    assert_eq!(world.after_send(), AfterSend::Stay);
+    assert_eq!(world.answer(Outcome::Statement(b"{}")), None);
+    assert_eq!(statuses(&world.sent()), ["200"]);
+    assert_eq!(world.after_send(), AfterSend::Close);
+}
+
+#[test]
+fn the_end_of_the_stream_in_each_phase() {
+    let chunked =
+        "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n";
+    let skipping = "POST /nowhere HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\nhalf";
+    for (bytes, answer) in [
+        ("", vec![]),
+        ("GET /hea", vec!["400"]),
+        (&transaction()[..transaction().len() - 1], vec!["400"]),
+        (chunked, vec!["400"]),
+        (skipping, vec![]),
+        ("nonsense\r\n\r\n", vec![]),
+    ] {
+        let mut world = World::after(bytes);
+        world.close_peer();
+        assert_eq!(statuses(&world.sent()), answer, "{bytes:?}");
+        assert_eq!(world.after_send(), AfterSend::Close, "{bytes:?}");
+    }
+}
+
+#[test]
+fn the_deadline_of_each_phase() {
+    let body = "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\n";
+    let skipping = "POST /nowhere HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\n";
+    for (bytes, wait_ms, answer, after) in [
+        ("", 75_000, vec![], AfterSend::Close),
+        (HEALTH, 75_000, vec![], AfterSend::Close),
+        ("GET /hea", 10_000, vec!["408"], AfterSend::ShutDownWrite),
+        (body, 10_000, vec!["408"], AfterSend::ShutDownWrite),
+        (skipping, 10_000, vec![], AfterSend::Close),
+    ] {
+        let mut world = World::after(bytes);
+        assert_eq!(world.client.deadline_us(), wait_ms * 1_000, "{bytes:?}");
+        world.expire();
+        assert_eq!(statuses(&world.sent()), answer, "{bytes:?}");
+        assert_eq!(world.after_send(), after, "{bytes:?}");
+    }
+}
+
+#[test]
+fn bytes_that_drip_do_not_move_the_deadline_of_a_head() {
+    let mut world = World::after("G");
+    world.site.now.monotonic_us = 9_000_000;
+    world.receive("ET /");
+    assert_eq!(world.client.deadline_us(), 10_000_000);
+}
+
+#[test]
+fn lingering_drops_input_until_the_peer_closes_or_time_is_up() {
+    let lingering = || {
+        let mut world = World::after("nonsense\r\n\r\n");
+        assert_eq!(world.after_send(), AfterSend::ShutDownWrite);
+        world
+    };
+    let mut world = lingering();
+    world.receive(vec![b'x'; 1_000_000]);
+    assert_eq!((world.sent().as_str(), world.after_send()), ("", AfterSend::Stay));
+    world.close_peer();
+    assert_eq!(world.after_send(), AfterSend::Close);
+
+    let mut world = lingering();
+    assert_eq!(world.client.deadline_us(), 1_000_000);
+    world.expire();
+    assert_eq!(world.after_send(), AfterSend::Close);
+}
+
+#[test]
+fn an_awaited_answer_has_no_deadline_here() {
+    let mut world = World::new();
+    assert!(world.receive(STATEMENT).is_some());
+    assert_eq!(world.client.deadline_us(), u64::MAX);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_given_up() {
+    let mut world = World::new();
+    world.receive(HEALTH);
+    assert_eq!(world.after_send(), AfterSend::Stay);
+    assert_eq!(world.client.deadline_us(), 10_000_000);
+    world.site.now.monotonic_us = 5_000_000;
+    world.client.send_advance(1);
+    assert_eq!(world.after_send(), AfterSend::Stay);
+    assert_eq!(world.client.deadline_us(), 10_000_000, "a byte now and then buys no time");
+    world.expire();
+    assert_eq!(world.after_send(), AfterSend::Close);
+    assert_eq!(world.site.metrics.closed_send_timeout, 1);
+}
+
+#[test]
+fn a_lost_transport_closes_every_phase() {
+    for bytes in
+        ["", "GET", STATEMENT, "nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: b\r\nContent-Length: 1\r\n\r\n"]
+    {
+        let mut world = World::new();
+        world.receive(bytes);
+        world.client.lost();
+        assert!(!world.client.is_awaiting());
+        assert_eq!(world.after_send(), AfterSend::Close, "{bytes:?}");
+    }
+}
+
+#[test]
+fn draining_serves_what_comes_in_time_and_closes() {
+    let mut world = World::new();
+    world.site.is_draining = true;
+    world.client.drain(500_000);
+    assert_eq!(world.client.deadline_us(), 500_000);
+    assert!(world.receive(STATEMENT).is_some());
+    assert_eq!(world.answer(Outcome::Statement(b"{}")), None);
+    assert!(world.sent().contains("Connection: close\r\n"));
+    assert_eq!(world.after_send(), AfterSend::Close);
+
+    let mut world = World::new();
+    assert!(world.receive(STATEMENT).is_some());
+    world.site.is_draining = true;
+    world.client.drain(500_000);
+    assert_eq!(world.client.deadline_us(), u64::MAX, "a call that is out is waited for");
+    assert_eq!(world.answer(Outcome::Unavailable(Unavailable::InDoubt)), None);
+    assert!(world.sent().contains("Connection: close\r\n"));
+}
+
+#[test]
+fn a_long_request_grows_the_inbox_for_itself_alone() {
+    let mut world = World::with_settings(&[("INBOX_LEN_BYTES", "256")]);
+    let field = format!("A: {}\r\n", "x".repeat(7_000));
+    assert!(world.receive(STATEMENT.replace("\r\n\r\n", &format!("\r\n{field}\r\n"))).is_some());
+    assert_eq!(world.answer(Outcome::Refused), None);
+    assert_eq!(world.client.recv_space().len(), 256);
+}
+
+#[test]
+fn bodies_at_the_limit_fit_in_either_framing() {
+    let padded = format!("{BODY}{}", " ".repeat(16_384 - BODY.len()));
+    let chunks: String =
+        padded.as_bytes().chunks(1).map(|byte| format!("1\r\n{}\r\n", char::from(byte[0]))).collect();
+    for (framing, body) in [
+        ("Content-Length: 16384".to_owned(), padded),
+        ("Transfer-Encoding: chunked".to_owned(), format!("{chunks}0\r\n\r\n")),
+    ] {
+        let mut world = World::new();
+        let head = format!("POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\n{framing}\r\n\r\n");
+        assert!(world.receive(head + &body).is_some(), "{framing}");
+    }
+}
+
+#[test]
+fn the_content_of_a_get_is_passed_over() {
+    let mut world = World::new();
+    let call = world.receive(STATEMENT.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\n") + "abc");
+    assert_eq!(call, Some(Call::Statement { account: 1 }));
+    assert_eq!(world.answer(Outcome::Refused), None);
+    assert!(matches!(world.client.phase, Phase::Idle));
+}
+
+#[test]
+#[should_panic(expected = "awaits none")]
+fn an_answer_nobody_awaits_is_our_own_bug() {
+    World::new().answer(Outcome::Refused);
+}

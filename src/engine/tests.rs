@@ -1,0 +1,562 @@
+//! Clients, engine and lanes together, against a server in memory: what every call ends in, whatever happens to it.
+
+use super::*;
+use crate::api::Unavailable;
+use crate::buf::Pipe as _;
+use crate::fake_postgres::FakePostgres;
+use proto_pg::CloseReason;
+
+/// One engine and one database, with a lane between them whose bytes the test moves.
+struct World {
+    engine: Engine,
+    now: Now,
+    database: FakePostgres,
+}
+
+impl World {
+    /// A world whose lane is ready.
+    fn new(settings: &[(&str, &str)]) -> World {
+        let mut world = World::down(settings);
+        world.connect();
+        world.settle();
+        assert!(world.engine.lanes[0].is_ready());
+        world.database.batches.clear();
+        world
+    }
+
+    /// A world whose lane is down.
+    fn down(settings: &[(&str, &str)]) -> World {
+        let now = Now::default();
+        let engine = Engine::new(Config::for_test(settings), 1, now);
+        World { engine, now, database: FakePostgres::new() }
+    }
+
+    fn connect(&mut self) {
+        assert_eq!(self.engine.poll_connect(self.now), Some(0));
+        self.engine.lane_connected(0, self.now);
+        self.database.reconnect();
+    }
+
+    /// A client that has sent this request.
+    fn request(&mut self, text: &str) -> Slot {
+        let slot = self.engine.accept(Face::Bank, self.now).unwrap();
+        self.send_on(slot, text);
+        slot
+    }
+
+    fn send_on(&mut self, slot: Slot, text: &str) {
+        let client = self.engine.client(slot).unwrap();
+        client.recv_space()[..text.len()].copy_from_slice(text.as_bytes());
+        client.recv_commit(text.len());
+        self.engine.mark_due(slot);
+    }
+
+    fn transaction(&mut self, account: i32, kind: char, value: i32, description: &str) -> Slot {
+        let body = format!(r#"{{"valor": {value}, "tipo": "{kind}", "descricao": "{description}"}}"#);
+        self.request(&format!(
+            "POST /clientes/{account}/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn credit(&mut self, account: i32, description: &str) -> Slot {
+        self.transaction(account, 'c', 1, description)
+    }
+
+    fn advance(&mut self) {
+        self.engine.advance(self.now);
+    }
+
+    /// Moves the lane's bytes to the database. Returns the answer, which is on its way.
+    fn carry_to_database(&mut self) -> Vec<u8> {
+        let Some(connection) = self.engine.lanes[0].connection() else { return Vec::new() };
+        let bytes = connection.send_pending().to_vec();
+        connection.send_advance(bytes.len());
+        self.database.receive(&bytes)
+    }
+
+    /// Moves bytes of the database into the lane, as many at a time as it takes.
+    fn carry_to_lane(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let Some(connection) = self.engine.lanes[0].connection() else { return };
+            let space = connection.recv_space();
+            let taken = space.len().min(bytes.len());
+            space[..taken].copy_from_slice(&bytes[..taken]);
+            connection.recv_commit(taken);
+            bytes = &bytes[taken..];
+            self.advance();
+        }
+    }
+
+    /// Runs turns until the lane is silent.
+    fn settle(&mut self) {
+        loop {
+            self.advance();
+            let answer = self.carry_to_database();
+            if answer.is_empty() {
+                return;
+            }
+            self.carry_to_lane(&answer);
+        }
+    }
+
+    fn cut(&mut self) {
+        self.engine.lanes[0].close(CloseReason::PeerClosed);
+        self.advance();
+    }
+
+    /// Moves time to the engine's next deadline.
+    fn sleep(&mut self) {
+        self.now.monotonic_us = self.engine.deadline_us();
+        self.advance();
+    }
+
+    /// What the client was answered so far, taken out.
+    fn answer(&mut self, slot: Slot) -> String {
+        let client = self.engine.client(slot).unwrap();
+        let text = String::from_utf8(client.send_pending().to_vec()).unwrap();
+        client.send_advance(text.len());
+        text
+    }
+
+    fn status(&mut self, slot: Slot) -> String {
+        self.answer(slot).get(9..12).unwrap_or("none").to_owned()
+    }
+
+    /// The descriptions in the ledger, in order.
+    fn rows(&self) -> Vec<&str> {
+        self.database.ledger.rows.iter().map(|(_, description)| description.as_str()).collect()
+    }
+
+    fn unavailable(&mut self, reason: Unavailable) -> bool {
+        let mut text = Vec::new();
+        self.engine.metrics().render(&mut text);
+        let zero = format!("rinha_unavailable_total{{reason=\"{}\"}} 0\n", reason.label());
+        !String::from_utf8(text).unwrap().contains(&zero)
+    }
+}
+
+#[test]
+fn a_lone_request_is_sent_at_once_and_answered_after_its_commit() {
+    let mut world = World::new(&[]);
+    let slot = world.credit(1, "a");
+    world.advance();
+    let answer = world.carry_to_database();
+    let ready_for_query = 6;
+    world.carry_to_lane(&answer[..answer.len() - ready_for_query]);
+    assert_eq!(world.answer(slot), "", "CommandComplete is no commit");
+    world.carry_to_lane(&answer[answer.len() - ready_for_query..]);
+    assert!(world.answer(slot).ends_with("\r\n\r\n{\"limite\":1000,\"saldo\":1}"));
+    assert_eq!(world.rows(), ["a"]);
+}
+
+#[test]
+fn the_answer_is_the_same_at_every_split_of_the_databases_bytes() {
+    let len_bytes = {
+        let mut world = World::new(&[]);
+        world.credit(1, "a");
+        world.advance();
+        world.carry_to_database().len()
+    };
+    for at in 0..=len_bytes {
+        let mut world = World::new(&[]);
+        let slot = world.credit(1, "a");
+        world.advance();
+        let answer = world.carry_to_database();
+        world.carry_to_lane(&answer[..at]);
+        world.carry_to_lane(&answer[at..]);
+        assert_eq!(world.status(slot), "200", "split at {at}");
+    }
+}
+
+#[test]
+fn calls_gather_while_a_batch_is_out_and_are_sorted_by_account_then_arrival() {
+    let mut world = World::new(&[]);
+    world.credit(3, "first");
+    world.advance();
+    let slots =
+        [(5, "e"), (1, "a"), (3, "c"), (1, "b"), (3, "d")].map(|(account, name)| world.credit(account, name));
+    world.settle();
+    assert_eq!(world.rows(), ["first", "a", "b", "c", "d", "e"]);
+    assert_eq!(world.database.batches, [1, 5]);
+    for slot in slots {
+        assert_eq!(world.status(slot), "200");
+    }
+}
+
+#[test]
+fn a_batch_is_no_larger_than_its_limit() {
+    let mut world = World::new(&[("BATCH_CALLS_MAX", "2")]);
+    for name in ["a", "b", "c", "d", "e"] {
+        world.credit(1, name);
+    }
+    world.settle();
+    assert_eq!(world.database.batches, [2, 2, 1]);
+    assert_eq!(world.rows(), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn several_batches_may_be_in_flight() {
+    let mut world = World::new(&[("BATCH_CALLS_MAX", "1"), ("BATCHES_IN_FLIGHT_MAX", "2")]);
+    let slots = ["a", "b", "c"].map(|name| world.credit(1, name));
+    world.advance();
+    let answer = world.carry_to_database();
+    assert_eq!(world.database.batches, [1, 1], "the third waits");
+    world.carry_to_lane(&answer);
+    assert_eq!([slots[0], slots[1], slots[2]].map(|slot| world.status(slot)), ["200", "200", "none"]);
+    world.settle();
+    assert_eq!(world.status(slots[2]), "200");
+}
+
+#[test]
+fn refused_debits_and_statements_share_a_batch_with_the_rest() {
+    let mut world = World::new(&[]);
+    let refused = world.transaction(1, 'd', 1_001, "no");
+    let exact = world.transaction(2, 'd', 1_000, "yes");
+    let statement = world.request("GET /clientes/2/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.settle();
+    assert_eq!(world.status(refused), "422");
+    assert!(world.answer(exact).ends_with("{\"limite\":1000,\"saldo\":-1000}"));
+    assert!(world.answer(statement).ends_with("{\"total\": -1000}"));
+    assert_eq!(world.rows(), ["yes"]);
+}
+
+#[test]
+fn an_account_that_has_gone_is_answered_404() {
+    let mut world = World::new(&[]);
+    world.database.ledger.accounts.remove(&5);
+    let transaction = world.credit(5, "a");
+    let statement = world.request("GET /clientes/5/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.settle();
+    assert_eq!([transaction, statement].map(|slot| world.status(slot)), ["404", "404"]);
+}
+
+#[test]
+fn of_a_failed_batch_only_the_culprit_fails() {
+    let mut world = World::new(&[]);
+    // It fails in company and again by itself.
+    world.database.failures = vec![("culprit", "23514"), ("culprit", "23514")];
+    let slots = ["a", "culprit", "b"].map(|name| world.credit(1, name));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "503", "200"]);
+    assert_eq!(world.rows(), ["a", "b"]);
+    assert_eq!(
+        world.database.batches,
+        [2, 1, 1, 1],
+        "the server skips what follows the culprit, then each alone"
+    );
+    assert!(world.unavailable(Unavailable::Failed));
+}
+
+#[test]
+fn a_call_that_failed_only_in_company_succeeds_by_itself() {
+    let mut world = World::new(&[]);
+    world.database.failures = vec![("b", "57014")];
+    let slots = ["a", "b"].map(|name| world.credit(1, name));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
+    let mut rows = world.rows();
+    rows.sort_unstable();
+    assert_eq!(rows, ["a", "b"]);
+}
+
+#[test]
+fn conflicts_are_tried_again_but_not_for_ever() {
+    for (code, failures, status, runs) in
+        [("40001", 2, "200", 3), ("40P01", 2, "200", 3), ("40001", 3, "503", 3), ("23514", 1, "503", 1)]
+    {
+        let mut world = World::new(&[("ATTEMPTS_MAX", "3")]);
+        world.database.failures = vec![("a", code); failures];
+        let slot = world.credit(1, "a");
+        world.settle();
+        assert_eq!(world.status(slot), status, "{code} {failures} times");
+        assert_eq!(world.database.ran.len(), runs, "{code} {failures} times");
+        assert_eq!(world.rows().len(), usize::from(status == "200"));
+    }
+}
+
+#[test]
+fn a_failed_commit_undoes_the_batch_and_each_call_runs_alone() {
+    let mut world = World::new(&[]);
+    world.database.commit_failure = Some("40001");
+    let slots = ["a", "b"].map(|name| world.credit(1, name));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
+    assert_eq!(world.rows(), ["a", "b"]);
+    assert_eq!(world.database.ran, ["a", "b", "a", "b"]);
+}
+
+#[test]
+fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
+    let mut world = World::new(&[]);
+    let slots = ["a", "b"].map(|name| world.credit(1, name));
+    world.advance();
+    world.carry_to_database();
+    world.cut();
+    for slot in slots {
+        assert_eq!(world.status(slot), "503");
+    }
+    assert!(world.unavailable(Unavailable::InDoubt));
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert_eq!(world.database.ran, ["a", "b"], "once each, before the cut");
+    let next = world.credit(1, "c");
+    world.settle();
+    assert_eq!(world.status(next), "200");
+}
+
+#[test]
+fn calls_that_were_not_sent_when_the_lane_died_wait_for_the_next_one() {
+    let mut world = World::new(&[]);
+    world.credit(1, "sent");
+    world.advance();
+    world.carry_to_database();
+    let waiting = world.credit(2, "queued");
+    world.advance();
+    world.cut();
+    assert_eq!(world.answer(waiting), "");
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert_eq!(world.status(waiting), "200");
+}
+
+#[test]
+fn a_batch_whose_sync_never_left_runs_on_the_next_lane() {
+    let mut world = World::new(&[]);
+    let slot = world.credit(1, "a");
+    world.advance();
+    world.cut();
+    assert_eq!(world.answer(slot), "");
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert_eq!(world.status(slot), "200");
+    assert_eq!(world.database.ran, ["a"]);
+}
+
+#[test]
+fn waiting_for_the_database_has_an_end_and_then_refusals_are_immediate() {
+    let mut world = World::down(&[]);
+    let slot = world.credit(1, "a");
+    world.advance();
+    assert_eq!(world.answer(slot), "");
+    while world.now.monotonic_us < 1_000_000 {
+        if world.engine.poll_connect(world.now).is_some() {
+            world.engine.lane_connect_failed(0, world.now);
+        }
+        world.sleep();
+    }
+    assert_eq!(world.status(slot), "503");
+    let late = world.credit(1, "b");
+    world.advance();
+    assert!(world.answer(late).contains("Retry-After: 1\r\n"));
+    assert!(world.unavailable(Unavailable::DatabaseDown));
+}
+
+#[test]
+fn a_full_queue_refuses_without_harm_to_those_in_it() {
+    let mut world = World::new(&[("QUEUE_CALLS_MAX", "2"), ("BATCH_CALLS_MAX", "1")]);
+    let sent = world.credit(1, "sent");
+    world.advance();
+    let slots = ["a", "b", "c"].map(|name| world.credit(1, name));
+    world.advance();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["none", "none", "503"]);
+    assert!(world.unavailable(Unavailable::QueueFull));
+    world.settle();
+    assert_eq!([sent, slots[0], slots[1]].map(|slot| world.status(slot)), ["200", "200", "200"]);
+    assert_eq!(world.rows(), ["sent", "a", "b"]);
+}
+
+#[test]
+fn a_call_that_waits_too_long_behind_others_does_not_run() {
+    let mut world = World::new(&[]);
+    world.credit(1, "sent");
+    world.advance();
+    let answer = world.carry_to_database();
+    let slot = world.credit(1, "late");
+    world.advance();
+    world.now.monotonic_us += 1_000_000;
+    world.advance();
+    assert_eq!(world.status(slot), "503");
+    assert!(world.unavailable(Unavailable::QueueTimeout));
+    world.carry_to_lane(&answer);
+    world.settle();
+    assert_eq!(world.rows(), ["sent"]);
+}
+
+#[test]
+fn a_silent_lane_is_given_up_and_its_batch_is_in_doubt() {
+    let mut world = World::new(&[]);
+    let slot = world.credit(1, "a");
+    world.advance();
+    world.carry_to_database();
+    world.now.monotonic_us += 4_000_000;
+    world.advance();
+    assert_eq!(world.status(slot), "503");
+    assert!(world.unavailable(Unavailable::InDoubt));
+    assert!(!world.engine.lanes[0].wants_socket());
+}
+
+#[test]
+fn an_idle_lane_is_probed_and_given_up_when_it_does_not_answer() {
+    let mut world = World::new(&[]);
+    world.now.monotonic_us += 1_000_000;
+    world.settle();
+    assert_eq!(world.database.batches, [0], "the probe is an empty batch");
+    assert!(world.engine.lanes[0].is_ready());
+    world.now.monotonic_us += 1_000_000;
+    world.advance();
+    world.carry_to_database();
+    world.now.monotonic_us += 4_000_000;
+    world.advance();
+    assert!(!world.engine.lanes[0].is_ready());
+}
+
+#[test]
+fn a_lane_that_is_closed_when_its_probe_is_due_just_closes() {
+    let mut world = World::new(&[]);
+    world.engine.lanes[0].close(CloseReason::PeerClosed);
+    world.now.monotonic_us += 1_000_000;
+    world.advance();
+    assert!(!world.engine.lanes[0].wants_socket());
+}
+
+#[test]
+fn an_answer_for_a_client_that_left_reaches_nobody() {
+    let mut world = World::new(&[("CLIENTS_MAX", "1")]);
+    let gone = world.credit(1, "a");
+    world.advance();
+    let answer = world.carry_to_database();
+    world.engine.client(gone).unwrap().lost();
+    world.engine.remove(gone);
+    let next = world.credit(2, "b");
+    assert_eq!(next.index, gone.index, "the slot is used again");
+    world.carry_to_lane(&answer);
+    assert_eq!(world.answer(next), "");
+    assert_eq!(world.engine.metrics().answers_late, 1);
+    world.settle();
+    assert!(world.answer(next).ends_with("{\"limite\":1000,\"saldo\":1}"));
+    assert_eq!(world.rows(), ["a", "b"]);
+}
+
+#[test]
+fn a_call_whose_client_left_before_its_turn_is_not_run() {
+    let mut world = World::new(&[]);
+    world.credit(1, "sent");
+    world.advance();
+    let gone = world.credit(1, "gone");
+    world.advance();
+    world.engine.remove(gone);
+    world.settle();
+    assert_eq!(world.rows(), ["sent"]);
+    assert_eq!(world.engine.metrics().calls_abandoned, 1);
+}
+
+#[test]
+fn an_empty_bank_is_not_served_until_its_clients_are_there() {
+    let mut world = World::down(&[]);
+    let accounts = std::mem::take(&mut world.database.ledger.accounts);
+    world.connect();
+    world.settle();
+    assert!(!world.engine.lanes[0].wants_socket(), "it tries again later");
+    let health = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.advance();
+    assert_eq!(world.status(health), "503");
+    world.database.ledger.accounts = accounts;
+    world.sleep();
+    world.connect();
+    world.settle();
+    let slot = world.credit(1, "a");
+    world.settle();
+    assert_eq!(world.status(slot), "200");
+}
+
+#[test]
+fn the_accounts_are_those_of_the_database() {
+    let mut world = World::down(&[]);
+    world.database.ledger.accounts.insert(42, (0, 0));
+    world.database.ledger.accounts.remove(&1);
+    world.connect();
+    world.settle();
+    let slots = [42, 1].map(|account| world.credit(account, "a"));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "404"]);
+}
+
+#[test]
+fn waits_between_attempts_to_connect_grow_to_their_limit() {
+    let mut world = World::down(&[("RECONNECT_MIN_MS", "20"), ("RECONNECT_MAX_MS", "200")]);
+    let waits_ms: Vec<u64> = (0..10)
+        .map(|_| {
+            assert_eq!(world.engine.poll_connect(world.now), Some(0));
+            world.engine.lane_connect_failed(0, world.now);
+            let wait_us = world.engine.lanes[0].deadline_us() - world.now.monotonic_us;
+            assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
+            world.now.monotonic_us += wait_us;
+            wait_us / 1_000
+        })
+        .collect();
+    for (attempt, wait_ms) in waits_ms.into_iter().enumerate() {
+        let most_ms = (20 << attempt).min(200);
+        assert!((most_ms / 2..=most_ms).contains(&wait_ms), "attempt {attempt} waits {wait_ms} ms");
+    }
+}
+
+#[test]
+fn an_attempt_to_connect_that_hangs_is_given_up() {
+    let mut world = World::down(&[("CONNECT_TIMEOUT_MS", "2000")]);
+    assert_eq!(world.engine.poll_connect(world.now), Some(0));
+    world.now.monotonic_us = 2_000_000;
+    world.advance();
+    assert!(!world.engine.lanes[0].wants_socket());
+}
+
+#[test]
+fn a_log_in_that_hangs_is_given_up() {
+    let mut world = World::down(&[]);
+    world.connect();
+    world.now.monotonic_us = 4_000_000;
+    world.advance();
+    assert!(!world.engine.lanes[0].wants_socket());
+}
+
+#[test]
+fn a_full_house_takes_nobody_in_until_somebody_leaves() {
+    let mut world = World::new(&[("CLIENTS_MAX", "1")]);
+    let slot = world.engine.accept(Face::Bank, world.now).unwrap();
+    assert!(!world.engine.can_accept());
+    assert_eq!(world.engine.accept(Face::Bank, world.now), None);
+    world.engine.remove(slot);
+    assert!(world.engine.can_accept());
+}
+
+#[test]
+fn deadlines_of_clients_are_swept() {
+    let mut world = World::new(&[("HEAD_TIMEOUT_MS", "50")]);
+    let slot = world.request("GET /hea");
+    world.advance();
+    world.now.monotonic_us += 50_000 + SWEEP_INTERVAL_MS * 1_000;
+    world.advance();
+    assert_eq!(world.status(slot), "408");
+}
+
+#[test]
+fn draining_ends_when_the_last_answer_is_out() {
+    let mut world = World::new(&[]);
+    let idle = world.engine.accept(Face::Bank, world.now).unwrap();
+    let busy = world.credit(1, "a");
+    world.advance();
+    world.engine.drain(world.now);
+    world.settle();
+    assert!(world.answer(busy).contains("Connection: close\r\n"));
+    assert_eq!(world.engine.after_send(busy, world.now), AfterSend::Close);
+    world.engine.remove(busy);
+    assert!(!world.engine.is_drained());
+    world.now.monotonic_us += 500_000 + SWEEP_INTERVAL_MS * 1_000;
+    world.advance();
+    assert_eq!(world.engine.after_send(idle, world.now), AfterSend::Close);
+    world.engine.remove(idle);
+    assert!(world.engine.is_drained());
+}

@@ -1,0 +1,13 @@
+//! What the integration tests share: a private PostgreSQL with a fresh database per test, one server per test, and a
+//! client that sends and reads bytes.
+
+// Each test binary compiles this module for itself and uses its own part of it.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
+
+pub(crate) mod bank;
+pub(crate) mod cluster;
+pub(crate) mod wire;
+
+pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
+pub(crate) use cluster::{Database, workspace};
+pub(crate) use wire::{Answer, Wire, get, post, request, transaction};
