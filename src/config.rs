@@ -386,6 +386,15 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_setting_with_its_default() {
+        let readme = include_str!("../README.md");
+        for Setting { variable, default, unit, help, .. } in SETTINGS {
+            let row = format!("| `{variable}` | {default} {unit} | {help} |");
+            assert!(readme.contains(&row), "README.md lacks {row}");
+        }
+    }
+
+    #[test]
     fn listen_takes_tcp_and_unix_sockets_at_once() {
         let config = config(&[("LISTEN", "0.0.0.0:8080, unix:/run/a.sock,[::1]:1")]).unwrap();
         assert_eq!(
