@@ -86,6 +86,8 @@ settings! {
         "Connections to PostgreSQL.";
     batch_calls_max: usize, "BATCH_CALLS_MAX" = 64 in 1..=256, "calls",
         "Calls that share one Sync, and so one commit. 1 is a Sync per call.";
+    group_calls_min: usize, "GROUP_CALLS_MIN" = 4 in 2..=257, "calls",
+        "Transactions of one batch from which on they go as one set; 257 is never.";
     batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
         "Batches that one lane has sent and not seen answered.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
@@ -110,8 +112,6 @@ settings! {
         "An idle lane is probed that often, so that /healthz notices a dead link.";
     lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
         "Receive buffer of a lane, and the longest message it takes.";
-    lane_outbox_len_max_bytes: usize, "LANE_OUTBOX_LEN_MAX_BYTES" = 262_144 in 65_536..=16_777_216, "bytes",
-        "Most bytes that wait to be sent on a lane.";
     accounts_max: usize, "ACCOUNTS_MAX" = 10_000 in 1..=10_000_000, "accounts",
         "Most clients of the bank that are read from the database.";
     clients_max: u32, "CLIENTS_MAX" = 1_024 in 1..=1_000_000, "connections",
@@ -173,7 +173,8 @@ impl Config {
     pub fn lane_limits(&self) -> proto_pg::Limits {
         proto_pg::Limits {
             message_len_max_bytes: self.lane_inbox_len_bytes,
-            send_len_max_bytes: self.lane_outbox_len_max_bytes,
+            send_len_max_bytes: self.batch_calls_max * self.batches_in_flight_max * CALL_LEN_MAX_BYTES
+                + STARTING_LEN_MAX_BYTES,
             in_flight_calls_max: self.batch_calls_max * self.batches_in_flight_max,
         }
     }
@@ -300,6 +301,12 @@ fn address(name: &str, entry: &str) -> Result<Address, ConfigError> {
     Ok(Address::Tcp(entry.to_owned()))
 }
 
+/// The largest range of `BATCH_CALLS_MAX`, so that a batch fits an array on the stack.
+pub const BATCH_CALLS_LIMIT: usize = 256;
+/// A Bind and an Execute of the longest call take less.
+const CALL_LEN_MAX_BYTES: usize = 160;
+/// What a lane sends besides calls: log-in and statements to prepare, and a Sync per batch.
+const STARTING_LEN_MAX_BYTES: usize = 16_384;
 /// `sun_path` of unix(7), less its final NUL.
 const SOCKET_PATH_LEN_MAX_BYTES: usize = 107;
 
@@ -359,6 +366,12 @@ mod tests {
         assert_eq!(config.body_len_max_bytes, 16_384);
         assert_eq!(config.listen, [Address::Tcp("127.0.0.1:0".to_owned())]);
         assert!(config.metrics_listen.is_empty());
+    }
+
+    #[test]
+    fn a_batch_fits_the_arrays_made_for_it() {
+        let batch = SETTINGS.iter().find(|setting| setting.variable == "BATCH_CALLS_MAX").unwrap();
+        assert_eq!(batch.max, BATCH_CALLS_LIMIT as u64);
     }
 
     #[test]

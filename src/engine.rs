@@ -332,17 +332,9 @@ impl Engine {
                 if self.gathered.is_empty() {
                     return;
                 }
-                let taken = self.lanes[index].send_batch(&self.gathered, &self.site.config, self.site.now);
-                if taken > 0 {
-                    self.site.metrics.record_batch(taken as u64);
-                }
-                let rest = self.gathered.drain(..).skip(taken).rev();
-                for ticket in rest {
-                    self.queue.push_front(Ticket { attempts: ticket.attempts - 1, ..ticket });
-                }
-                if taken == 0 {
-                    break;
-                }
+                self.lanes[index].send_batch(&self.gathered, &self.site.config, self.site.now);
+                self.site.metrics.record_batch(self.gathered.len() as u64);
+                self.gathered.clear();
             }
         }
     }

@@ -140,6 +140,30 @@ impl FakePostgres {
                 let columns = [balance, limit].map(|amount| amount.map(i64::to_be_bytes));
                 row(out, &columns.each_ref().map(|column| column.as_ref().map(<[u8; 8]>::as_slice)));
             }
+            "s" => {
+                let accounts =
+                    read_array(&parameters[0], |bytes| i32::from_be_bytes(bytes.try_into().unwrap()));
+                let values =
+                    read_array(&parameters[1], |bytes| i32::from_be_bytes(bytes.try_into().unwrap()));
+                let kinds = read_array(&parameters[2], <[u8]>::to_vec);
+                let descriptions =
+                    read_array(&parameters[3], |bytes| String::from_utf8(bytes.to_vec()).unwrap());
+                self.session.calls += accounts.len();
+                let (mut balances, mut limits) = (Vec::new(), Vec::new());
+                for (position, description) in descriptions.into_iter().enumerate() {
+                    self.ran.push(description.clone());
+                    if let Some(planted) = self.failures.iter().position(|(text, _)| *text == description) {
+                        self.session.has_failed = true;
+                        error(out, self.failures.remove(planted).1);
+                        return;
+                    }
+                    let value = i64::from(values[position]) * if kinds[position] == b"d" { -1 } else { 1 };
+                    let (limit, balance) = insert(ledger, accounts[position], value, description);
+                    balances.push(balance);
+                    limits.push(limit);
+                }
+                row(out, &[Some(&write_array(&balances)), Some(&write_array(&limits))]);
+            }
             other => panic!("no fake for the statement {other}"),
         }
         message(out, b'C', b"SELECT 1\0");
@@ -170,6 +194,35 @@ fn read_bind(body: &[u8]) -> (String, Vec<Vec<u8>>) {
         take(&mut rest, len_bytes).to_vec()
     });
     (name, parameters.collect())
+}
+
+/// The elements of an array without NULL.
+fn read_array<T>(bytes: &[u8], read: impl Fn(&[u8]) -> T) -> Vec<T> {
+    let mut rest = bytes;
+    let [_dimensions, _has_null, _element_type, len, _lower_bound] =
+        [(); 5].map(|()| take_number(&mut rest, 4));
+    let elements = (0..len).map(|_| {
+        let len_bytes = take_number(&mut rest, 4);
+        read(take(&mut rest, len_bytes))
+    });
+    elements.collect()
+}
+
+/// A `bigint[]` as PostgreSQL sends it.
+fn write_array(elements: &[Option<i64>]) -> Vec<u8> {
+    let len = i32::try_from(elements.len()).unwrap();
+    let mut bytes: Vec<u8> =
+        [1, 1, 20, len, 1].iter().flat_map(|number: &i32| number.to_be_bytes()).collect();
+    for element in elements {
+        match element {
+            Some(number) => {
+                bytes.extend(8i32.to_be_bytes());
+                bytes.extend(number.to_be_bytes());
+            }
+            None => bytes.extend((-1i32).to_be_bytes()),
+        }
+    }
+    bytes
 }
 
 fn take<'a>(rest: &mut &'a [u8], len_bytes: usize) -> &'a [u8] {

@@ -7,7 +7,7 @@ use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlSt
 
 use crate::api::{Accounts, Call, Outcome, Unavailable};
 use crate::buf::Pipe;
-use crate::config::Config;
+use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::now::Now;
 use crate::slots::Slot;
 
@@ -36,6 +36,10 @@ pub struct Lane {
     state: State,
     /// One entry for each Sync that is not answered yet, oldest first. Empty unless ready.
     batches: VecDeque<Batch>,
+    /// The tickets of the transactions that were sent as sets, oldest first; each batch has at most one set.
+    sets: VecDeque<Ticket>,
+    /// The members of a set that ended without an answer, to be told one by one.
+    ended: VecDeque<(Ticket, End)>,
     /// The answers of the oldest batch, provisional until it is committed.
     held: VecDeque<Held>,
     /// The bytes of held statements.
@@ -74,10 +78,25 @@ pub enum Asked {
     Accounts,
     /// A client's call.
     Call(Ticket),
+    /// The transactions of a batch as one call; their tickets are in the lane's `sets`.
+    Set {
+        /// How many.
+        len: usize,
+    },
 }
 
 struct Batch {
+    /// With those of its set; 0 is a probe.
+    calls: usize,
+    set_len: usize,
     deadline_us: u64,
+}
+
+/// How a call ended that has no answer.
+enum End {
+    Failed(ServerError),
+    RolledBack,
+    InDoubt,
 }
 
 struct Held {
@@ -116,6 +135,8 @@ impl Lane {
         Lane {
             state: State::Down { retry_at_us: 0 },
             batches: VecDeque::with_capacity(config.batches_in_flight_max + 1),
+            sets: VecDeque::with_capacity(config.batch_calls_max * config.batches_in_flight_max),
+            ended: VecDeque::new(),
             held: VecDeque::with_capacity(config.batch_calls_max),
             held_bytes: Vec::new(),
             is_releasing: false,
@@ -169,29 +190,46 @@ impl Lane {
         self.is_ready() && self.batches.len() < config.batches_in_flight_max
     }
 
-    /// Calls that were sent and have no final event yet.
+    /// Calls that were sent and whose batch has not ended.
     pub fn in_flight_calls(&self) -> usize {
-        match &self.state {
-            State::Ready { connection, .. } => connection.in_flight_calls(),
-            State::Down { .. } | State::Connecting { .. } | State::Starting { .. } => 0,
-        }
+        self.batches.iter().map(|batch| batch.calls).sum()
     }
 
-    /// Sends calls as one batch: one implicit transaction, one commit. Returns how many it took; the rest did not fit
-    /// and is unchanged. The caller has sorted them by account, or two batches may deadlock.
+    /// Sends calls as one batch: one implicit transaction, one commit. The caller has sorted them by account, or two
+    /// batches may deadlock. From `group_calls_min` transactions on, these go as one set, ahead of the statements.
     ///
     /// # Panics
-    /// Unless [`Lane::can_take_batch`] said so.
-    pub fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) -> usize {
+    /// Unless [`Lane::can_take_batch`] said so, and with more than `batch_calls_max` tickets.
+    pub fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) {
         let State::Ready { connection, .. } = &mut self.state else {
             panic!("only a ready lane takes a batch")
         };
-        let taken = tickets.iter().take_while(|&&ticket| send_call(connection, ticket)).count();
-        if taken > 0 {
-            connection.sync();
-            self.batches.push_back(Batch { deadline_us: now.after_ms(config.answer_timeout_ms) });
+        let transactions =
+            tickets.iter().filter(|ticket| matches!(ticket.call, Call::Transaction { .. })).count();
+        let set_len = if transactions >= config.group_calls_min { transactions } else { 0 };
+        if set_len > 0 {
+            send_set(connection, tickets, set_len);
         }
-        taken
+        for &ticket in tickets {
+            match ticket.call {
+                Call::Transaction { .. } if set_len > 0 => self.sets.push_back(ticket),
+                Call::Transaction { account, transaction } => {
+                    let parameters = [
+                        Value::Int4(account),
+                        Value::Int4(transaction.value_cents),
+                        Value::Text(transaction.kind.as_str()),
+                        Value::Text(transaction.description.as_str()),
+                    ];
+                    call(connection, Asked::Call(ticket), INSERT_TRANSACAO, &parameters);
+                }
+                Call::Statement { account } => {
+                    call(connection, Asked::Call(ticket), GET_SALDO_CLIENTE_BY_ID, &[Value::Int4(account)]);
+                }
+            }
+        }
+        connection.sync();
+        let deadline_us = now.after_ms(config.answer_timeout_ms);
+        self.batches.push_back(Batch { calls: tickets.len(), set_len, deadline_us });
     }
 
     /// Acts on deadlines that have passed: gives up a silent lane, probes an idle one.
@@ -215,7 +253,8 @@ impl Lane {
                     }
                 } else if now.is_past(*probe_at_us) && connection.is_ready() {
                     connection.sync();
-                    self.batches.push_back(Batch { deadline_us: now.after_ms(config.answer_timeout_ms) });
+                    let deadline_us = now.after_ms(config.answer_timeout_ms);
+                    self.batches.push_back(Batch { calls: 0, set_len: 0, deadline_us });
                 }
             }
         }
@@ -235,6 +274,9 @@ impl Lane {
     /// The next thing that happened. Drain it to `None` after each input.
     pub fn poll_event(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'_>> {
         loop {
+            if let Some((ticket, end)) = self.ended.pop_front() {
+                return Some(without_answer(ticket, &end, config));
+            }
             if self.is_releasing {
                 if let Some(held) = self.held.pop_front() {
                     return Some(self.release(held));
@@ -254,24 +296,20 @@ impl Lane {
                         Err(error) => self.close(CloseReason::Row(error)),
                     }
                 }
-                Event::Done { ticket: Asked::Accounts } => {}
-                Event::Done { ticket: Asked::Call(ticket) } => {
-                    if self.held.back().is_none_or(|held| held.ticket.number != ticket.number) {
-                        self.close(CloseReason::Other("a procedure returned no row"));
+                Event::Row { ticket: Asked::Set { len }, row } => {
+                    if let Err(reason) = hold_set(&mut self.held, self.sets.iter().take(len), &row) {
+                        self.close(reason);
                     }
                 }
+                Event::Done { ticket: Asked::Accounts } => {}
+                Event::Done { ticket: Asked::Call(ticket) } => self.expect_held(Some(ticket.number)),
+                Event::Done { ticket: Asked::Set { len } } => {
+                    self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
+                }
                 Event::Failed { ticket: Asked::Accounts, error } => self.close(CloseReason::Server(error)),
-                Event::Failed { ticket: Asked::Call(ticket), error } => {
-                    return Some(after_failure(ticket, &error, config));
-                }
-                Event::RolledBack { ticket: Asked::Call(ticket) } => {
-                    return Some(after_rollback(ticket, config));
-                }
-                Event::InDoubt { ticket: Asked::Call(ticket) } => {
-                    return Some(LaneEvent::Unavailable(ticket, Unavailable::InDoubt));
-                }
-                Event::RolledBack { ticket: Asked::Accounts }
-                | Event::InDoubt { ticket: Asked::Accounts } => {}
+                Event::Failed { ticket, error } => self.end(ticket, || End::Failed(error.clone())),
+                Event::RolledBack { ticket } => self.end(ticket, || End::RolledBack),
+                Event::InDoubt { ticket } => self.end(ticket, || End::InDoubt),
                 Event::Committed => {
                     if let Some(ready) = self.committed(config, now) {
                         return Some(ready);
@@ -306,9 +344,23 @@ impl Lane {
     fn ask_for_accounts(&mut self, config: &Config) {
         let Some(connection) = self.connection() else { return };
         let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
-        // A lane that has just started has room for one call.
-        if connection.call(Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]).is_ok() {
-            connection.sync();
+        call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
+        connection.sync();
+    }
+
+    /// Each procedure returns exactly one row, so by the end of a call its answer is held.
+    fn expect_held(&mut self, number: Option<u64>) {
+        if self.held.back().map(|held| held.ticket.number) != number {
+            self.close(CloseReason::Other("a procedure returned no row"));
+        }
+    }
+
+    /// Notes the end of a call without an answer, or of each member of a set.
+    fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
+        match asked {
+            Asked::Accounts => {}
+            Asked::Call(ticket) => self.ended.push_back((ticket, end())),
+            Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }
     }
 
@@ -333,7 +385,8 @@ impl Lane {
                 Some(LaneEvent::Ready(Accounts::new(std::mem::take(&mut self.account_ids))))
             }
             State::Ready { connection, .. } => {
-                self.batches.pop_front();
+                let set_len = self.batches.pop_front().map_or(0, |batch| batch.set_len);
+                self.sets.drain(..set_len);
                 self.is_releasing = true;
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
                 None
@@ -366,6 +419,7 @@ impl Lane {
         self.state = State::Down { retry_at_us: now.after_ms(wait_ms) };
         self.retry_wait_ms = (self.retry_wait_ms * 2).min(config.reconnect_max_ms);
         self.batches.clear();
+        self.sets.clear();
         self.held.clear();
         self.held_bytes.clear();
         self.is_releasing = false;
@@ -390,43 +444,73 @@ impl Pipe for Connection<Asked> {
     }
 }
 
-/// Queues one call. False if the lane has no room for it.
-fn send_call(connection: &mut Connection<Asked>, ticket: Ticket) -> bool {
-    let asked = Asked::Call(ticket);
-    match ticket.call {
-        Call::Transaction { account, transaction } => {
-            let parameters = [
-                Value::Int4(account),
-                Value::Int4(transaction.value_cents),
-                Value::Text(transaction.kind.as_str()),
-                Value::Text(transaction.description.as_str()),
-            ];
-            connection.call(asked, INSERT_TRANSACAO, &parameters)
-        }
-        Call::Statement { account } => {
-            connection.call(asked, GET_SALDO_CLIENTE_BY_ID, &[Value::Int4(account)])
-        }
+/// Queues the transactions among the tickets as one call of the set-based procedure.
+fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], len: usize) {
+    let mut accounts = [0; BATCH_CALLS_LIMIT];
+    let mut values_cents = [0; BATCH_CALLS_LIMIT];
+    let mut kinds = [""; BATCH_CALLS_LIMIT];
+    let mut descriptions = [""; BATCH_CALLS_LIMIT];
+    let transactions = tickets.iter().filter_map(|ticket| match &ticket.call {
+        Call::Transaction { account, transaction } => Some((account, transaction)),
+        Call::Statement { .. } => None,
+    });
+    for (position, (account, transaction)) in transactions.enumerate() {
+        accounts[position] = *account;
+        values_cents[position] = transaction.value_cents;
+        kinds[position] = transaction.kind.as_str();
+        descriptions[position] = transaction.description.as_str();
     }
-    .is_ok()
+    let parameters = [
+        Value::Int4Array(&accounts[..len]),
+        Value::Int4Array(&values_cents[..len]),
+        Value::TextArray(&kinds[..len]),
+        Value::TextArray(&descriptions[..len]),
+    ];
+    call(connection, Asked::Set { len }, INSERT_TRANSACOES, &parameters);
 }
 
-/// The culprit of a batch. In company it gets one more chance by itself, as the others do: what failed may have been
-/// their sum, a deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help.
-fn after_failure(ticket: Ticket, error: &ServerError, config: &Config) -> LaneEvent<'static> {
-    let is_conflict = matches!(error.code, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED);
-    if !ticket.is_alone || is_conflict {
-        return after_rollback(ticket, config);
-    }
-    log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
-    LaneEvent::Unavailable(ticket, Unavailable::Failed)
+/// Queues one call, for which there is room: the limits of the connection are made for the largest batches.
+fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, parameters: &[Value<'_>]) {
+    let queued = connection.call(asked, statement, parameters);
+    assert!(queued.is_ok(), "a lane has room for every batch that it takes");
 }
 
-fn after_rollback(ticket: Ticket, config: &Config) -> LaneEvent<'static> {
-    if ticket.attempts >= config.attempts_max {
-        LaneEvent::Unavailable(ticket, Unavailable::Failed)
-    } else {
-        LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket })
+/// Holds the answers of a set, one for each of its tickets.
+fn hold_set<'a>(
+    held: &mut VecDeque<Held>,
+    tickets: impl ExactSizeIterator<Item = &'a Ticket>,
+    row: &Row<'_>,
+) -> Result<(), CloseReason> {
+    let (balances_cents, limits_cents) = (row.i64_array(0)?, row.i64_array(1)?);
+    if balances_cents.len() != tickets.len() || limits_cents.len() != tickets.len() {
+        return Err(CloseReason::Other("InsertTransacoes answered another number of transactions"));
     }
+    for ((&ticket, balance_cents), limit_cents) in tickets.zip(balances_cents).zip(limits_cents) {
+        held.push_back(Held { ticket, result: HeldResult::Transaction { balance_cents, limit_cents } });
+    }
+    Ok(())
+}
+
+/// What becomes of a call that ended without an answer.
+///
+/// In company the culprit gets one more chance by itself, as the others do: what failed may have been their sum, a
+/// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help.
+fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'static> {
+    match end {
+        End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
+        End::Failed(error) if ticket.is_alone && !is_conflict(error) => {
+            log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
+            LaneEvent::Unavailable(ticket, Unavailable::Failed)
+        }
+        End::Failed(_) | End::RolledBack if ticket.attempts >= config.attempts_max => {
+            LaneEvent::Unavailable(ticket, Unavailable::Failed)
+        }
+        End::Failed(_) | End::RolledBack => LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket }),
+    }
+}
+
+fn is_conflict(error: &ServerError) -> bool {
+    matches!(error.code, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED)
 }
 
 impl HeldResult {
@@ -451,11 +535,16 @@ fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
 }
 
 /// What every lane prepares; the constants below are positions in it.
-static STATEMENTS: [Statement; 3] = [
+static STATEMENTS: [Statement; 4] = [
     Statement {
         name: "t",
         sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
         parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+    },
+    Statement {
+        name: "s",
+        sql: "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
+        parameter_types: &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
     },
     Statement { name: "e", sql: "SELECT GetSaldoClienteById($1)", parameter_types: &[oid::INT4] },
     Statement {
@@ -465,8 +554,9 @@ static STATEMENTS: [Statement; 3] = [
     },
 ];
 const INSERT_TRANSACAO: usize = 0;
-const GET_SALDO_CLIENTE_BY_ID: usize = 1;
-const ACCOUNTS: usize = 2;
+const INSERT_TRANSACOES: usize = 1;
+const GET_SALDO_CLIENTE_BY_ID: usize = 2;
+const ACCOUNTS: usize = 3;
 
 /// Spreads waits, so that lanes that fell together do not come back together. `SplitMix64`, seeded by the shell.
 struct Jitter(u64);

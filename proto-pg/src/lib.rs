@@ -100,9 +100,12 @@ mod error;
 
 mod row;
 
+mod array;
+
 #[cfg(test)]
 mod script;
 
+pub use array::Int8Array;
 pub use connection::{BackendKey, Connection, Event, Limits};
 pub use error::{
     AuthenticationError, CloseReason, Full, MESSAGE_LEN_MAX_BYTES, ProtocolError, ServerError, Severity,

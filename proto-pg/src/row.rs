@@ -1,5 +1,6 @@
 //! One row of a result, decoded where it lies in the inbox.
 
+use crate::array::Int8Array;
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
@@ -52,6 +53,8 @@ pub enum ColumnProblem {
     NotUtf8,
     /// A jsonb value without the version byte 1.
     NotJsonb,
+    /// No `bigint[]` of one dimension.
+    NotInt8Array,
 }
 
 impl<'a> Row<'a> {
@@ -165,6 +168,15 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// A one-dimensional `bigint[]`; its elements may be NULL.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `NotInt8Array`.
+    pub fn i64_array(&self, column: usize) -> Result<Int8Array<'a>, RowError> {
+        let problem = ColumnProblem::NotInt8Array;
+        Int8Array::decode(self.bytes(column)?).ok_or(RowError { column, problem })
+    }
+
     fn fixed<const LEN: usize>(&self, column: usize) -> Result<[u8; LEN], RowError> {
         let bytes = self.bytes(column)?;
         let problem = ColumnProblem::WrongLength { expected_bytes: LEN, actual_bytes: bytes.len() };
@@ -201,6 +213,7 @@ impl Display for ColumnProblem {
             ColumnProblem::NotBool => f.write_str("is not a boolean"),
             ColumnProblem::NotUtf8 => f.write_str("is not UTF-8"),
             ColumnProblem::NotJsonb => f.write_str("is not jsonb version 1"),
+            ColumnProblem::NotInt8Array => f.write_str("is not a bigint[] of one dimension"),
         }
     }
 }

@@ -384,8 +384,7 @@ fn a_long_request_grows_the_inbox_for_itself_alone() {
 #[test]
 fn bodies_at_the_limit_fit_in_either_framing() {
     let padded = format!("{BODY}{}", " ".repeat(16_384 - BODY.len()));
-    let chunks: String =
-        padded.as_bytes().chunks(1).map(|byte| format!("1\r\n{}\r\n", char::from(byte[0]))).collect();
+    let chunks: String = padded.chars().flat_map(|byte| ['1', '\r', '\n', byte, '\r', '\n']).collect();
     for (framing, body) in [
         ("Content-Length: 16384".to_owned(), padded),
         ("Transfer-Encoding: chunked".to_owned(), format!("{chunks}0\r\n\r\n")),

@@ -13,6 +13,9 @@ struct World {
     database: FakePostgres,
 }
 
+/// Values of `GROUP_CALLS_MIN`: what becomes of a call must not depend on how its batch was sent.
+const ONE_BY_ONE_AND_AS_A_SET: [&str; 2] = ["257", "2"];
+
 impl World {
     /// A world whose lane is ready.
     fn new(settings: &[(&str, &str)]) -> World {
@@ -210,15 +213,47 @@ fn several_batches_may_be_in_flight() {
 
 #[test]
 fn refused_debits_and_statements_share_a_batch_with_the_rest() {
-    let mut world = World::new(&[]);
-    let refused = world.transaction(1, 'd', 1_001, "no");
-    let exact = world.transaction(2, 'd', 1_000, "yes");
-    let statement = world.request("GET /clientes/2/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        let refused = world.transaction(1, 'd', 1_001, "no");
+        let exact = world.transaction(2, 'd', 1_000, "yes");
+        let statement = world.request("GET /clientes/2/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+        world.settle();
+        assert_eq!(world.status(refused), "422");
+        assert!(world.answer(exact).ends_with("{\"limite\":1000,\"saldo\":-1000}"));
+        assert!(world.answer(statement).ends_with("{\"total\": -1000}"));
+        assert_eq!(world.rows(), ["yes"]);
+    }
+}
+
+#[test]
+fn a_batch_of_many_transactions_goes_as_one_set() {
+    for (transactions, calls_sent) in [(3, 3), (4, 1), (9, 1)] {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", "4")]);
+        let slots: Vec<Slot> = (0..transactions).map(|number| world.credit(number % 5 + 1, "a")).collect();
+        let statement = world.request("GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+        world.advance();
+        let Some(connection) = world.engine.lanes[0].connection() else { panic!("the lane is ready") };
+        assert_eq!(connection.in_flight_calls(), calls_sent + 1, "{transactions} transactions");
+        assert_eq!(world.engine.lanes[0].in_flight_calls(), slots.len() + 1);
+        world.settle();
+        for slot in slots {
+            assert_eq!(world.status(slot), "200");
+        }
+        assert_eq!(world.status(statement), "200");
+        assert_eq!(world.engine.lanes[0].in_flight_calls(), 0);
+    }
+}
+
+#[test]
+fn sets_of_several_batches_in_flight_keep_their_answers_apart() {
+    let settings = [("GROUP_CALLS_MIN", "2"), ("BATCH_CALLS_MAX", "2"), ("BATCHES_IN_FLIGHT_MAX", "2")];
+    let mut world = World::new(&settings);
+    let slots = [1, 1, 2, 2].map(|account| world.credit(account, "a"));
     world.settle();
-    assert_eq!(world.status(refused), "422");
-    assert!(world.answer(exact).ends_with("{\"limite\":1000,\"saldo\":-1000}"));
-    assert!(world.answer(statement).ends_with("{\"total\": -1000}"));
-    assert_eq!(world.rows(), ["yes"]);
+    let bodies = slots.map(|slot| world.answer(slot).rsplit("\r\n\r\n").next().unwrap().to_owned());
+    let expected = [1, 2, 1, 2].map(|balance| format!("{{\"limite\":1000,\"saldo\":{balance}}}"));
+    assert_eq!(bodies, expected);
 }
 
 #[test]
@@ -233,31 +268,31 @@ fn an_account_that_has_gone_is_answered_404() {
 
 #[test]
 fn of_a_failed_batch_only_the_culprit_fails() {
-    let mut world = World::new(&[]);
-    // It fails in company and again by itself.
-    world.database.failures = vec![("culprit", "23514"), ("culprit", "23514")];
-    let slots = ["a", "culprit", "b"].map(|name| world.credit(1, name));
-    world.settle();
-    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "503", "200"]);
-    assert_eq!(world.rows(), ["a", "b"]);
-    assert_eq!(
-        world.database.batches,
-        [2, 1, 1, 1],
-        "the server skips what follows the culprit, then each alone"
-    );
-    assert!(world.unavailable(Unavailable::Failed));
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        // It fails in company and again by itself.
+        world.database.failures = vec![("culprit", "23514"), ("culprit", "23514")];
+        let slots = ["a", "culprit", "b"].map(|name| world.credit(1, name));
+        world.settle();
+        assert_eq!(slots.map(|slot| world.status(slot)), ["200", "503", "200"]);
+        assert_eq!(world.rows(), ["a", "b"]);
+        assert_eq!(world.database.batches[1..], [1, 1, 1], "then each alone");
+        assert!(world.unavailable(Unavailable::Failed));
+    }
 }
 
 #[test]
 fn a_call_that_failed_only_in_company_succeeds_by_itself() {
-    let mut world = World::new(&[]);
-    world.database.failures = vec![("b", "57014")];
-    let slots = ["a", "b"].map(|name| world.credit(1, name));
-    world.settle();
-    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
-    let mut rows = world.rows();
-    rows.sort_unstable();
-    assert_eq!(rows, ["a", "b"]);
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        world.database.failures = vec![("b", "57014")];
+        let slots = ["a", "b"].map(|name| world.credit(1, name));
+        world.settle();
+        assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
+        let mut rows = world.rows();
+        rows.sort_unstable();
+        assert_eq!(rows, ["a", "b"]);
+    }
 }
 
 #[test]
@@ -277,33 +312,37 @@ fn conflicts_are_tried_again_but_not_for_ever() {
 
 #[test]
 fn a_failed_commit_undoes_the_batch_and_each_call_runs_alone() {
-    let mut world = World::new(&[]);
-    world.database.commit_failure = Some("40001");
-    let slots = ["a", "b"].map(|name| world.credit(1, name));
-    world.settle();
-    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
-    assert_eq!(world.rows(), ["a", "b"]);
-    assert_eq!(world.database.ran, ["a", "b", "a", "b"]);
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        world.database.commit_failure = Some("40001");
+        let slots = ["a", "b"].map(|name| world.credit(1, name));
+        world.settle();
+        assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
+        assert_eq!(world.rows(), ["a", "b"]);
+        assert_eq!(world.database.ran, ["a", "b", "a", "b"]);
+    }
 }
 
 #[test]
 fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
-    let mut world = World::new(&[]);
-    let slots = ["a", "b"].map(|name| world.credit(1, name));
-    world.advance();
-    world.carry_to_database();
-    world.cut();
-    for slot in slots {
-        assert_eq!(world.status(slot), "503");
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        let slots = ["a", "b"].map(|name| world.credit(1, name));
+        world.advance();
+        world.carry_to_database();
+        world.cut();
+        for slot in slots {
+            assert_eq!(world.status(slot), "503");
+        }
+        assert!(world.unavailable(Unavailable::InDoubt));
+        world.sleep();
+        world.connect();
+        world.settle();
+        assert_eq!(world.database.ran, ["a", "b"], "once each, before the cut");
+        let next = world.credit(1, "c");
+        world.settle();
+        assert_eq!(world.status(next), "200");
     }
-    assert!(world.unavailable(Unavailable::InDoubt));
-    world.sleep();
-    world.connect();
-    world.settle();
-    assert_eq!(world.database.ran, ["a", "b"], "once each, before the cut");
-    let next = world.credit(1, "c");
-    world.settle();
-    assert_eq!(world.status(next), "200");
 }
 
 #[test]
