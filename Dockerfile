@@ -47,5 +47,4 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="rinha" \
       org.opencontainers.image.description="The bank of the Rinha de Backend 2024/Q1 on one hand-written event loop" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim" \
       org.opencontainers.image.revision="${REVISION}"

@@ -45,12 +45,13 @@ pub(crate) fn render(template: &str, rendering: &Rendering<'_>) -> Result<String
             .concat();
         copy = format!("{before}http {{{paths}{after}");
     }
-    if let Some(module) = rendering.stream_module.filter(|_| copy.contains("stream {")) {
-        copy = format!("load_module {};\n{copy}", module.display());
-    }
-    Ok(copy)
+    // Relative to nginx's own directory, which is not the private one.
+    let module = rendering.stream_module.map(|module| format!("load_module {};", module.display()));
+    Ok(copy.replace(MODULES, &module.unwrap_or_default()))
 }
 
+/// How a template loads the stream module where it is a dynamic one.
+const MODULES: &str = "include /etc/nginx/modules-enabled/*.conf;";
 pub(crate) const PID_FILE: &str = "nginx.pid";
 
 #[cfg(test)]
@@ -95,10 +96,12 @@ http {
     }
 
     #[test]
-    fn loads_the_stream_module_only_where_it_is_used() {
+    fn loads_the_stream_module_only_where_the_template_loads_modules() {
         let module = Some(Path::new("/m/ngx_stream_module.so"));
         assert!(!render_with(TEMPLATE, module).unwrap().contains("load_module"));
-        let layer_4 = TEMPLATE.replace("http {", "stream {");
+        let layer_4 = format!("{MODULES}\n{}", TEMPLATE.replace("http {", "stream {"));
         assert!(render_with(&layer_4, module).unwrap().starts_with("load_module /m/ngx_stream_module.so;\n"));
+        assert!(!render_with(&layer_4, None).unwrap().contains("load_module"), "where it is built in");
+        assert!(!render_with(&layer_4, module).unwrap().contains(MODULES));
     }
 }
