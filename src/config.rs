@@ -224,6 +224,9 @@ impl Config {
         let parameters = &mut self.database_session.parameters;
         parameters.push(("statement_timeout".to_owned(), self.statement_timeout_ms.to_string()));
         parameters.push(("lock_timeout".to_owned(), self.lock_timeout_ms.to_string()));
+        // A lane runs the same few statements for ever, and PostgreSQL would plan two of them anew each time: it takes
+        // the length of an array for a reason to.
+        parameters.push(("plan_cache_mode".to_owned(), "force_generic_plan".to_owned()));
         if !parameters.iter().any(|(name, _)| name == "application_name") {
             parameters.push(("application_name".to_owned(), env!("CARGO_PKG_NAME").to_owned()));
         }
