@@ -36,6 +36,8 @@ pub struct Server {
     engine: Engine,
     /// Out of descriptors or memory: nothing is accepted before this time, or before a client leaves.
     accept_again_at_us: u64,
+    /// When the next failure to accept is worth a line in the log.
+    warn_again_at_us: u64,
     /// The clients of the current stage; kept so that no turn allocates.
     due: Vec<Slot>,
     /// Clients whose sockets are dropped when the turn ends.
@@ -71,6 +73,8 @@ impl Clock {
 
 /// How long nothing is accepted after the system had no descriptor or memory left, if no client leaves before.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// How long the log is silent after a line about a failed accept.
+const WARN_INTERVAL_MS: u64 = 10_000;
 
 impl Server {
     /// Binds every address and gets ready to run.
@@ -118,6 +122,7 @@ impl Server {
             engine: Engine::new(config, jitter_seed, clock.now()),
             clock,
             accept_again_at_us: 0,
+            warn_again_at_us: 0,
             due: Vec::new(),
             closing: Vec::new(),
             stops: 0,
@@ -272,10 +277,11 @@ impl Server {
                 ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
                 // Out of descriptors or memory. The connection stays in the backlog; asking again at once would spin.
                 _ => {
-                    if self.accept_again_at_us == 0 {
+                    if now.is_past(self.warn_again_at_us) {
                         log::warn!(
-                            "cannot accept connections for now: {error}; raise the limit of open files (ulimit -n)"
+                            "cannot accept connections: {error}; raise the limit of open files (ulimit -n)"
                         );
+                        self.warn_again_at_us = now.after_ms(WARN_INTERVAL_MS);
                     }
                     self.engine.metrics().connections_refused += 1;
                     self.accept_again_at_us = now.after_ms(ACCEPT_PAUSE_MS);

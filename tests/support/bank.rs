@@ -133,7 +133,8 @@ impl Bank {
     /// Waits until a statement of the server waits for a lock that a test holds.
     pub(crate) fn wait_blocked(&self) {
         let mut client = self.database.connect();
-        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting =
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         wait_for("a statement that waits for a lock", || {
             client.query(waiting, &[]).expect("look at pg_stat_activity").pop().map(drop)
         });
@@ -147,7 +148,8 @@ impl Bank {
 
 /// One instance on free ports.
 pub(crate) fn options(url: &str, settings: &[(&str, &str)]) -> InstanceOptions {
-    let environment = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     InstanceOptions { environment, readiness: Readiness::Healthy, ..InstanceOptions::new(SERVER, url) }
 }
 

@@ -102,7 +102,8 @@ pub(crate) fn assert_ledger_adds_up(client: &mut Client) {
         .expect("add up the ledger");
     assert!(!rows.is_empty(), "the bank has no clients");
     for row in rows {
-        let (id, balance, limit, sum): (i32, i64, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (id, balance, limit, sum): (i32, i64, i64, i64) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
         assert_eq!(balance, sum, "the balance of client {id} is not the sum of its ledger");
         assert!(balance >= -limit, "client {id} is past its limit: {balance}");
     }
