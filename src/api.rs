@@ -326,6 +326,30 @@ enum Name {
     Other,
 }
 
+impl<'de> serde::Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        struct NameVisitor;
+        impl Visitor<'_> for NameVisitor {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, name: &[u8]) -> Result<Name, E> {
+                Ok(match name {
+                    b"valor" => Name::Valor,
+                    b"tipo" => Name::Tipo,
+                    b"descricao" => Name::Descricao,
+                    _ => Name::Other,
+                })
+            }
+        }
+        // As bytes, since the name of another member may be an escape like `\ud800`, which is no text.
+        deserializer.deserialize_bytes(NameVisitor)
+    }
+}
+
 /// Implements `Deserialize` for a type that is read from a JSON string, borrowed or unescaped, without allocating.
 macro_rules! deserialize_from_str {
     ($type:ty, $expecting:literal, $read:expr) => {
@@ -350,12 +374,6 @@ macro_rules! deserialize_from_str {
     };
 }
 
-deserialize_from_str!(Name, "a name", |text| Some(match text {
-    "valor" => Name::Valor,
-    "tipo" => Name::Tipo,
-    "descricao" => Name::Descricao,
-    _ => Name::Other,
-}));
 deserialize_from_str!(Kind, "\"c\" or \"d\"", |text| match text {
     "c" => Some(Kind::Credit),
     "d" => Some(Kind::Debit),

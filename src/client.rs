@@ -5,10 +5,10 @@ use crate::api::{self, Call, Face, Outcome, Route};
 use crate::buf::{Inbox, Outbox, Pipe};
 use crate::chunked::ChunkedDecoder;
 use crate::config::Config;
-use crate::http::{self, Framing, Persistence, Violation};
+use crate::http::{self, Framing, Violation};
 use crate::metrics::{Endpoint, Metrics};
 use crate::now::Now;
-use crate::response::{self, Date, Response};
+use crate::response::{self, Date, Persistence, Response};
 
 /// One HTTP connection.
 ///

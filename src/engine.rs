@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::api::{Accounts, Call, Face, Outcome, Unavailable};
 use crate::client::{AfterSend, Client, Site};
 use crate::config::Config;
-use crate::lane::{Lane, LaneEvent, Ticket};
+use crate::lane::{self, Lane, LaneEvent, Ticket};
 use crate::metrics::Metrics;
 use crate::now::Now;
 use crate::response;
@@ -168,8 +168,9 @@ impl Engine {
     }
 
     /// A lane's attempt to connect failed.
-    pub fn lane_connect_failed(&mut self, index: usize, now: Now) {
+    pub fn lane_connect_failed(&mut self, index: usize, problem: &str, now: Now) {
         self.site.metrics.lane_closes += 1;
+        self.lanes[index].complain(index, problem, "", now);
         self.lanes[index].connect_failed(&self.site.config, now);
     }
 
@@ -234,8 +235,8 @@ impl Engine {
                     deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
                 }
                 LaneEvent::Closed(reason) => {
-                    log::warn!("lane {index} is down: {reason}");
                     self.site.metrics.lane_closes += 1;
+                    lane.complain(index, &reason.to_string(), lane::remedy(&reason), now);
                 }
             }
         }

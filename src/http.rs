@@ -7,7 +7,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::response::Status;
+use crate::response::{Persistence, Status};
 
 /// What one request may measure. Each has its status in [`Violation`].
 #[derive(Clone, Copy, Debug)]
@@ -98,17 +98,6 @@ pub enum Framing {
     },
     /// `Transfer-Encoding: chunked`.
     Chunked,
-}
-
-/// What becomes of a connection after the answer (RFC 9112, section 9.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Persistence {
-    /// It stays open: the rule of HTTP/1.1, so the answer need not say it.
-    KeepAlive,
-    /// It stays open although the client speaks 1.0: the answer has to say it.
-    KeepAliveSaid,
-    /// It ends with this answer.
-    Close,
 }
 
 /// Reads the head of a request from the start of `bytes`. `Ok(None)` means that more bytes are needed.

@@ -49,6 +49,8 @@ pub struct Lane {
     account_ids: Vec<i32>,
     retry_wait_ms: u64,
     jitter: Jitter,
+    /// The last problem that was logged, and when it is worth another line if it is still the same.
+    complaint: Option<(String, u64)>,
 }
 
 enum State {
@@ -143,6 +145,7 @@ impl Lane {
             account_ids: Vec::new(),
             retry_wait_ms: config.reconnect_min_ms,
             jitter: Jitter(seed),
+            complaint: None,
         }
     }
 
@@ -168,6 +171,18 @@ impl Lane {
     /// The attempt to connect failed. The next one is due after the back-off.
     pub fn connect_failed(&mut self, config: &Config, now: Now) {
         self.fall(config, now);
+    }
+
+    /// Logs why there is no connection, with the remedy if one is known: at once if it is news, else now and then.
+    pub fn complain(&mut self, index: usize, problem: &str, remedy: &str, now: Now) {
+        let is_news = self
+            .complaint
+            .as_ref()
+            .is_none_or(|(last, repeat_at_us)| last != problem || now.is_past(*repeat_at_us));
+        if is_news {
+            log::warn!("lane {index} is down: {problem}{remedy}");
+            self.complaint = Some((problem.to_owned(), now.after_ms(COMPLAINT_INTERVAL_MS)));
+        }
     }
 
     /// The byte pipe, while there is a socket for it.
@@ -381,6 +396,7 @@ impl Lane {
                     return None;
                 }
                 self.retry_wait_ms = config.reconnect_min_ms;
+                self.complaint = None;
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
                 Some(LaneEvent::Ready(Accounts::new(std::mem::take(&mut self.account_ids))))
             }
@@ -423,6 +439,21 @@ impl Lane {
         self.held.clear();
         self.held_bytes.clear();
         self.is_releasing = false;
+    }
+}
+
+/// What helps against the reason for which a lane closed, for its line in the log.
+pub fn remedy(reason: &CloseReason) -> &'static str {
+    const UNDEFINED_FUNCTION: SqlState = SqlState::new(*b"42883");
+    const UNDEFINED_TABLE: SqlState = SqlState::new(*b"42P01");
+    const INVALID_PASSWORD: SqlState = SqlState::new(*b"28P01");
+    const INVALID_AUTHORIZATION: SqlState = SqlState::new(*b"28000");
+    const INVALID_CATALOG_NAME: SqlState = SqlState::new(*b"3D000");
+    match reason.code() {
+        Some(UNDEFINED_FUNCTION | UNDEFINED_TABLE) => "; apply sql/*.sql in name order",
+        Some(INVALID_PASSWORD | INVALID_AUTHORIZATION) => "; look at user and password in DATABASE_URL",
+        Some(INVALID_CATALOG_NAME) => "; look at the database in DATABASE_URL",
+        Some(_) | None => "",
     }
 }
 
@@ -553,6 +584,8 @@ static STATEMENTS: [Statement; 4] = [
         parameter_types: &[oid::INT8],
     },
 ];
+/// How often the log repeats why a lane is down, while that stays the same.
+const COMPLAINT_INTERVAL_MS: u64 = 10_000;
 const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;
 const GET_SALDO_CLIENTE_BY_ID: usize = 2;

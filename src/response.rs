@@ -4,8 +4,6 @@
 
 use std::io::Write as _;
 
-use crate::http::Persistence;
-
 /// The statuses this server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is named as in RFC 9110, section 15, or RFC 6585")]
@@ -63,6 +61,17 @@ impl Status {
     pub fn code(self) -> &'static str {
         &self.text()[..3]
     }
+}
+
+/// What becomes of a connection after the answer (RFC 9112, section 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It stays open: the rule of HTTP/1.1, so the answer need not say it.
+    KeepAlive,
+    /// It stays open although the client speaks 1.0: the answer has to say it.
+    KeepAliveSaid,
+    /// It ends with this answer.
+    Close,
 }
 
 /// One response, complete with its content.

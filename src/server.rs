@@ -327,8 +327,7 @@ impl Server {
     }
 
     fn connect_failed(&mut self, lane: usize, error: &io::Error, now: Now) {
-        log::warn!("lane {lane} cannot connect: {error}");
-        self.engine.lane_connect_failed(lane, now);
+        self.engine.lane_connect_failed(lane, &format!("cannot connect: {error}"), now);
     }
 
     /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.

@@ -383,7 +383,7 @@ fn waiting_for_the_database_has_an_end_and_then_refusals_are_immediate() {
     assert_eq!(world.answer(slot), "");
     while world.now.monotonic_us < 1_000_000 {
         if world.engine.poll_connect(world.now).is_some() {
-            world.engine.lane_connect_failed(0, world.now);
+            world.engine.lane_connect_failed(0, "refused", world.now);
         }
         world.sleep();
     }
@@ -530,7 +530,7 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
     let waits_ms: Vec<u64> = (0..10)
         .map(|_| {
             assert_eq!(world.engine.poll_connect(world.now), Some(0));
-            world.engine.lane_connect_failed(0, world.now);
+            world.engine.lane_connect_failed(0, "refused", world.now);
             let wait_us = world.engine.lanes[0].deadline_us() - world.now.monotonic_us;
             assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
             world.now.monotonic_us += wait_us;

@@ -1,0 +1,117 @@
+//! The rules that hold the code together, read from the sources: the shell and the core, and who may use whom.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The sources of a crate, by path below its `src`, without their tests.
+fn sources(crate_path: &str) -> BTreeMap<String, String> {
+    let src = Path::new(ROOT).join(crate_path).join("src");
+    let mut files = BTreeMap::new();
+    let mut directories = vec![src.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("list a directory") {
+            let path = entry.expect("read an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                files.insert(below(&src, &path), without_tests(&path));
+            }
+        }
+    }
+    assert!(!files.is_empty(), "{} has no sources", src.display());
+    files
+}
+
+fn below(src: &Path, path: &Path) -> String {
+    let relative: PathBuf = path.strip_prefix(src).expect("a path below src").to_owned();
+    relative.to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn without_tests(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("read a source");
+    text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned()
+}
+
+/// Code lines that contain one of these names, as `file: line`.
+fn naming<'a>(files: impl Iterator<Item = (&'a String, &'a String)>, names: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, text) in files {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        found.extend(
+            code.filter(|line| names.iter().any(|name| line.contains(name)))
+                .map(|line| format!("{file}: {line}")),
+        );
+    }
+    found
+}
+
+fn half(text: &str) -> Option<&str> {
+    text.strip_prefix("//! ")?.split([':', ',']).next()
+}
+
+#[test]
+fn every_file_of_the_server_belongs_to_one_half() {
+    for (file, text) in sources(".") {
+        let stands_above = matches!(file.as_str(), "lib.rs" | "main.rs");
+        assert!(
+            stands_above || matches!(half(&text), Some("CORE" | "SHELL")),
+            "{file} says neither CORE nor SHELL"
+        );
+    }
+}
+
+#[test]
+fn the_core_names_no_socket_and_no_clock() {
+    let files = sources(".");
+    let core = files.iter().filter(|(_, text)| half(text) == Some("CORE"));
+    let names = ["mio", "std::net", "std::os", "Instant", "SystemTime", "std::thread", "std::env"];
+    assert_eq!(naming(core, &names), Vec::<String>::new());
+}
+
+#[test]
+fn the_postgresql_client_names_no_socket_and_no_clock() {
+    let files = sources("proto-pg");
+    let names = ["mio", "std::net", "std::os", "std::time", "std::thread", "std::env"];
+    assert_eq!(naming(files.iter(), &names), Vec::<String>::new());
+}
+
+#[test]
+fn no_code_of_ours_is_unsafe() {
+    for crate_path in [".", "proto-pg", "stress"] {
+        let files = sources(crate_path);
+        assert_eq!(naming(files.iter(), &["unsafe"]), Vec::<String>::new(), "{crate_path}");
+    }
+}
+
+#[test]
+fn a_file_uses_only_files_below_it() {
+    let files = sources(".");
+    let order: Vec<&str> =
+        files["lib.rs"].lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    for (file, text) in &files {
+        let Some(module) = file.strip_suffix(".rs").filter(|module| order.contains(module)) else { continue };
+        let position = order.iter().position(|other| other == &module);
+        for used in text.split("crate::").skip(1) {
+            let end = used.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(used.len());
+            let used = &used[..end];
+            let below = order.iter().position(|other| *other == used);
+            assert!(below > position, "{file} uses {used}, which does not stand below it in lib.rs");
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_server_is_in_the_reading_order_and_in_the_readme() {
+    let files = sources(".");
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).expect("read README.md");
+    for file in
+        files.keys().filter(|file| !matches!(file.as_str(), "lib.rs" | "main.rs" | "fake_postgres.rs"))
+    {
+        let module = file.strip_suffix(".rs").expect("a Rust source");
+        assert!(files["lib.rs"].contains(&format!("pub mod {module};")), "lib.rs lacks {module}");
+        assert!(readme.contains(&format!("(src/{file})")), "README.md's tour lacks src/{file}");
+    }
+}
