@@ -92,6 +92,12 @@ impl Wire {
         }
     }
 
+    /// The same connection, for a thread that only sends.
+    pub(crate) fn clone_sender(&self) -> Wire {
+        let Socket::Tcp(stream) = &self.socket else { panic!("asked of TCP connections only") };
+        Wire::over(stream.try_clone().expect("clone a socket"))
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) fn shut_down_write(&self) {
         match &self.socket {

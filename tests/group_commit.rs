@@ -1,0 +1,304 @@
+//! What happens to the calls of a batch when something happens to the batch, on real PostgreSQL.
+
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use stress::{Instance, InstanceOptions};
+use support::bank::PATIENT;
+use support::{Answer, Bank, Database, SERVER, Wire, get, transaction, unsent_lock, wait_for};
+
+/// Values of `GROUP_CALLS_MIN`: one by one, and as a set. What becomes of a call must not depend on it.
+const GROUPINGS: [&str; 2] = ["257", "2"];
+
+/// Lets the ledger refuse transactions with the description `boom` with this SQLSTATE, while `condition` holds.
+fn plant_failure(database: &Database, code: &str, condition: &str) {
+    database.execute(&format!(
+        "CREATE SEQUENCE failures;
+         CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF NEW.descricao = 'boom' AND {condition} THEN
+                 RAISE EXCEPTION 'planted' USING ERRCODE = '{code}';
+             END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER boom BEFORE INSERT ON transacoes FOR EACH ROW EXECUTE FUNCTION boom();"
+    ));
+}
+
+/// Sends these transactions so that they share one batch: they come while another one waits for a lock.
+fn in_one_batch(bank: &Bank, descriptions: &[&str]) -> Vec<Answer> {
+    let stranger = unsent_lock(&bank.database, 5);
+    let mut blocked = bank.connect();
+    blocked.send(transaction(5, 1, "c", "blocked"));
+    bank.wait_blocked();
+    let mut wires: Vec<Wire> = descriptions.iter().map(|_| bank.connect()).collect();
+    for (wire, description) in wires.iter_mut().zip(descriptions) {
+        wire.send(transaction(1, 1, "c", description));
+    }
+    bank.wait_metric("rinha_calls_queued", descriptions.len() as u64);
+    drop(stranger);
+    assert_eq!(blocked.answer().status, 200);
+    wires.iter_mut().map(Wire::answer).collect()
+}
+
+fn statuses(answers: &[Answer]) -> Vec<u16> {
+    answers.iter().map(|answer| answer.status).collect()
+}
+
+fn patient_with(grouping: &'static str) -> Vec<(&'static str, &'static str)> {
+    PATIENT.into_iter().chain([("GROUP_CALLS_MIN", grouping)]).collect()
+}
+
+#[test]
+fn of_a_failed_batch_only_the_culprit_fails() {
+    for grouping in GROUPINGS {
+        let bank = Bank::with(&patient_with(grouping));
+        plant_failure(&bank.database, "P0001", "true");
+        let answers = in_one_batch(&bank, &["a", "boom", "b", "c"]);
+        assert_eq!(statuses(&answers), [200, 503, 200, 200], "GROUP_CALLS_MIN={grouping}");
+        for (description, rows) in [("a", 1), ("boom", 0), ("b", 1), ("c", 1)] {
+            assert_eq!(
+                bank.database.ledger_rows(description),
+                rows,
+                "{description}, GROUP_CALLS_MIN={grouping}"
+            );
+        }
+        assert_eq!(bank.metric("rinha_unavailable_total{reason=\"failed\"}"), 1);
+        assert_eq!(bank.metric("rinha_calls_run_again_total"), 4);
+        bank.database.assert_ledger_adds_up();
+    }
+}
+
+#[test]
+fn a_conflict_is_tried_again_and_succeeds() {
+    for code in ["40001", "40P01"] {
+        let bank = Bank::open();
+        // A sequence is not rolled back: the first two runs fail.
+        plant_failure(&bank.database, code, "nextval('failures') <= 2");
+        assert_eq!(bank.transact(1, 7, "c", "boom").balance(), 7, "{code}");
+        assert_eq!(bank.database.ledger_rows("boom"), 1);
+        assert_eq!(bank.metric("rinha_calls_run_again_total"), 2);
+        bank.database.assert_ledger_adds_up();
+    }
+}
+
+#[test]
+fn a_conflict_that_does_not_end_is_given_up() {
+    let bank = Bank::with(&[("ATTEMPTS_MAX", "4")]);
+    plant_failure(&bank.database, "40001", "nextval('failures') > 0");
+    assert_eq!(bank.transact(1, 1, "c", "boom").status, 503);
+    assert_eq!(bank.database.number("SELECT last_value FROM failures"), 4, "runs");
+    assert_eq!(bank.database.ledger_rows("boom"), 0);
+}
+
+#[test]
+fn a_failure_at_commit_runs_each_call_of_the_batch_again() {
+    for grouping in GROUPINGS {
+        let bank = Bank::with(&patient_with(grouping));
+        bank.database.execute(
+            "CREATE SEQUENCE failures;
+             CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.descricao = 'boom' AND nextval('failures') = 1 THEN
+                     RAISE EXCEPTION 'planted' USING ERRCODE = '40001';
+                 END IF;
+                 RETURN NULL;
+             END $$;
+             CREATE CONSTRAINT TRIGGER boom AFTER INSERT ON transacoes
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION boom();",
+        );
+        let answers = in_one_batch(&bank, &["a", "boom", "b"]);
+        assert_eq!(statuses(&answers), [200, 200, 200], "GROUP_CALLS_MIN={grouping}");
+        for description in ["a", "boom", "b"] {
+            assert_eq!(
+                bank.database.ledger_rows(description),
+                1,
+                "{description}, GROUP_CALLS_MIN={grouping}"
+            );
+        }
+        bank.database.assert_ledger_adds_up();
+    }
+}
+
+#[test]
+fn a_backend_that_is_terminated_leaves_its_batch_in_doubt_and_nothing_runs_twice() {
+    let bank = Bank::with(&PATIENT);
+    let stranger = unsent_lock(&bank.database, 1);
+    let mut wire = bank.connect();
+    wire.send(transaction(1, 1, "c", "doubt"));
+    bank.wait_blocked();
+    bank.database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE application_name = 'rinha' AND datname = current_database()",
+    );
+    let answer = wire.answer();
+    assert_eq!(answer.status, 503);
+    assert!(answer.erro().contains("not known"), "{answer:?}");
+    assert_eq!(bank.metric("rinha_unavailable_total{reason=\"in_doubt\"}"), 1);
+    drop(stranger);
+    bank.wait_health(200);
+    assert_eq!(bank.transact(1, 1, "c", "after").status, 200);
+    assert!(bank.database.ledger_rows("doubt") <= 1);
+    assert_eq!(bank.metric("rinha_calls_run_again_total"), 0);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn a_row_that_a_stranger_holds_costs_a_bounded_wait_and_leaves_no_trace() {
+    let bank = Bank::with(&[("LOCK_TIMEOUT_MS", "50")]);
+    let stranger = unsent_lock(&bank.database, 1);
+    assert_eq!(bank.transact(1, 1, "c", "blocked").status, 503);
+    assert_eq!(bank.transact(2, 1, "c", "free").status, 200);
+    drop(stranger);
+    assert_eq!(bank.transact(1, 1, "c", "after").balance(), 1);
+    assert_eq!(bank.database.ledger_rows("blocked"), 0);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn a_call_whose_client_has_left_before_its_turn_is_not_run() {
+    let bank = Bank::with(&PATIENT);
+    let stranger = unsent_lock(&bank.database, 1);
+    let mut blocked = bank.connect();
+    blocked.send(transaction(1, 1, "c", "blocked"));
+    bank.wait_blocked();
+    let mut leaving = bank.connect();
+    leaving.send(transaction(2, 1, "c", "gone"));
+    bank.wait_metric("rinha_calls_queued", 1);
+    // With unread bytes in its way, closing sends a reset: this client reads no answer any more.
+    leaving.send(get("/healthz").repeat(400));
+    drop(leaving);
+    drop(stranger);
+    assert_eq!(blocked.answer().status, 200);
+    wait_for("the end of that call", || {
+        let ends = bank.metric("rinha_calls_abandoned_total") + bank.metric("rinha_answers_late_total");
+        (ends + u64::try_from(bank.database.ledger_rows("gone")).expect("a count") > 0).then_some(())
+    });
+    bank.database.assert_ledger_adds_up();
+}
+
+/// Sends a mix of requests over many connections. Returns how many transactions were accepted.
+fn hammer(addresses: &[String], connections: usize, requests: usize) -> u64 {
+    let accepted = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for connection in 0..connections {
+            let accepted = &accepted;
+            let address = &addresses[connection % addresses.len()];
+            scope.spawn(move || {
+                let mut wire = Wire::connect(address);
+                for number in 0..requests {
+                    let seed = connection * 31 + number * 7;
+                    let account = i32::try_from(seed % 5).expect("small") + 1;
+                    let value = i64::try_from(seed % 9_973).expect("small") + 1;
+                    let answer = match seed % 10 {
+                        0 => wire.ask(get(&format!("/clientes/{account}/extrato"))),
+                        1..=3 => wire.ask(transaction(account, value, "c", "hammer")),
+                        _ => wire.ask(transaction(account, value, "d", "hammer")),
+                    };
+                    assert!(matches!(answer.status, 200 | 422), "{answer:?}");
+                    accepted.fetch_add(u64::from(seed % 10 > 0 && answer.status == 200), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    accepted.into_inner()
+}
+
+fn assert_accepted(database: &Database, accepted: u64) {
+    assert_eq!(database.number("SELECT count(*) FROM transacoes"), i64::try_from(accepted).expect("a count"));
+    database.assert_ledger_adds_up();
+}
+
+#[test]
+fn under_load_calls_share_batches_and_the_ledger_adds_up() {
+    let bank = Bank::open();
+    let accepted = hammer(&[bank.address()], 32, 100);
+    assert_accepted(&bank.database, accepted);
+    let (calls, batches) = (bank.metric("rinha_batch_calls_sum"), bank.metric("rinha_batch_calls_count"));
+    assert_eq!(calls, 3_200);
+    assert!(batches < calls / 2, "{calls} calls in {batches} batches");
+}
+
+#[test]
+fn other_shapes_of_batches_give_the_same_bank() {
+    for settings in [
+        &[("BATCH_CALLS_MAX", "1")][..],
+        &[("LANES", "2"), ("BATCHES_IN_FLIGHT_MAX", "2"), ("BATCH_CALLS_MAX", "4")],
+        &[("BATCHES_IN_FLIGHT_MAX", "8"), ("GROUP_CALLS_MIN", "2")],
+    ] {
+        let bank = Bank::with(settings);
+        let accepted = hammer(&[bank.address()], 16, 50);
+        assert_accepted(&bank.database, accepted);
+        assert_eq!(bank.metric("rinha_calls_run_again_total"), 0, "{settings:?}");
+    }
+}
+
+#[test]
+fn two_instances_on_one_database_never_deadlock() {
+    let bank = Bank::open();
+    let second =
+        Instance::start(&InstanceOptions::new(SERVER, bank.database.url())).expect("start an instance");
+    let accepted = hammer(&[bank.address(), second.addresses().swap_remove(0)], 32, 100);
+    assert_accepted(&bank.database, accepted);
+    assert_eq!(bank.metric("rinha_calls_run_again_total"), 0);
+}
+
+#[test]
+fn a_set_gives_the_same_answers_and_the_same_ledger_as_one_call_after_the_other() {
+    let database = Database::new();
+    let mut client = database.connect();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut draw = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    for round in 0..300 {
+        let len = draw(40) + 1;
+        // Clients 6 and 7 do not exist; small limits and large values, so that many debits are refused.
+        let mut accounts: Vec<i32> = (0..len).map(|_| i32::try_from(draw(7)).expect("small") + 1).collect();
+        accounts.sort_unstable();
+        let values: Vec<i32> = (0..len).map(|_| i32::try_from(draw(90_000)).expect("small") + 1).collect();
+        let kinds: Vec<&str> = (0..len).map(|_| if draw(3) == 0 { "c" } else { "d" }).collect();
+        let descriptions: Vec<String> = (0..len).map(|number| format!("{round}-{number}")).collect();
+
+        let mut attempt = client.transaction().expect("begin");
+        let as_set = attempt
+            .query_one(
+                "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
+                &[&accounts, &values, &kinds, &descriptions],
+            )
+            .expect("call the set");
+        let (balances, limits): (Vec<Option<i64>>, Vec<Option<i64>>) = (as_set.get(0), as_set.get(1));
+        let ledger_of_set = snapshot(&mut attempt);
+        attempt.rollback().expect("roll back");
+
+        let mut attempt = client.transaction().expect("begin");
+        for number in 0..accounts.len() {
+            let row = attempt
+                .query_one(
+                    "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+                    &[&accounts[number], &values[number], &kinds[number], &descriptions[number]],
+                )
+                .expect("call one");
+            let one: (Option<i64>, Option<i64>) = (row.get(0), row.get(1));
+            assert_eq!(one, (balances[number], limits[number]), "round {round}, transaction {number}");
+        }
+        assert_eq!(snapshot(&mut attempt), ledger_of_set, "round {round}");
+        attempt.commit().expect("commit");
+    }
+    database.assert_ledger_adds_up();
+}
+
+/// Balances, and the ledger in its order, as text.
+fn snapshot(client: &mut stress::postgres::Transaction<'_>) -> Vec<String> {
+    let sql = "SELECT format('%s: %s', id, saldo) FROM (SELECT * FROM clientes ORDER BY id) AS c
+               UNION ALL
+               SELECT format('%s %s %s %s', cliente_id, valor, tipo, descricao)
+               FROM (SELECT * FROM transacoes ORDER BY cliente_id, id) AS t";
+    let rows = client.query(sql, &[]).expect("read the ledger");
+    rows.iter().map(|row| row.get(0)).collect()
+}

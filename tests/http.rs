@@ -1,0 +1,535 @@
+//! HTTP/1.1 on a real socket: framing, pipelining, deadlines, and how connections end.
+
+mod support;
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use stress::throwaway::Throwaway;
+use stress::{Readiness, Signal};
+use support::bank::{PATIENT, options};
+use support::{Answer, Bank, Database, Wire, get, post, request, transaction, unsent_lock, wait_for};
+
+const TRANSACTIONS: &str = "/clientes/1/transacoes";
+const CREDIT: &str = r#"{"valor": 1, "tipo": "c", "descricao": "a"}"#;
+
+/// A POST of these fields and this body to client 1.
+fn raw(fields: &str, body: &str) -> String {
+    format!("POST {TRANSACTIONS} HTTP/1.1\r\nHost: test\r\n{fields}\r\n{body}")
+}
+
+fn chunked(body: &str) -> String {
+    raw("Transfer-Encoding: chunked\r\n", body)
+}
+
+/// `CREDIT` in chunks of this many bytes, without the last one.
+fn chunks_of(len_bytes: usize) -> String {
+    let chunks = CREDIT.as_bytes().chunks(len_bytes);
+    chunks.map(|chunk| format!("{:X}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))).collect()
+}
+
+/// Each is answered with this status, and the connection closed without an answer to the request behind it.
+fn assert_refused(bank: &Bank, status: u16, requests: &[String]) {
+    for request in requests {
+        let mut wire = bank.connect();
+        wire.send(request);
+        // The rest may find the connection closed already.
+        let _ = wire.try_send(&get("/healthz"));
+        let answer = wire.last_answer();
+        assert_eq!(answer.status, status, "{request:?}: {answer:?}");
+    }
+    assert_eq!(bank.ask(get("/healthz")).status, 200);
+    assert_eq!(bank.database.number("SELECT count(*) FROM transacoes"), 0);
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    for balance in 1..=20 {
+        assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), balance);
+        assert_eq!(wire.ask(get("/nowhere")).status, 404);
+        assert_eq!(wire.ask(get("/healthz")).text(), "Healthy");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    let requests: Vec<Vec<u8>> = (0..64)
+        .map(|number| match number % 4 {
+            0 => transaction(1, 1, "c", "a"),
+            1 => get("/clientes/1/extrato"),
+            2 => get("/healthz"),
+            _ => post("/nowhere", CREDIT),
+        })
+        .collect();
+    wire.send(requests.concat());
+    for number in 0..64 {
+        let answer = wire.answer();
+        let balance = number / 4 + 1;
+        match number % 4 {
+            0 => assert_eq!(answer.balance(), balance),
+            1 => assert_eq!(answer.json()["saldo"]["total"], balance),
+            2 => assert_eq!(answer.text(), "Healthy"),
+            _ => assert_eq!(answer.status, 404),
+        }
+    }
+}
+
+#[test]
+fn many_more_pipelined_requests_than_any_buffer_holds_are_all_answered() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    let count = 5_000;
+    thread::scope(|scope| {
+        let mut sender = wire.clone_sender();
+        scope.spawn(move || sender.send(get("/healthz").repeat(count)));
+        for _ in 0..count {
+            assert_eq!(wire.answer().status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_request_may_come_one_byte_at_a_time() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    for byte in transaction(1, 1, "c", "a")
+        .chunks(1)
+        .chain(chunked(&(chunks_of(7) + "0\r\n\r\n")).as_bytes().chunks(1))
+    {
+        wire.send(byte);
+    }
+    assert_eq!([wire.answer(), wire.answer()].map(|answer| answer.balance()), [1, 2]);
+}
+
+#[test]
+fn a_request_may_be_cut_anywhere() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    let mut balance = 0;
+    for whole in [transaction(1, 1, "c", "a"), chunked(&(chunks_of(20) + "0\r\nA: b\r\n\r\n")).into_bytes()] {
+        for at in 1..whole.len() {
+            let (left, right) = whole.split_at(at);
+            wire.send(left);
+            // Answered behind the left part, this tells that the server has taken it in.
+            assert_eq!(bank.ask(get("/healthz")).status, 200);
+            wire.send(right);
+            balance += 1;
+            assert_eq!(wire.answer().balance(), balance, "cut at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_half_closed_client_still_gets_every_answer() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    wire.send([transaction(1, 1, "c", "a"), get("/clientes/1/extrato"), get("/healthz")].concat());
+    wire.shut_down_write();
+    assert_eq!(wire.answer().balance(), 1);
+    assert_eq!(wire.answer().json()["saldo"]["total"], 1);
+    assert_eq!(wire.answer().status, 200);
+    wire.assert_closed();
+}
+
+#[test]
+fn a_client_that_closes_its_half_within_a_request_is_told() {
+    let bank = Bank::open();
+    for cut in
+        ["GET /hea", "POST /clientes/1/transacoes HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{"]
+    {
+        let mut wire = bank.connect();
+        wire.send(cut);
+        wire.shut_down_write();
+        assert_eq!(wire.last_answer().status, 400, "{cut:?}");
+    }
+}
+
+#[test]
+fn chunked_bodies_are_read() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    let len = CREDIT.len();
+    for (number, body) in [
+        format!("{len:x}\r\n{CREDIT}\r\n0\r\n\r\n"),
+        format!("{len:X};name=value;\"quoted\"\r\n{CREDIT}\r\n0\r\n\r\n"),
+        format!("00{len:x}\r\n{CREDIT}\r\n000\r\n\r\n"),
+        chunks_of(1) + "0\r\n\r\n",
+        chunks_of(3) + "0\r\nExpires: never\r\nX: y\r\n\r\n",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let balance = i64::try_from(number).expect("small") + 1;
+        assert_eq!(wire.ask(chunked(body)).balance(), balance, "{body:?}");
+    }
+}
+
+#[test]
+fn bad_chunks_and_trailers_are_refused() {
+    let bank = Bank::open();
+    let bodies = [
+        "x\r\n",
+        "-1\r\n",
+        "+1\r\nx\r\n",
+        "0x1\r\nx\r\n",
+        " 1\r\nx\r\n",
+        "1 \r\nx\r\n",
+        "1\nx\r\n0\r\n\r\n",
+        "1\r\nxy\r\n0\r\n\r\n",
+        "1\r\nx\n0\r\n\r\n",
+        "1;\u{1}\r\nx\r\n0\r\n\r\n",
+        "0\r\nA : b\r\n\r\n",
+        "0\r\n b\r\n\r\n",
+        "0\r\nA: \u{0}\r\n\r\n",
+        "0\r\nA\r\n\r\n",
+        "0\r\nA: b\n\r\n",
+    ];
+    assert_refused(&bank, 400, &bodies.map(chunked));
+}
+
+#[test]
+fn bodies_are_limited_in_either_framing() {
+    let bank = Bank::open();
+    let at_limit = format!("{CREDIT}{}", " ".repeat(16_384 - CREDIT.len()));
+    let mut wire = bank.connect();
+    assert_eq!(wire.ask(post(TRANSACTIONS, &at_limit)).balance(), 1);
+    assert_eq!(wire.ask(chunked(&format!("4000\r\n{at_limit}\r\n0\r\n\r\n"))).balance(), 2);
+    assert_eq!(bank.transact(1, 2, "d", "back").balance(), 0);
+    bank.database.execute("TRUNCATE transacoes");
+
+    assert_refused(
+        &bank,
+        413,
+        &[
+            raw("Content-Length: 16385\r\n", ""),
+            raw("Content-Length: 99999999999999999999999\r\n", ""),
+            raw("Content-Length: 16385\r\n", &format!("{at_limit} ")),
+            chunked("4001\r\n"),
+            chunked("fffffffffffffffffffff\r\n"),
+            chunked(&format!("4000\r\n{at_limit}\r\n1\r\n \r\n0\r\n\r\n")),
+        ],
+    );
+}
+
+#[test]
+fn a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    wire.send(raw("Content-Length: 1000000\r\n", ""));
+    // The server lingers: it takes this in and drops it, and no reset overtakes the answer.
+    wire.send("x".repeat(1_000_000));
+    wire.shut_down_write();
+    assert_eq!(wire.last_answer().status, 413);
+}
+
+#[test]
+fn expect_continue_is_answered_where_the_body_is_wanted() {
+    let bank = Bank::open();
+    let fields = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", CREDIT.len());
+    let mut wire = bank.connect();
+    assert_eq!(wire.ask(raw(&fields, "")).status, 100);
+    assert_eq!(wire.ask(CREDIT).balance(), 1);
+    // Nothing to wait for: the body is here.
+    assert_eq!(wire.ask(raw(&fields, CREDIT)).balance(), 2);
+
+    let to_nowhere = raw(&fields, "").replace(TRANSACTIONS, "/nowhere");
+    let mut wire = bank.connect();
+    wire.send(to_nowhere);
+    assert_eq!(wire.last_answer().status, 404);
+
+    let mut wire = bank.connect();
+    wire.send(raw(&fields, CREDIT).replace("HTTP/1.1", "HTTP/1.0"));
+    assert_eq!(wire.answer().balance(), 3, "1.0 knows no 100 Continue");
+}
+
+#[test]
+fn an_unread_body_behind_an_early_answer_keeps_the_connection_in_step() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    wire.send(raw("Content-Length: 5\r\n", "").replace(TRANSACTIONS, "/nowhere"));
+    assert_eq!(wire.answer().status, 404, "before the body is sent");
+    wire.send(["GET /".as_bytes(), &get("/healthz")].concat());
+    assert_eq!(wire.answer().text(), "Healthy");
+    wire.send(
+        [post("/clientes/6/transacoes", CREDIT), request("DELETE", "/healthz", b"body"), get("/healthz")]
+            .concat(),
+    );
+    assert_eq!([wire.answer(), wire.answer(), wire.answer()].map(|answer| answer.status), [404, 405, 200]);
+}
+
+#[test]
+fn http_1_0_closes_unless_asked_to_stay() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    wire.send("GET /healthz HTTP/1.0\r\n\r\n");
+    assert_eq!(wire.last_answer().status, 200);
+
+    let mut wire = bank.connect();
+    for _ in 0..2 {
+        let answer = wire.ask("GET /healthz HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+        assert_eq!((answer.status, answer.field("Connection")), (200, Some("keep-alive")));
+    }
+}
+
+#[test]
+fn a_request_that_says_close_is_the_last() {
+    let bank = Bank::open();
+    let mut wire = bank.connect();
+    wire.send(
+        ["GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".as_bytes(), &get("/healthz")]
+            .concat(),
+    );
+    assert_eq!(wire.last_answer().status, 200);
+}
+
+#[test]
+fn malformed_requests_are_refused() {
+    let bank = Bank::open();
+    let heads = [
+        "nonsense\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\r\n\r\n",
+        "GET /healthz\r\n\r\n",
+        "GET  /healthz HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /health\tz HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /\u{1} HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /healthz HTTP/1.1x\r\nHost: t\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nHost: t\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nhost: u\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t/u\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nA: b\r\n c\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n Host: t\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost : t\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nA: \u{0}\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nA: \u{7f}\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nA: b\rc\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nno colon\r\n\r\n",
+        "GET /healthz HTTP/1.1\nHost: t\n\n",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\n\n",
+    ];
+    assert_refused(&bank, 400, &heads.map(str::to_owned));
+}
+
+#[test]
+fn ambiguous_framing_is_refused() {
+    let bank = Bank::open();
+    let len = CREDIT.len();
+    let fields = [
+        format!("Content-Length: {len}\r\nContent-Length: {len}\r\n"),
+        format!("Content-Length: {len}\r\nContent-Length: 1\r\n"),
+        format!("Content-Length: {len}, {len}\r\n"),
+        format!("Content-Length: +{len}\r\n"),
+        format!("Content-Length: -{len}\r\n"),
+        format!("Content-Length: 0x{len:x}\r\n"),
+        "Content-Length: \r\n".to_owned(),
+        format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n"),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: {len}\r\n"),
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n".to_owned(),
+        "Transfer-Encoding: chunked, chunked\r\n".to_owned(),
+        "Transfer-Encoding: chunked, gzip\r\n".to_owned(),
+        "Transfer-Encoding: \r\n".to_owned(),
+        "Transfer-Encoding : chunked\r\n".to_owned(),
+    ];
+    assert_refused(&bank, 400, &fields.map(|fields| raw(&fields, CREDIT)));
+    assert_refused(&bank, 400, &[chunked("0\r\n\r\n").replace("HTTP/1.1", "HTTP/1.0")]);
+}
+
+#[test]
+fn other_codings_and_versions_are_named_as_such() {
+    let bank = Bank::open();
+    let codings = ["gzip", "identity", "gzip, chunked", "xchunked"];
+    assert_refused(&bank, 501, &codings.map(|coding| raw(&format!("Transfer-Encoding: {coding}\r\n"), "")));
+    let versions = ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9"];
+    assert_refused(&bank, 505, &versions.map(|version| format!("GET /healthz {version}\r\nHost: t\r\n\r\n")));
+}
+
+#[test]
+fn heads_and_targets_are_limited() {
+    let bank = Bank::open();
+    let with_fields =
+        |count: usize| format!("GET /healthz HTTP/1.1\r\nHost: t\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
+    let of_length = |len_bytes: usize| {
+        let rest = "GET /healthz HTTP/1.1\r\nHost: t\r\nA: \r\n\r\n".len();
+        format!("GET /healthz HTTP/1.1\r\nHost: t\r\nA: {}\r\n\r\n", "x".repeat(len_bytes - rest))
+    };
+    let with_target = |len_bytes: usize| {
+        format!("GET /healthz?{} HTTP/1.1\r\nHost: t\r\n\r\n", "x".repeat(len_bytes - "/healthz?".len()))
+    };
+    let mut wire = bank.connect();
+    for fits in [with_fields(64), of_length(8_192), with_target(4_096)] {
+        assert_eq!(wire.ask(fits).status, 200);
+    }
+    assert_refused(&bank, 431, &[with_fields(65), of_length(8_193), of_length(100_000)]);
+    assert_refused(&bank, 414, &[with_target(4_097), with_target(8_000), with_target(100_000)]);
+}
+
+#[test]
+fn slow_heads_and_bodies_are_told_and_closed() {
+    let bank = Bank::with(&[("HEAD_TIMEOUT_MS", "50"), ("BODY_TIMEOUT_MS", "50")]);
+    for unfinished in [
+        "G".to_owned(),
+        "GET /healthz HTTP/1.1\r\n".to_owned(),
+        raw("Content-Length: 5\r\n", "{"),
+        chunked("1\r\n"),
+    ] {
+        let mut wire = bank.connect();
+        wire.send(&unfinished);
+        assert_eq!(wire.last_answer().status, 408, "{unfinished:?}");
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let bank = Bank::with(&[("IDLE_TIMEOUT_MS", "50")]);
+    bank.connect().assert_closed();
+    let mut wire = bank.connect();
+    assert_eq!(wire.ask(get("/healthz")).status, 200);
+    wire.assert_closed();
+}
+
+#[test]
+fn a_client_that_never_reads_is_given_up() {
+    let bank = Bank::with(&[("SEND_TIMEOUT_MS", "50")]);
+    let mut wire = bank.connect();
+    let statements = get("/clientes/1/extrato").repeat(100);
+    // Until the server, which cannot send, takes no more and then resets the connection.
+    while wire.try_send(&statements).is_ok() {}
+    assert_eq!(bank.metric("rinha_send_timeouts_total"), 1);
+    assert_eq!(bank.ask(get("/healthz")).status, 200);
+}
+
+#[test]
+fn a_unix_socket_serves_beside_tcp_replaces_a_stale_file_and_is_removed() {
+    let directory = Throwaway::new("http").expect("make a directory");
+    let path = directory.path().join("bank.sock");
+    // Left over from a server that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
+    assert!(path.exists());
+    let address = format!("unix:{}", path.display());
+    let listen = vec!["127.0.0.1:0".to_owned(), address.clone()];
+    let mut bank = Bank::start(Database::new(), &[], |options| options.listen = listen);
+    let mut wire = Wire::connect(&address);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), 1);
+    assert_eq!(bank.statement(1)["saldo"]["total"], 1, "over TCP");
+
+    let mut second = options(&bank.database.url(), &[]);
+    second.listen = vec![address];
+    let refused = stress::Instance::start(&second).expect_err("two servers on one socket").to_string();
+    assert!(refused.contains("LISTEN") && refused.contains("another server listens there"), "{refused}");
+
+    drop(wire);
+    stop(&mut bank, Signal::TERM);
+    assert!(!path.exists());
+    assert!(Path::new(directory.path()).exists());
+}
+
+/// Sends a signal and waits for the end, which has to be a good one.
+fn stop(bank: &mut Bank, signal: Signal) {
+    bank.instance.signal(signal).expect("send a signal");
+    let status = bank.instance.wait_exit(Duration::from_secs(10)).expect("it ends within 10 s");
+    assert!(status.success(), "{status}: {}", bank.instance.log());
+}
+
+#[test]
+fn it_stops_cleanly_on_either_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut bank = Bank::open();
+        let idle = bank.connect();
+        stop(&mut bank, signal);
+        drop(idle);
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_finished_before_it_stops() {
+    let mut bank = Bank::with(&PATIENT);
+    let stranger = unsent_lock(&bank.database, 1);
+    let mut in_flight = bank.connect();
+    in_flight.send(transaction(1, 1, "c", "in flight"));
+    bank.wait_blocked();
+    let mut idle = bank.connect();
+    assert_eq!(idle.ask(get("/healthz")).status, 200);
+
+    let address = bank.address();
+    bank.instance.signal(Signal::TERM).expect("send a signal");
+    wait_for("nobody to listen", || TcpStream::connect(&address).is_err().then_some(()));
+    drop(stranger);
+    let answer: Answer = in_flight.last_answer();
+    assert_eq!(answer.balance(), 1);
+    idle.assert_closed();
+    let status = bank.instance.wait_exit(Duration::from_secs(10)).expect("it ends");
+    assert!(status.success(), "{status}");
+    assert_eq!(bank.database.ledger_rows("in flight"), 1);
+}
+
+#[test]
+fn a_request_on_an_open_connection_is_served_while_it_stops() {
+    let settings: Vec<_> = PATIENT.into_iter().chain([("DRAIN_IDLE_MS", "60000")]).collect();
+    let mut bank = Bank::with(&settings);
+    let mut open = bank.connect();
+    assert_eq!(open.ask(get("/healthz")).status, 200);
+    let address = bank.address();
+    bank.instance.signal(Signal::TERM).expect("send a signal");
+    wait_for("nobody to listen", || TcpStream::connect(&address).is_err().then_some(()));
+    open.send(transaction(1, 1, "c", "late"));
+    assert_eq!(open.last_answer().balance(), 1);
+    assert!(bank.instance.wait_exit(Duration::from_secs(10)).expect("it ends").success());
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_their_turn() {
+    let bank = Bank::start(Database::new(), &[("CLIENTS_MAX", "2")], |options| {
+        options.readiness = Readiness::Listening
+    });
+    let mut first = bank.connect();
+    let mut second = bank.connect();
+    // Asked until the lane is ready.
+    wait_for("health", || (first.ask(get("/healthz")).status == 200).then_some(()));
+    assert_eq!(second.ask(get("/healthz")).status, 200);
+    let mut third = bank.connect();
+    third.send(get("/healthz"));
+    assert_eq!(first.ask(get("/healthz")).status, 200);
+    assert!(third.is_silent(), "it is in the kernel's backlog");
+    drop(first);
+    assert_eq!(third.answer().status, 200);
+}
+
+#[test]
+fn a_reset_in_any_state_leaves_nothing_behind() {
+    let bank = Bank::open();
+    for sent in [
+        &b""[..],
+        b"GET",
+        &get("/healthz"),
+        &transaction(1, 1, "c", "reset"),
+        raw("Content-Length: 9\r\n", "{").as_bytes(),
+    ] {
+        let stream = TcpStream::connect(bank.address()).expect("connect");
+        let mut wire = Wire::over(stream.try_clone().expect("clone"));
+        wire.send(sent);
+        // Closing with no time to linger sends a reset.
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
+        drop((wire, stream));
+    }
+    // The connection that asks, and nobody else; the metrics are asked over one of their own.
+    bank.wait_metric("rinha_connections", 1);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn an_answer_is_one_segment_read_at_once() {
+    let bank = Bank::open();
+    let mut stream = TcpStream::connect(bank.address()).expect("connect");
+    std::io::Write::write_all(&mut stream, &get("/clientes/1/extrato")).expect("send");
+    let mut bytes = [0; 4_096];
+    let n = stream.read(&mut bytes).expect("read");
+    let text = String::from_utf8_lossy(&bytes[..n]);
+    assert!(text.ends_with("\"ultimas_transacoes\": []}"), "head and body together: {text}");
+}
