@@ -119,7 +119,7 @@ impl Inbox {
 /// Bytes that wait to be sent.
 ///
 /// It is bounded by its owner, who looks at [`Outbox::len`] before it writes more. Memory beyond
-/// [`OUTBOX_KEPT_BYTES`] is given back as soon as everything was sent.
+/// `OUTBOX_KEPT_BYTES` is given back as soon as everything was sent.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,

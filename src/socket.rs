@@ -149,7 +149,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Begins to connect over TCP. A writable event and [`Stream::take_error`] tell when and how it ends.
+    /// Begins to connect over TCP. A writable event and [`Stream::finish_connect`] tell when and how it ends.
     ///
     /// # Errors
     /// It failed at once.

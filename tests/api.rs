@@ -1124,7 +1124,7 @@ fn own_postgres(settings: &[(&str, &str)]) -> Postgres {
 fn start(url: &str, settings: &[(&str, &str)], readiness: Readiness) -> Instance {
     let mut options = options(url, settings);
     options.readiness = readiness;
-    Instance::start(&options).unwrap()
+    Instance::start(&options).expect("set up the test")
 }
 
 fn wire_to(instance: &Instance) -> Wire {
@@ -1254,14 +1254,14 @@ fn tcp_to(postgres: &Postgres) -> String {
     use std::os::unix::net::UnixStream;
 
     let url = postgres.url("rinha");
-    let socket = format!("{}/.s.PGSQL.5432", url.split_once("?host=").unwrap().1);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let socket = format!("{}/.s.PGSQL.5432", url.split_once("?host=").expect("set up the test").1);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("set up the test");
+    let port = listener.local_addr().expect("set up the test").port();
     thread::spawn(move || {
         for tcp in listener.incoming().flatten() {
             let Ok(unix) = UnixStream::connect(&socket) else { continue };
-            let (mut tcp_in, mut tcp_out) = (tcp.try_clone().unwrap(), tcp);
-            let (mut unix_in, mut unix_out) = (unix.try_clone().unwrap(), unix);
+            let (mut tcp_in, mut tcp_out) = (tcp.try_clone().expect("set up the test"), tcp);
+            let (mut unix_in, mut unix_out) = (unix.try_clone().expect("set up the test"), unix);
             thread::spawn(move || {
                 let _ = copy(&mut tcp_in, &mut unix_out);
                 let _ = unix_out.shutdown(Shutdown::Both);
@@ -1277,9 +1277,10 @@ fn tcp_to(postgres: &Postgres) -> String {
 
 /// A port that nobody listens on, held so that nobody else gets it.
 fn dead_port() -> (socket2::Socket, String) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("set up the test");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("set up the test");
+    let port = socket.local_addr().expect("set up the test").as_socket().expect("set up the test").port();
     (socket, port.to_string())
 }
 

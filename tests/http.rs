@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::Path;
@@ -27,8 +28,12 @@ fn chunked(body: &str) -> String {
 
 /// `CREDIT` in chunks of this many bytes, without the last one.
 fn chunks_of(len_bytes: usize) -> String {
-    let chunks = CREDIT.as_bytes().chunks(len_bytes);
-    chunks.map(|chunk| format!("{:X}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))).collect()
+    let mut chunks = String::new();
+    for chunk in CREDIT.as_bytes().chunks(len_bytes) {
+        write!(chunks, "{:X}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))
+            .expect("write to memory");
+    }
+    chunks
 }
 
 /// Each is answered with this status, and the connection closed without an answer to the request behind it.
@@ -486,7 +491,7 @@ fn a_request_on_an_open_connection_is_served_while_it_stops() {
 #[test]
 fn connections_beyond_the_limit_wait_for_their_turn() {
     let bank = Bank::start(Database::new(), &[("CLIENTS_MAX", "2")], |options| {
-        options.readiness = Readiness::Listening
+        options.readiness = Readiness::Listening;
     });
     let mut first = bank.connect();
     let mut second = bank.connect();
