@@ -33,7 +33,9 @@ pub fn get_status(address: &str, path: &str) -> io::Result<u16> {
 
 /// Format: RFC 9112, "HTTP/1.1", sections Request Line and Status Line.
 fn ask(mut stream: impl Read + Write, path: &str) -> io::Result<u16> {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    // In one write: a service that answers early and closes would reset a connection whose request is half sent.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut status_line = String::new();
     BufReader::new(stream).take(STATUS_LINE_MAX_BYTES).read_line(&mut status_line)?;
     let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
@@ -57,8 +59,12 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let _ = stream.read(&mut request).unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                request.read_line(&mut line).unwrap();
+            }
             stream.write_all(answer.as_bytes()).unwrap();
         });
         let status = get_status(&address, "/healthz");
