@@ -5,9 +5,9 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use stress::{Instance, InstanceOptions};
-use support::bank::PATIENT;
-use support::{Answer, Bank, Database, SERVER, Wire, get, transaction, unsent_lock, wait_for};
+use stress::Instance;
+use support::bank::{PATIENT, options};
+use support::{Answer, Bank, Database, Wire, get, transaction, unsent_lock, wait_for};
 
 /// Values of `GROUP_CALLS_MIN`: one by one, and as a set. What becomes of a call must not depend on it.
 const GROUPINGS: [&str; 2] = ["257", "2"];
@@ -158,6 +158,75 @@ fn a_row_that_a_stranger_holds_costs_a_bounded_wait_and_leaves_no_trace() {
 }
 
 #[test]
+fn of_a_batch_that_meets_a_stranger_only_who_needs_that_row_fails() {
+    for grouping in GROUPINGS {
+        let bank = Bank::with(&[("LOCK_TIMEOUT_MS", "400"), ("GROUP_CALLS_MIN", grouping)]);
+        // Client 2's row comes in the middle of the batch.
+        let stranger = unsent_lock(&bank.database, 2);
+        let first = unsent_lock(&bank.database, 5);
+        let mut blocked = bank.connect();
+        blocked.send(transaction(5, 1, "c", "blocked"));
+        bank.wait_blocked();
+        let mut wires: Vec<Wire> = (1..=4).map(|_| bank.connect()).collect();
+        for (account, wire) in (1..).zip(&mut wires) {
+            wire.send(transaction(account, 1, "c", "batch"));
+        }
+        bank.wait_metric("rinha_calls_queued", 4);
+        drop(first);
+        let answers: Vec<Answer> = wires.iter_mut().map(Wire::answer).collect();
+        assert_eq!(statuses(&answers), [200, 503, 200, 200], "GROUP_CALLS_MIN={grouping}");
+        assert!(answers[1].erro().contains("nothing was done"), "{:?}", answers[1]);
+        drop(stranger);
+        assert_eq!(bank.database.ledger_rows("batch"), 3, "GROUP_CALLS_MIN={grouping}");
+        bank.database.assert_ledger_adds_up();
+    }
+}
+
+#[test]
+fn a_call_beyond_the_queue_is_refused_at_once_and_not_run() {
+    let settings: Vec<_> = PATIENT.into_iter().chain([("QUEUE_CALLS_MAX", "2")]).collect();
+    let bank = Bank::with(&settings);
+    let stranger = unsent_lock(&bank.database, 1);
+    let mut blocked = bank.connect();
+    blocked.send(transaction(1, 1, "c", "blocked"));
+    bank.wait_blocked();
+    let mut waiting = [bank.connect(), bank.connect()];
+    for wire in &mut waiting {
+        wire.send(transaction(1, 1, "c", "waiting"));
+    }
+    bank.wait_metric("rinha_calls_queued", 2);
+    // While the lock is still held.
+    for refused in [bank.transact(1, 1, "c", "refused"), bank.ask(get("/clientes/1/extrato"))] {
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.erro().contains("nothing was done"), "{refused:?}");
+    }
+    assert_eq!(bank.metric("rinha_unavailable_total{reason=\"queue_full\"}"), 2);
+    drop(stranger);
+    assert_eq!(blocked.answer().balance(), 1);
+    assert_eq!(statuses(&waiting.each_mut().map(Wire::answer)), [200, 200]);
+    assert_eq!(bank.database.ledger_rows("refused"), 0);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn a_call_that_waits_too_long_for_its_turn_is_refused_and_never_run() {
+    let settings = [&PATIENT[..3], &[("QUEUE_TIMEOUT_MS", "50")]].concat();
+    let bank = Bank::with(&settings);
+    let stranger = unsent_lock(&bank.database, 1);
+    let mut blocked = bank.connect();
+    blocked.send(transaction(1, 1, "c", "blocked"));
+    bank.wait_blocked();
+    let refused = bank.transact(2, 1, "c", "refused");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.erro().contains("nothing was done"), "{refused:?}");
+    assert_eq!(bank.metric("rinha_unavailable_total{reason=\"queue_timeout\"}"), 1);
+    drop(stranger);
+    assert_eq!(blocked.answer().balance(), 1);
+    assert_eq!(bank.transact(2, 1, "c", "after").balance(), 1);
+    assert_eq!(bank.database.ledger_rows("refused"), 0);
+}
+
+#[test]
 fn a_call_whose_client_has_left_before_its_turn_is_not_run() {
     let bank = Bank::with(&PATIENT);
     let stranger = unsent_lock(&bank.database, 1);
@@ -237,12 +306,24 @@ fn other_shapes_of_batches_give_the_same_bank() {
 
 #[test]
 fn two_instances_on_one_database_never_deadlock() {
-    let bank = Bank::open();
-    let second =
-        Instance::start(&InstanceOptions::new(SERVER, bank.database.url())).expect("start an instance");
-    let accepted = hammer(&[bank.address(), second.addresses().swap_remove(0)], 32, 100);
-    assert_accepted(&bank.database, accepted);
-    assert_eq!(bank.metric("rinha_calls_run_again_total"), 0);
+    for lanes in ["1", "2"] {
+        let settings = [("LANES", lanes)];
+        let bank = Bank::with(&settings);
+        let second = Instance::start(&options(&bank.database.url(), &settings)).expect("start an instance");
+        let accepted = hammer(&[bank.address(), second.addresses().swap_remove(0)], 32, 100);
+        assert_accepted(&bank.database, accepted);
+        assert_eq!(bank.metric("rinha_calls_run_again_total"), 0, "LANES={lanes}");
+        // A session reports what it counted at the latest when it ends.
+        let Bank { instance, database } = bank;
+        drop((instance, second));
+        wait_for("the end of the lanes", || {
+            let lanes = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                         AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+            (database.number(lanes) == 0).then_some(())
+        });
+        let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        assert_eq!(database.number(deadlocks), 0, "LANES={lanes}");
+    }
 }
 
 #[test]

@@ -40,9 +40,9 @@ fn chunks_of(len_bytes: usize) -> String {
 fn assert_refused(bank: &Bank, status: u16, requests: &[String]) {
     for request in requests {
         let mut wire = bank.connect();
-        wire.send(request);
-        // The rest may find the connection closed already.
-        let _ = wire.try_send(&get("/healthz"));
+        // Both at once, so that the second is there when the first is refused. The end of a long one may find the
+        // connection closed already.
+        let _ = wire.try_send(&[request.as_bytes(), &get("/healthz")].concat());
         let answer = wire.last_answer();
         assert_eq!(answer.status, status, "{request:?}: {answer:?}");
     }
@@ -103,12 +103,14 @@ fn many_more_pipelined_requests_than_any_buffer_holds_are_all_answered() {
 #[test]
 fn a_request_may_come_one_byte_at_a_time() {
     let bank = Bank::open();
-    let mut wire = bank.connect();
+    let (mut wire, mut other) = (bank.connect(), bank.connect());
     for byte in transaction(1, 1, "c", "a")
         .chunks(1)
         .chain(chunked(&(chunks_of(7) + "0\r\n\r\n")).as_bytes().chunks(1))
     {
         wire.send(byte);
+        // Answered behind that byte, this tells that the server has taken it in by itself.
+        assert_eq!(other.ask(get("/healthz")).status, 200);
     }
     assert_eq!([wire.answer(), wire.answer()].map(|answer| answer.balance()), [1, 2]);
 }
@@ -129,6 +131,33 @@ fn a_request_may_be_cut_anywhere() {
             assert_eq!(wire.answer().balance(), balance, "cut at {at}");
         }
     }
+}
+
+#[test]
+fn pipelined_requests_may_be_cut_anywhere() {
+    let bank = Bank::open();
+    let (mut wire, mut other) = (bank.connect(), bank.connect());
+    let whole = [
+        transaction(1, 1, "c", "a"),
+        get("/healthz"),
+        post("/nowhere", CREDIT),
+        chunked(&(chunks_of(20) + "0\r\n\r\n")).into_bytes(),
+        get("/clientes/1/extrato"),
+    ]
+    .concat();
+    for at in 1..whole.len() {
+        let (left, right) = whole.split_at(at);
+        wire.send(left);
+        assert_eq!(other.ask(get("/healthz")).status, 200);
+        wire.send(right);
+        let balance = i64::try_from(at).expect("small") * 2;
+        assert_eq!(wire.answer().balance(), balance - 1, "cut at {at}");
+        assert_eq!(wire.answer().text(), "Healthy", "cut at {at}");
+        assert_eq!(wire.answer().status, 404, "cut at {at}");
+        assert_eq!(wire.answer().balance(), balance, "cut at {at}");
+        assert_eq!(wire.answer().json()["saldo"]["total"], balance, "cut at {at}");
+    }
+    bank.database.assert_ledger_adds_up();
 }
 
 #[test]
@@ -486,6 +515,20 @@ fn a_request_on_an_open_connection_is_served_while_it_stops() {
     open.send(transaction(1, 1, "c", "late"));
     assert_eq!(open.last_answer().balance(), 1);
     assert!(bank.instance.wait_exit(Duration::from_secs(10)).expect("it ends").success());
+}
+
+#[test]
+fn what_does_not_finish_in_time_does_not_keep_it_from_stopping() {
+    // The last `DRAIN_TIMEOUT_MS` counts.
+    let settings = [&PATIENT[..4], &[("DRAIN_TIMEOUT_MS", "50")]].concat();
+    let mut bank = Bank::with(&settings);
+    let stranger = unsent_lock(&bank.database, 1);
+    let mut in_flight = bank.connect();
+    in_flight.send(transaction(1, 1, "c", "too late"));
+    bank.wait_blocked();
+    stop(&mut bank, Signal::TERM);
+    in_flight.assert_closed();
+    drop(stranger);
 }
 
 #[test]

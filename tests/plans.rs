@@ -3,6 +3,7 @@
 
 mod support;
 
+use stress::postgres::Client;
 use support::Database;
 
 /// The plan of the query in `GetSaldoClienteById` under the settings of that function, as one text.
@@ -30,7 +31,11 @@ fn ledger_plan(database: &Database) -> String {
 
 /// Pages that one call of the function touches, once its plans are made.
 fn pages_of_a_statement(database: &Database) -> i64 {
-    let mut client = database.connect();
+    pages_in_session(&mut database.connect())
+}
+
+/// The same in a session that may have plans already.
+fn pages_in_session(client: &mut Client) -> i64 {
     let mut pages = 0;
     // Past the five calls after which a plan may become generic.
     for _ in 0..8 {
@@ -53,12 +58,16 @@ fn ledger_of(rows: u32) -> Database {
     let database = Database::new();
     database.execute("ALTER TABLE transacoes SET (autovacuum_enabled = off)");
     database.execute("ALTER TABLE clientes SET (autovacuum_enabled = off)");
+    plant(&database, rows);
+    assert_eq!(database.number("SELECT count(*) FROM pg_stats WHERE tablename = 'transacoes'"), 0);
+    database
+}
+
+fn plant(database: &Database, rows: u32) {
     database.execute(&format!(
         "INSERT INTO transacoes (cliente_id, valor, tipo, descricao)
          SELECT 1 + n % 5, 1, 'c', 'planted' FROM generate_series(1, {rows}) AS n"
     ));
-    assert_eq!(database.number("SELECT count(*) FROM pg_stats WHERE tablename = 'transacoes'"), 0);
-    database
 }
 
 #[test]
@@ -76,4 +85,14 @@ fn a_statement_touches_no_more_pages_of_a_long_ledger_than_of_a_short_one() {
     let long = pages_of_a_statement(&ledger_of(200_000));
     // One index level more, and ten rows of one client spread over pages with those of the others.
     assert!(long <= short + 4, "{short} pages for 100 rows, {long} for 200000");
+}
+
+#[test]
+fn a_session_that_made_its_plans_on_an_empty_ledger_keeps_good_ones() {
+    let database = ledger_of(0);
+    let mut client = database.connect();
+    let empty = pages_in_session(&mut client);
+    plant(&database, 200_000);
+    let long = pages_in_session(&mut client);
+    assert!(long <= empty + 16, "{empty} pages for an empty ledger, {long} for 200000 rows");
 }

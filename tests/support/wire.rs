@@ -171,9 +171,15 @@ impl Wire {
     /// False at the end of the connection, and at a reset.
     fn read_more(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
-        let read = match &mut self.socket {
-            Socket::Tcp(stream) => stream.read(&mut bytes),
-            Socket::Unix(stream) => stream.read(&mut bytes),
+        let read = loop {
+            let read = match &mut self.socket {
+                Socket::Tcp(stream) => stream.read(&mut bytes),
+                Socket::Unix(stream) => stream.read(&mut bytes),
+            };
+            // A child of this process may end at any time, and its signal says nothing about the connection.
+            if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+                break read;
+            }
         };
         let n = read.unwrap_or_else(|error| panic!("read: {error}; so far {:?}", self.unread));
         self.unread.extend_from_slice(&bytes[..n]);
