@@ -65,11 +65,11 @@ impl Parent {
         Ok(parent)
     }
 
-    /// Makes a group for one service.
+    /// Makes a group for one service; without limits it only keeps account.
     ///
     /// # Errors
     /// When a directory or a limit is refused; nothing is left behind.
-    pub fn group(&self, name: &str, limits: Limits) -> Result<Group, Error> {
+    pub fn group(&self, name: &str, limits: impl Into<Option<Limits>>) -> Result<Group, Error> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}-{name}", process::id());
@@ -82,6 +82,7 @@ impl Parent {
             fs::create_dir(directory)
                 .map_err(Error::io(format!("make the group {}", directory.display())))?;
         }
+        let Some(limits) = limits.into() else { return Ok(group) };
         let quota_us = u64::from(limits.cpu_thousandths) * PERIOD_US / 1000;
         let settings = match self.version {
             Version::V1 => [
@@ -247,9 +248,8 @@ impl Drop for Group {
             for member in self.members() {
                 let _ = rustix::process::kill_process(member, Signal::KILL);
             }
-            self.directories.retain(|directory| {
-                fs::remove_dir(directory).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
-            });
+            // On a read-only file system also a directory that was never made "cannot be removed".
+            self.directories.retain(|directory| fs::remove_dir(directory).is_err() && directory.exists());
             Ok(self.directories.is_empty().then_some(()))
         });
         if !matches!(removed, Ok(Some(()))) {

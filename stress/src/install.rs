@@ -6,41 +6,79 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use crate::steps::Steps;
+use crate::throwaway::Throwaway;
 use crate::tools::{self, NginxTool, PostgresTools};
 use crate::{Error, service};
 
-/// The PostgreSQL server that is installed.
+/// The PostgreSQL server that is installed. Installed first where it is missing, as by [`install_missing`].
 ///
 /// # Errors
-/// [`Error::Refused`] with the line that installs it.
+/// As [`install_missing`].
 pub fn require_postgres() -> Result<PostgresTools, Error> {
-    tools::find_postgres().ok_or_else(|| refusal(&[Package::Postgresql]))
+    require(Package::Postgresql, tools::find_postgres)
 }
 
-/// The nginx that is installed.
+/// The nginx that is installed. Installed first where it is missing, as by [`install_missing`].
 ///
 /// # Errors
-/// [`Error::Refused`] with the line that installs it.
+/// As [`install_missing`].
 pub fn require_nginx() -> Result<NginxTool, Error> {
-    tools::find_nginx().ok_or_else(|| refusal(&[Package::Nginx]))
+    require(Package::Nginx, tools::find_nginx)
 }
 
-/// Installs what is missing, if root on Debian, Ubuntu or their kin. A Ctrl-C does not reach the package tool: half an
-/// installation is worse than a late end.
+/// The wrk that is installed, and its version. Installed first where it is missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_wrk() -> Result<(PathBuf, String), Error> {
+    require(Package::Wrk, tools::find_wrk)
+}
+
+/// A Python that makes virtual environments. Installed first where it is missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_python() -> Result<PathBuf, Error> {
+    require(Package::Python, tools::find_python)
+}
+
+/// Installs PostgreSQL and nginx where they are missing, if root on Debian, Ubuntu or their kin. A Ctrl-C does not
+/// reach the package tool: half an installation is worse than a late end.
 ///
 /// # Errors
 /// [`Error::Refused`] with the line that installs it, when it is not for us to do; [`Error::Service`] with the end of
 /// `log` when the package tool fails.
 pub fn install_missing(steps: Steps, log: &Path) -> Result<(), Error> {
-    let mut missing = Vec::new();
-    if tools::find_postgres().is_none() {
-        missing.push(Package::Postgresql);
+    install_missing_of(&[Package::Postgresql, Package::Nginx], steps, log)
+}
+
+/// As [`install_missing`], with what a load generator needs: Python for k6, or else wrk.
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn install_missing_for_load(is_k6: bool, steps: Steps, log: &Path) -> Result<(), Error> {
+    let generator = if is_k6 { Package::Python } else { Package::Wrk };
+    install_missing_of(&[Package::Postgresql, Package::Nginx, generator], steps, log)
+}
+
+fn require<T>(package: Package, find: impl Fn() -> Option<T>) -> Result<T, Error> {
+    /// The package tool refuses to run twice at the same time; tests ask from many threads.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    if let Some(tool) = find() {
+        return Ok(tool);
     }
-    if tools::find_nginx().is_none() {
-        missing.push(Package::Nginx);
-    }
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = Throwaway::new("install")?;
+    install_missing_of(&[package], Steps::Silent, &directory.path().join("install.log"))?;
+    find().ok_or_else(|| refusal(&[package]))
+}
+
+fn install_missing_of(packages: &[Package], steps: Steps, log: &Path) -> Result<(), Error> {
+    let missing: Vec<Package> = packages.iter().copied().filter(|package| !package.is_installed()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -57,9 +95,20 @@ pub fn install_missing(steps: Steps, log: &Path) -> Result<(), Error> {
 enum Package {
     Postgresql,
     Nginx,
+    Wrk,
+    Python,
 }
 
 impl Package {
+    fn is_installed(self) -> bool {
+        match self {
+            Package::Postgresql => tools::find_postgres().is_some(),
+            Package::Nginx => tools::find_nginx().is_some(),
+            Package::Wrk => tools::find_wrk().is_some(),
+            Package::Python => tools::find_python().is_some(),
+        }
+    }
+
     /// What a family of distributions calls it.
     fn names(self, family: Family) -> &'static [&'static str] {
         match (self, family) {
@@ -68,14 +117,19 @@ impl Package {
             (Package::Nginx, Family::Debian) => &["nginx", "libnginx-mod-stream"],
             (Package::Nginx, Family::RedHat) => &["nginx", "nginx-mod-stream"],
             (Package::Nginx, Family::Arch | Family::Other) => &["nginx"],
+            (Package::Wrk, _) => &["wrk"],
+            (Package::Python, Family::Debian) => &["python3-venv"],
+            (Package::Python, Family::RedHat | Family::Other) => &["python3"],
+            (Package::Python, Family::Arch) => &["python"],
         }
     }
 
     /// The service that Debian's package would start at each boot.
-    fn service(self) -> &'static str {
+    fn service(self) -> Option<&'static str> {
         match self {
-            Package::Postgresql => "postgresql",
-            Package::Nginx => "nginx",
+            Package::Postgresql => Some("postgresql"),
+            Package::Nginx => Some("nginx"),
+            Package::Wrk | Package::Python => None,
         }
     }
 }
@@ -118,6 +172,8 @@ fn refusal(missing: &[Package]) -> Error {
         .map(|package| match package {
             Package::Postgresql => "a PostgreSQL server >= 14",
             Package::Nginx => "nginx",
+            Package::Wrk => "wrk",
+            Package::Python => "Python 3 with venv, for k6",
         })
         .collect::<Vec<_>>()
         .join(" and ");
@@ -136,7 +192,7 @@ fn install(missing: &[Package], names: &[&str], log: &Path) -> Result<(), Error>
     // A service that was there before keeps its place in the boot.
     let is_known = |service: &str| Path::new("/etc/init.d").join(service).exists();
     let new_services: Vec<&str> =
-        missing.iter().map(|package| package.service()).filter(|service| !is_known(service)).collect();
+        missing.iter().filter_map(|package| package.service()).filter(|service| !is_known(service)).collect();
 
     // Format: Debian's invoke-rc.d(8): 101 forbids the packages to start their services now.
     let _no_start =

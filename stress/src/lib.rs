@@ -7,14 +7,20 @@
 //! - [`Instance`]: one process of the server under test.
 //! - [`Nginx`]: the load balancer, from the project's own `nginx.conf`.
 //! - [`Stack`]: all of them together, as `cargo stress up` starts them.
+//! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` does.
 //!
 //! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
 //! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
 //!
 //! Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
 
+pub mod bench;
+
 mod stack;
-pub use stack::{LIMITS, Ports, Stack, StackOptions};
+pub use stack::{Ports, Stack, StackOptions};
+
+mod split;
+pub use split::{LIMITS, Split, TUNED_LIMITS};
 
 mod postgresql;
 pub use postgresql::{Durability, Postgres, PostgresOptions};

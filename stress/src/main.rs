@@ -1,5 +1,6 @@
 //! `cargo stress`: picks the subcommand and turns its result into an exit status.
 
+mod run;
 mod up;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     };
     match subcommand.to_str() {
         Some("up") => up::main(arguments),
+        Some("run") => run::main(arguments),
         _ => usage(&format!("there is no subcommand {}", subcommand.display())),
     }
 }
@@ -36,6 +38,7 @@ Usage: cargo stress <SUBCOMMAND> [OPTIONS]
 
 Subcommands:
   up    The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
+  run   The whole stack under load, measured: requests per second, latencies, CPU time per request
 
 `cargo stress <SUBCOMMAND> --help` says more.
 ";

@@ -150,7 +150,20 @@ impl Service {
 
     /// Waits for a tool that ends by itself.
     pub(crate) fn run_to_end(&mut self, patience: Duration, interrupt: &Interrupt) -> Result<(), Error> {
-        let ended = wait::until(patience, interrupt, || Ok(self.has_exited().then_some(())))?;
+        self.run_to_end_ticking(patience, interrupt, &mut || {})
+    }
+
+    /// The same, calling `tick` all the while.
+    pub(crate) fn run_to_end_ticking(
+        &mut self,
+        patience: Duration,
+        interrupt: &Interrupt,
+        tick: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let ended = wait::until(patience, interrupt, || {
+            tick();
+            Ok(self.has_exited().then_some(()))
+        })?;
         match ended.and_then(|()| self.reap()) {
             Some(status) if status.success() => Ok(()),
             Some(_) => Err(self.failure("failed")),

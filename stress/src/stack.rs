@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroup::{Group, Limits, Parent};
+use crate::cgroup::{Group, Parent};
+use crate::split::{DB, NGINX, Split, WEBAPIS};
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
 use crate::{
-    Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Service, health,
-    install,
+    Durability, Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Service,
+    health, install,
 };
 
 /// Where the stack listens.
@@ -48,10 +49,14 @@ pub struct StackOptions {
     pub nginx_conf: PathBuf,
     /// Where to listen.
     pub ports: Ports,
-    /// Where to make groups for [`LIMITS`]; `None`: no limits.
-    pub limits: Option<Parent>,
-    /// How to run PostgreSQL; its group, log and interrupt are the stack's.
+    /// Where to make the services' groups; `None`: no groups, so no limits and no account of what they use.
+    pub groups: Option<Parent>,
+    /// The limits of the groups.
+    pub split: Split,
+    /// How to run PostgreSQL; its group, log and interrupt are the stack's. In durable mode the tables are logged.
     pub postgres: PostgresOptions,
+    /// More environment variables of both instances.
+    pub environment: Vec<(String, String)>,
     /// Where the logs go; by default into throwaway directories.
     pub logs: Option<PathBuf>,
     /// Who is told how the start goes.
@@ -68,8 +73,10 @@ impl StackOptions {
             sql: workspace.join("sql"),
             nginx_conf: workspace.join("nginx/nginx.conf"),
             ports: Ports::Free,
-            limits: None,
+            groups: None,
+            split: Split::Default,
             postgres: PostgresOptions::default(),
+            environment: Vec::new(),
             logs: None,
             steps: Steps::Silent,
             interrupt: Interrupt::default(),
@@ -98,8 +105,9 @@ impl Stack {
     pub fn start(options: &StackOptions) -> Result<Stack, Error> {
         let sockets = Throwaway::new("stack")?;
         let group = |name: &str| -> Result<Option<Arc<Group>>, Error> {
-            let limits = LIMITS.iter().find(|(service, _)| *service == name).map(|(_, limits)| *limits);
-            let made = options.limits.as_ref().zip(limits).map(|(parent, limits)| parent.group(name, limits));
+            let limits = options.split.limits().iter().find(|(service, _)| *service == name);
+            let limits = limits.map(|(_, limits)| *limits);
+            let made = options.groups.as_ref().map(|parent| parent.group(name, limits));
             made.transpose().map(|made| made.map(Arc::new))
         };
         let log = |name: &str| options.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
@@ -115,7 +123,11 @@ impl Stack {
         })?;
         options.steps.run("schema", "applied", || {
             postgres.create_database(DATABASE)?;
-            postgres.apply_sql(DATABASE, &options.sql)
+            postgres.apply_sql(DATABASE, &options.sql)?;
+            match options.postgres.durability {
+                Durability::Benchmark => Ok(()),
+                Durability::Durable => postgres.apply_sql(DATABASE, &options.sql.join("durable")),
+            }
         })?;
 
         let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
@@ -130,6 +142,7 @@ impl Stack {
                     name: name.to_owned(),
                     listen: vec![format!("unix:{}", upstreams[index].display()), format!("127.0.0.1:{port}")],
                     metrics_listen: format!("127.0.0.1:{metrics_port}"),
+                    environment: options.environment.clone(),
                     group: group(name)?,
                     log: log(name),
                     interrupt: options.interrupt.clone(),
@@ -203,32 +216,10 @@ fn wait_healthy(nginx: &Nginx, interrupt: &Interrupt) -> Result<(), Error> {
     healthy.ok_or_else(|| nginx.service().failure(&format!("does not answer 200 to /healthz ({last})")))
 }
 
-/// What each service may use, by name: 1.5 CPU and 550 MB together, the limits of the challenge.
-pub const LIMITS: [(&str, Limits); 4] = [
-    (NGINX, Limits { cpu_thousandths: 200, memory_bytes: 20 << 20 }),
-    (WEBAPIS[0], Limits { cpu_thousandths: 400, memory_bytes: 100 << 20 }),
-    (WEBAPIS[1], Limits { cpu_thousandths: 400, memory_bytes: 100 << 20 }),
-    (DB, Limits { cpu_thousandths: 500, memory_bytes: 330 << 20 }),
-];
-
-const NGINX: &str = "nginx";
-const WEBAPIS: [&str; 2] = ["webapi1", "webapi2"];
-const DB: &str = "postgresql";
-const DATABASE: &str = "rinha";
+/// The database of the bank.
+pub(crate) const DATABASE: &str = "rinha";
 const INSTANCE_PORTS: [u16; 2] = [8081, 8082];
 const METRICS_PORTS: [u16; 2] = [9191, 9192];
 /// A year.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(20);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limits_are_those_of_the_challenge() {
-        let cpu_thousandths: u32 = LIMITS.iter().map(|(_, limits)| limits.cpu_thousandths).sum();
-        let memory_bytes: u64 = LIMITS.iter().map(|(_, limits)| limits.memory_bytes).sum();
-        assert_eq!((cpu_thousandths, memory_bytes), (1500, 550 << 20));
-    }
-}

@@ -1,4 +1,4 @@
-//! Finding the programs of others: PostgreSQL and nginx, and their versions.
+//! Finding the programs of others: PostgreSQL, nginx and what the load needs, and their versions.
 
 use std::env;
 use std::fs;
@@ -50,6 +50,25 @@ pub fn find_nginx() -> Option<NginxTool> {
     })
 }
 
+/// The first wrk on `PATH`, and its version.
+pub fn find_wrk() -> Option<(PathBuf, String)> {
+    search_path().into_iter().find_map(|directory| {
+        let program = directory.join("wrk");
+        // It counts as misuse, with a status to match, to ask for nothing but the version.
+        let output = Command::new(&program).arg("--version").output().ok()?;
+        Some((program, wrk_version(&String::from_utf8_lossy(&output.stdout))?))
+    })
+}
+
+/// The first `python3` on `PATH` that can make a virtual environment with pip in it.
+pub fn find_python() -> Option<PathBuf> {
+    let programs = search_path().into_iter().map(|directory| directory.join("python3"));
+    programs.into_iter().find(|program| {
+        let modules = Command::new(program).args(["-c", "import venv, ensurepip"]).output();
+        modules.is_ok_and(|output| output.status.success())
+    })
+}
+
 fn search_path() -> Vec<PathBuf> {
     env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
@@ -76,6 +95,13 @@ fn postgres_version(output: &str) -> Option<String> {
 /// `nginx version: nginx/1.22.1`
 fn nginx_version(output: &str) -> Option<String> {
     output.split_once("nginx version: nginx/")?.1.split_whitespace().next().map(str::to_owned)
+}
+
+/// `wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer`, `wrk 4.2.0 [epoll] ...`
+fn wrk_version(output: &str) -> Option<String> {
+    let name = output.strip_prefix("wrk ")?.split_whitespace().next()?;
+    let version = name.split_once('/').map_or(name, |(_, version)| version);
+    version.split('-').next().map(str::to_owned)
 }
 
 /// From the arguments of the build: `--modules-path=/usr/lib/nginx/modules ... --with-stream=dynamic`.
@@ -106,6 +132,14 @@ mod tests {
         assert_eq!(major("15.18"), Some(15));
         assert_eq!(major("17beta1"), Some(17));
         assert_eq!(major("common"), None);
+    }
+
+    #[test]
+    fn reads_wrk_versions() {
+        let debian = "wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer\n";
+        assert_eq!(wrk_version(debian).as_deref(), Some("4.1.0"));
+        assert_eq!(wrk_version("wrk 4.2.0 [epoll] Copyright\n").as_deref(), Some("4.2.0"));
+        assert_eq!(wrk_version("Usage: wrk\n").as_deref(), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use stress::lock::Lock;
 use stress::steps::Steps;
 use stress::throwaway::{self, Throwaway};
 use stress::wait::Interrupt;
-use stress::{Error, Ports, Stack, StackOptions, compile, install};
+use stress::{Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptions, compile, install};
 
 use crate::usage;
 
@@ -19,20 +19,28 @@ use crate::usage;
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Help,
-    Up { port: u16, has_limits: bool },
+    Up(Options),
+}
+
+/// How the stack is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Options {
+    port: u16,
+    split: Split,
+    durability: Durability,
 }
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let (port, has_limits) = match parse(arguments) {
+    let options = match parse(arguments) {
         Ok(Request::Help) => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
         }
-        Ok(Request::Up { port, has_limits }) => (port, has_limits),
+        Ok(Request::Up(options)) => options,
         Err(error) => return usage(&error.to_string()),
     };
-    let Err(failure) = run(port, has_limits) else { return ExitCode::SUCCESS };
+    let Err(failure) = run(options) else { return ExitCode::SUCCESS };
     eprintln!("cargo stress up: {}", failure.error);
     if let Some(logs) = failure.logs {
         eprintln!("cargo stress up: everything is stopped; the logs are kept in {}", logs.display());
@@ -53,35 +61,37 @@ impl From<Error> for Failure {
 }
 
 fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
-    let (mut port, mut has_limits) = (PORT, true);
+    let mut options = Options { port: PORT, split: Split::Default, durability: Durability::Benchmark };
     while let Some(argument) = arguments.next()? {
         match argument {
-            Long("port") => port = arguments.value()?.parse()?,
-            Long("no-limits") => has_limits = false,
+            Long("port") => options.port = arguments.value()?.parse()?,
+            Long("limits") => options.split = arguments.value()?.parse()?,
+            Long("no-limits") => options.split = Split::None,
+            Long("durable") => options.durability = Durability::Durable,
             Long("help") | Short('h') => return Ok(Request::Help),
             other => return Err(other.unexpected()),
         }
     }
-    if port == 0 {
+    if options.port == 0 {
         return Err("--port needs a number from 1 to 65535".into());
     }
-    Ok(Request::Up { port, has_limits })
+    Ok(Request::Up(options))
 }
 
-fn run(port: u16, has_limits: bool) -> Result<(), Failure> {
+fn run(options: Options) -> Result<(), Failure> {
     let interrupt = Interrupt::on_signals()?;
     let _lock = Lock::take(&throwaway::base().join("rinha-stress.lock"))?;
-    let ports = Ports::Fixed { nginx: port };
+    let ports = Ports::Fixed { nginx: options.port };
     check_free(ports)?;
 
     let logs = Throwaway::new("logs")?;
-    bring_up(ports, has_limits, &logs, &interrupt).map_err(|error| {
+    bring_up(ports, options, &logs, &interrupt).map_err(|error| {
         let is_in_logs = matches!(error, Error::Service { .. } | Error::Sql { .. });
         Failure { error, logs: is_in_logs.then(|| logs.keep()) }
     })
 }
 
-fn bring_up(ports: Ports, has_limits: bool, logs: &Throwaway, interrupt: &Interrupt) -> Result<(), Error> {
+fn bring_up(ports: Ports, options: Options, logs: &Throwaway, interrupt: &Interrupt) -> Result<(), Error> {
     let steps = Steps::Printed;
     install::install_missing(steps, &logs.path().join("install.log"))?;
 
@@ -89,17 +99,19 @@ fn bring_up(ports: Ports, has_limits: bool, logs: &Throwaway, interrupt: &Interr
     steps.line("server: cargo build --release --bin rinha");
     let server = compile::build_server(&workspace, &logs.path().join("build.json"), interrupt)?;
 
-    let limits = if has_limits { Parent::find() } else { Err("--no-limits".to_owned()) };
-    steps.line(&match &limits {
-        Ok(_) => {
-            "limits: nginx 0.2 CPU 20 MB, webapi1 and webapi2 0.4 CPU 100 MB each, postgresql 0.5 CPU 330 MB"
-                .to_owned()
-        }
+    let groups = match options.split {
+        Split::None => Err("--limits none".to_owned()),
+        Split::Default | Split::Tuned => Parent::find(),
+    };
+    steps.line(&match &groups {
+        Ok(_) => format!("limits: {}", options.split.describe()),
         Err(why) => format!("limits: not applied: {why}"),
     });
     let stack = Stack::start(&StackOptions {
         ports,
-        limits: limits.ok(),
+        groups: groups.ok(),
+        split: options.split,
+        postgres: PostgresOptions { durability: options.durability, ..PostgresOptions::default() },
         logs: Some(logs.path().to_owned()),
         steps,
         interrupt: interrupt.clone(),
@@ -161,7 +173,10 @@ Each service runs under the limits of the challenge where cgroups (v1 or v2) all
 
 Options:
   --port PORT    nginx's port [default: 9999]
-  --no-limits    No limits on CPU and memory
+  --limits SPLIT How 1.5 CPU and 550 MB are shared out: default, as in the challenge; tuned, for more requests
+                 per second; none, no limits at all [default: default]
+  --no-limits    The same as --limits none
+  --durable      Logged tables, and fsync, synchronous_commit and full_page_writes on: what was acknowledged survives
   -h, --help     This text
 ";
 
@@ -175,13 +190,18 @@ mod tests {
 
     #[test]
     fn reads_its_options() {
-        assert_eq!(parse_all(&[]).unwrap(), Request::Up { port: 9999, has_limits: true });
+        let defaults = Options { port: 9999, split: Split::Default, durability: Durability::Benchmark };
+        assert_eq!(parse_all(&[]).unwrap(), Request::Up(defaults));
         assert_eq!(
             parse_all(&["--port=81", "--no-limits"]).unwrap(),
-            Request::Up { port: 81, has_limits: false }
+            Request::Up(Options { port: 81, split: Split::None, ..defaults })
+        );
+        assert_eq!(
+            parse_all(&["--limits", "tuned", "--durable"]).unwrap(),
+            Request::Up(Options { split: Split::Tuned, durability: Durability::Durable, ..defaults })
         );
         assert_eq!(parse_all(&["--help"]).unwrap(), Request::Help);
-        for wrong in [&["--port", "0"][..], &["--port", "x"], &["--ports"], &["down"]] {
+        for wrong in [&["--port", "0"][..], &["--limits", "all"], &["--port", "x"], &["--ports"], &["down"]] {
             assert!(parse_all(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -27,7 +27,7 @@ fn assert_refused(output: &Output, status: i32, wanted: &str) {
 #[test]
 fn help_is_given_on_request_and_without_a_subcommand() {
     let directory = Throwaway::new("test").unwrap();
-    for arguments in [&[][..], &["--help"], &["up", "--help"]] {
+    for arguments in [&[][..], &["--help"], &["up", "--help"], &["run", "--help"]] {
         let output = stress(arguments, directory.path());
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: cargo stress"));
@@ -39,6 +39,9 @@ fn a_wrong_command_line_is_named() {
     let directory = Throwaway::new("test").unwrap();
     assert_refused(&stress(&["down"], directory.path()), 2, "down");
     assert_refused(&stress(&["up", "--speed"], directory.path()), 2, "--speed");
+    assert_refused(&stress(&["up", "--limits", "all"], directory.path()), 2, "tuned");
+    assert_refused(&stress(&["run", "fast"], directory.path()), 2, "saturate, open");
+    assert_refused(&stress(&["run"], directory.path()), 2, "saturate, open");
     assert_refused(&stress(&["up", "--port", "70000"], directory.path()), 2, "70000");
 }
 
@@ -59,4 +62,13 @@ fn a_port_in_use_is_named_with_the_remedy() {
     assert_refused(&output, 1, &format!("port {port} is in use"));
     assert_refused(&output, 1, "choose another with --port");
     assert!(!directory.path().join("rinha-stress.lock").exists());
+}
+
+#[test]
+fn a_run_reads_what_it_is_compared_with_before_it_works() {
+    let directory = Throwaway::new("test").unwrap();
+    let earlier = directory.path().join("run.json");
+    std::fs::write(&earlier, "{}").unwrap();
+    let output = stress(&["run", "open", "--against", earlier.to_str().unwrap()], directory.path());
+    assert_refused(&output, 1, "is no report of `cargo stress run --out`");
 }

@@ -92,8 +92,8 @@ fn an_instance_is_ready_when_healthy_and_ends_on_sigterm() {
         }
     });
     let stand_in = StandIn::new(&format!(
-        "echo \"metrics on $METRICS_LISTEN\"; echo 'x] listening on {address}' >&2
-         trap 'echo asked; exit 3' TERM; while :; do sleep 0.01; done"
+        "trap 'echo asked; exit 3' TERM
+         echo \"metrics on $METRICS_LISTEN\"; echo 'x] listening on {address}' >&2; while :; do sleep 0.01; done"
     ));
 
     let mut instance = Instance::start(&stand_in.options()).unwrap();

@@ -1,0 +1,161 @@
+//! Counts the instructions that the core executes for a request, under callgrind, and fails when they have become many
+//! more than `benches/instructions.txt` says. Unlike a time, that count is the same on a busy machine.
+//!
+//! ```text
+//! cargo bench --bench instructions              # check
+//! cargo bench --bench instructions -- --record  # write the file anew
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use bare_core::{BareCore, Request};
+
+#[path = "../tests/thrift/bare_core.rs"]
+mod bare_core;
+
+/// What one round is, by name.
+const CASES: [(&str, &[Request]); 4] = [
+    ("one_transaction", &[Request::Transaction]),
+    ("one_chunked_transaction", &[Request::ChunkedTransaction]),
+    ("one_statement", &[Request::Statement]),
+    ("set_of_16", &[Request::Transaction; 16]),
+];
+
+/// How much more than recorded is too much, in percent. Compilers and processors differ by less.
+const EXCESS_MAX_PERCENT: u64 = 10;
+
+/// Rounds that are counted; the figure is their mean. One of them looks at the clients' deadlines.
+const ROUNDS: u32 = 100;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // `cargo bench` adds `--bench`.
+    let arguments: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|text| *text != "--bench").collect();
+    let done = match arguments.as_slice() {
+        [] => check(),
+        ["--record"] => record(),
+        ["--run", case] => run(case),
+        _ => Err("usage: cargo bench --bench instructions [-- --record]".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("instructions: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Compares every case with the file.
+fn check() -> Result<(), String> {
+    let recorded = read_record()?;
+    let mut excesses = Vec::new();
+    for (case, _) in CASES {
+        let expected =
+            *recorded.get(case).ok_or_else(|| format!("{RECORD} has no line for {case}; {REMEDY}"))?;
+        let counted = count(case)?;
+        let limit = expected + expected * EXCESS_MAX_PERCENT / 100;
+        println!("{case:<24} {counted:>7} instructions; recorded {expected}, at most {limit}");
+        if counted > limit {
+            excesses.push(case);
+        }
+    }
+    if excesses.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "more than {EXCESS_MAX_PERCENT} % above {RECORD}: {}; make it cheaper, or if it is worth it, {REMEDY}",
+        excesses.join(", ")
+    ))
+}
+
+/// Writes what every case takes now into the file.
+fn record() -> Result<(), String> {
+    let mut lines = vec![HEADER.to_owned()];
+    for (case, _) in CASES {
+        let counted = count(case)?;
+        println!("{case:<24} {counted:>7} instructions");
+        lines.push(format!("{case} {counted}\n"));
+    }
+    fs::write(record_path(), lines.concat()).map_err(|error| format!("write {RECORD}: {error}"))
+}
+
+/// What runs under callgrind: the rounds to count, between others that are not.
+fn run(case: &str) -> Result<(), String> {
+    let (_, requests) =
+        CASES.iter().find(|(name, _)| *name == case).ok_or_else(|| format!("there is no case {case}"))?;
+    let mut core = BareCore::new(requests);
+    core.warm_up();
+    counted_rounds(&mut core);
+    Ok(())
+}
+
+/// The one function whose instructions, with those of all that it calls, are counted.
+#[inline(never)]
+fn counted_rounds(core: &mut BareCore) {
+    for _ in 0..ROUNDS {
+        core.round();
+    }
+}
+
+/// Instructions of one round of this case.
+fn count(case: &str) -> Result<u64, String> {
+    let this = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
+    let profile = this.with_extension(format!("{case}.callgrind"));
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--quiet", "--toggle-collect=instructions::counted_rounds"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(this)
+        .args(["--run", case])
+        // What is on the stack before `main` depends on the environment, and copies depend on how they are aligned.
+        .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)));
+    let output = valgrind.output().map_err(|error| {
+        format!(
+            "run valgrind: {error}; install it, on Debian and Ubuntu with: sudo apt-get install -y valgrind"
+        )
+    })?;
+    if !output.status.success() {
+        return Err(format!("{case} failed under valgrind: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let text =
+        fs::read_to_string(&profile).map_err(|error| format!("read {}: {error}", profile.display()))?;
+    match total_of(&text) {
+        Some(total) if total > 0 => Ok(total / u64::from(ROUNDS)),
+        _ => Err(format!("callgrind has counted nothing: is `counted_rounds` gone from {}?", file!())),
+    }
+}
+
+/// Format: the manual of Valgrind, "Callgrind Format Specification", the line `totals:`.
+fn total_of(profile: &str) -> Option<u64> {
+    profile.lines().find_map(|line| line.strip_prefix("totals:"))?.trim().parse().ok()
+}
+
+/// One line for each case, its name and its count; `#` begins a remark.
+fn read_record() -> Result<BTreeMap<String, u64>, String> {
+    let text =
+        fs::read_to_string(record_path()).map_err(|error| format!("read {RECORD}: {error}; {REMEDY}"))?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let entries = lines.map(|line| {
+        let entry =
+            line.split_once(' ').and_then(|(case, count)| Some((case.to_owned(), count.parse().ok()?)));
+        entry.ok_or_else(|| format!("{RECORD}: {line:?} is not a name and a count"))
+    });
+    entries.collect()
+}
+
+fn record_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(RECORD)
+}
+
+const RECORD: &str = "benches/instructions.txt";
+const REMEDY: &str = "record it with: cargo bench --bench instructions -- --record";
+const HEADER: &str = "\
+# Instructions of the core for one round of requests, counted by callgrind.
+# Written by: cargo bench --bench instructions -- --record
+";

@@ -1,0 +1,185 @@
+//! A stack under load, measured: what `cargo stress run` does, without its command line.
+//!
+//! Each run has a stack of its own, so that no run inherits another's ledger, caches or peak memory. It is warmed up for
+//! a second, loaded, and audited: a run whose ledger does not add up is an error, never a figure.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::cgroup::Parent;
+use crate::throwaway::Throwaway;
+use crate::wait::Interrupt;
+use crate::{Durability, Error, Ports, Split, Stack, StackOptions};
+
+mod progress;
+pub use progress::Progress;
+
+mod load;
+pub use load::{Generator, Load};
+mod k6;
+mod wrk;
+
+mod audit;
+mod others;
+mod scrape;
+mod usage;
+pub use audit::audit;
+pub use scrape::Counts;
+
+mod report;
+pub use report::{Case, Latency, Ledger, Part, Report, Run, ServiceLimits, Setup};
+mod machine;
+pub use machine::Machine;
+
+mod chart;
+mod ratio;
+mod table;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// The directory of the project.
+    pub workspace: PathBuf,
+    /// What is sent, and where.
+    pub load: Load,
+    /// Connections of the load generator, one case each; unused by [`Load::Open`].
+    pub connections: Vec<u32>,
+    /// How long each run is measured.
+    pub seconds: u32,
+    /// Runs of each case.
+    pub runs: u32,
+    /// The limits of the stack.
+    pub split: Split,
+    /// Which of the project's configurations nginx runs.
+    pub balancer: Balancer,
+    /// What the database promises.
+    pub durability: Durability,
+    /// Settings of both instances by the name of their environment variable.
+    pub settings: Vec<(String, String)>,
+    /// Where the logs of the stack and of the load generator go.
+    pub logs: PathBuf,
+    /// Calls it off.
+    pub interrupt: Interrupt,
+}
+
+/// The project's two configurations of nginx.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Balancer {
+    /// Layer 4: passes bytes on.
+    #[default]
+    Stream,
+    /// Layer 7: passes requests on.
+    Http,
+}
+
+impl Balancer {
+    /// As the command line calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Balancer::Stream => "stream",
+            Balancer::Http => "http",
+        }
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Balancer::Stream => "nginx/nginx.conf",
+            Balancer::Http => "nginx/nginx-http.conf",
+        }
+    }
+}
+
+/// Measures all cases, in turns: each takes its share of the machine's good and bad minutes.
+///
+/// # Errors
+/// The first failure, or [`Error::Refused`] for a run whose ledger does not add up. What was started is stopped.
+pub fn measure(options: &BenchOptions, progress: &Progress) -> Result<Report, Error> {
+    let groups = match (Parent::find(), options.split) {
+        (Ok(parent), _) => Some(parent),
+        (Err(_), Split::None) => None,
+        (Err(why), Split::Default | Split::Tuned) => {
+            return Err(Error::Refused(format!(
+                "limits cannot be applied here: {why}; without them: --limits none"
+            )));
+        }
+    };
+    let scratch = Throwaway::new("load")?;
+    let generator = Generator::find(options, scratch.path(), groups.as_ref())?;
+    let machine = Machine::look();
+    let names = options.load.cases(&options.connections);
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); names.len()];
+    let mut setup = None;
+    for number in 1..=options.runs {
+        for (connections, done) in names.iter().zip(&mut runs) {
+            progress.begin(&Load::case_name(*connections), number, options.runs);
+            // Each stack's own: a log is appended to, and an instance's addresses are read from it.
+            let logs = options.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
+            fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
+            let stack = Stack::start(&stack_options(options, groups.clone(), logs))?;
+            setup.get_or_insert_with(|| Setup::of(options, &stack, &generator));
+            let run = measure_stack(&stack, &generator, *connections, options, progress)?;
+            progress.end(&run);
+            done.push(run);
+        }
+    }
+    progress.finish();
+    let cases = names
+        .into_iter()
+        .zip(runs)
+        .filter_map(|(connections, runs)| Some(Case { connections, median: Run::median(&runs)?, runs }));
+    let setup = setup.ok_or_else(|| Error::Refused("there is nothing to measure".to_owned()))?;
+    Ok(Report { format: report::FORMAT, machine, setup, cases: cases.collect() })
+}
+
+/// Warms a stack up, loads and audits it. Nobody else may send it transactions, now or before.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_stack(
+    stack: &Stack,
+    generator: &Generator,
+    connections: Option<u32>,
+    options: &BenchOptions,
+    progress: &Progress,
+) -> Result<Run, Error> {
+    let target = options.load.target(stack);
+    let interrupt = &options.interrupt;
+    generator.run(&target, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
+
+    let counts_before = scrape::settled(stack, interrupt)?;
+    let others_before = others::Moment::now(stack, generator.group());
+    let usage_before = usage::of(stack);
+    let mut tick = || progress.tick();
+    progress.load(options.seconds);
+    let outcome = generator.run(&target, connections, options.seconds, interrupt, &mut tick);
+    let usage_after = usage::of(stack);
+    let others_after = others::Moment::now(stack, generator.group());
+    progress.loaded();
+    let outcome = outcome?;
+    let counts_after = scrape::settled(stack, interrupt)?;
+
+    let ledger = audit(stack, &counts_after)?;
+    let counts = counts_after.since(&counts_before);
+    let parts = usage::parts(&usage_before, &usage_after, outcome.requests);
+    let others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));
+    Ok(Run { others_cpus, ..Run::new(outcome, &counts, parts, ledger) })
+}
+
+fn stack_options(options: &BenchOptions, groups: Option<Parent>, logs: PathBuf) -> StackOptions {
+    let base = StackOptions::new(&options.workspace, &options.server);
+    StackOptions {
+        ports: Ports::Free,
+        nginx_conf: options.workspace.join(options.balancer.template()),
+        groups,
+        split: options.split,
+        postgres: crate::PostgresOptions { durability: options.durability, ..base.postgres.clone() },
+        environment: options.settings.clone(),
+        logs: Some(logs),
+        interrupt: options.interrupt.clone(),
+        ..base
+    }
+}
+
+const WARM_UP_SECONDS: u32 = 1;

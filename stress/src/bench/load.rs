@@ -1,0 +1,138 @@
+//! What is sent, where, by which load generator.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::BenchOptions;
+use super::report::Latency;
+use super::{k6::K6, wrk::Wrk};
+use crate::cgroup::{Group, Parent};
+use crate::wait::Interrupt;
+use crate::{Error, Stack};
+
+/// What is sent, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Load {
+    /// The official mix through nginx over connections that stay, each with its next request as soon as it is answered.
+    Saturate,
+    /// 340 requests a second of the official mix through nginx, each over a new connection.
+    Open,
+    /// As `Saturate`, but straight to the TCP port of the first instance.
+    Direct,
+    /// As `Direct`, but nothing except `GET /healthz`, which asks no database.
+    DirectHealth,
+}
+
+impl Load {
+    /// As reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Load::Saturate => "saturate",
+            Load::Open => "open",
+            Load::Direct => "direct",
+            Load::DirectHealth => "direct --health",
+        }
+    }
+
+    /// The connections of each case; `None` where they are not chosen.
+    pub(super) fn cases(self, connections: &[u32]) -> Vec<Option<u32>> {
+        match self {
+            Load::Saturate | Load::Direct | Load::DirectHealth => {
+                connections.iter().copied().map(Some).collect()
+            }
+            Load::Open => vec![None],
+        }
+    }
+
+    /// How tables call a case.
+    pub(super) fn case_name(connections: Option<u32>) -> String {
+        connections.map_or_else(|| "340/s".to_owned(), |connections| format!("{connections} connections"))
+    }
+
+    /// The URL, without a path.
+    pub(super) fn target(self, stack: &Stack) -> String {
+        let [first, _] = &stack.instances;
+        match self {
+            Load::Saturate | Load::Open => format!("http://{}", stack.address()),
+            // Its TCP address: the last of LISTEN.
+            Load::Direct | Load::DirectHealth => {
+                format!("http://{}", first.addresses().pop().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What a load generator saw.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Outcome {
+    /// Requests that were answered.
+    pub(super) requests: u64,
+    /// How long it took.
+    pub(super) duration_s: f64,
+    /// From sending a request to its whole answer.
+    pub(super) latency: Latency,
+    /// The same with connecting, where each request has its own connection.
+    pub(super) latency_with_connect: Option<Latency>,
+    /// What went wrong, by kind: `connect`, `read`, `write`, `timeout`, `dropped`. Zeros are left out.
+    pub(super) errors: Vec<(String, u64)>,
+    /// Answers with a status of 400 or more, where it does not count 422 apart.
+    pub(super) refusals: Option<u64>,
+}
+
+/// A load generator that is installed.
+#[derive(Debug)]
+pub enum Generator {
+    /// For connections that stay.
+    Wrk(Wrk),
+    /// For an open model.
+    K6(K6),
+}
+
+impl Generator {
+    /// The one for a load, with its script written into `scratch`. Installs k6 when it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the line that installs it.
+    pub fn find(options: &BenchOptions, scratch: &Path, groups: Option<&Parent>) -> Result<Generator, Error> {
+        let group = groups.map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
+        match options.load {
+            Load::Saturate | Load::Direct => Wrk::find(scratch, group, false).map(Generator::Wrk),
+            Load::DirectHealth => Wrk::find(scratch, group, true).map(Generator::Wrk),
+            Load::Open => K6::find(scratch, group, options).map(Generator::K6),
+        }
+    }
+
+    /// Such as `wrk 4.1.0`.
+    pub fn version(&self) -> &str {
+        match self {
+            Generator::Wrk(wrk) => wrk.version(),
+            Generator::K6(k6) => k6.version(),
+        }
+    }
+
+    /// The group that keeps account of it.
+    pub(super) fn group(&self) -> Option<&Arc<Group>> {
+        match self {
+            Generator::Wrk(wrk) => wrk.group(),
+            Generator::K6(k6) => k6.group(),
+        }
+    }
+
+    /// Loads `target` for some seconds, calling `tick` all the while.
+    pub(super) fn run(
+        &self,
+        target: &str,
+        connections: Option<u32>,
+        seconds: u32,
+        interrupt: &Interrupt,
+        tick: &mut dyn FnMut(),
+    ) -> Result<Outcome, Error> {
+        match self {
+            Generator::Wrk(wrk) => wrk.run(target, connections.unwrap_or(1), seconds, interrupt, tick),
+            Generator::K6(k6) => k6.run(target, seconds, interrupt, tick),
+        }
+    }
+}

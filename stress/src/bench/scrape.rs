@@ -1,0 +1,160 @@
+//! What the instances count, read from their metrics.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::wait::{self, Interrupt};
+use crate::{Error, Stack};
+
+/// Sums over both instances.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answers by status, those about metrics left out.
+    pub statuses: BTreeMap<String, u64>,
+    /// Transactions answered 200: committed and acknowledged.
+    pub accepted: u64,
+    /// Answers that came after their client had left: perhaps committed, never acknowledged.
+    pub late: u64,
+    /// Answered 503 without knowing whether it was done.
+    pub in_doubt: u64,
+    /// Not answered yet.
+    pub(super) unanswered: u64,
+}
+
+impl Counts {
+    fn add(&mut self, text: &str) {
+        for (name, labels, value) in series(text) {
+            match name {
+                "rinha_responses_total" => {
+                    let endpoint = label(labels, "endpoint").unwrap_or_default();
+                    let status = label(labels, "status").unwrap_or_default();
+                    if endpoint == "metrics" {
+                        continue;
+                    }
+                    *self.statuses.entry(status.to_owned()).or_default() += value;
+                    if (endpoint, status) == ("transacoes", "200") {
+                        self.accepted += value;
+                    }
+                }
+                "rinha_answers_late_total" => self.late += value,
+                "rinha_unavailable_total" if label(labels, "reason") == Some("in_doubt") => {
+                    self.in_doubt += value;
+                }
+                "rinha_calls_queued" | "rinha_calls_in_flight" => self.unanswered += value,
+                _ => {}
+            }
+        }
+    }
+
+    /// What came on top of `before`.
+    #[must_use]
+    pub fn since(&self, before: &Counts) -> Counts {
+        let earlier = |status: &String| before.statuses.get(status).copied().unwrap_or(0);
+        let grown = self.statuses.iter().map(|(status, count)| (status.clone(), count - earlier(status)));
+        Counts {
+            statuses: grown.filter(|(_, count)| *count > 0).collect(),
+            accepted: self.accepted - before.accepted,
+            late: self.late - before.late,
+            in_doubt: self.in_doubt - before.in_doubt,
+            unanswered: self.unanswered,
+        }
+    }
+}
+
+/// The counts of a stack that has stopped moving: nothing is on its way, and two looks in a row see the same.
+pub(super) fn settled(stack: &Stack, interrupt: &Interrupt) -> Result<Counts, Error> {
+    let mut last = None;
+    let counts = wait::until(SETTLE_PATIENCE, interrupt, || {
+        let counts = Some(now(stack)?);
+        let has_settled = counts == last && last.as_ref().is_some_and(|last| last.unanswered == 0);
+        last = counts;
+        // Longer than a request stays in nginx or in a socket's queue: its CPU limit may stop nginx for 80 ms.
+        std::thread::sleep(BETWEEN_LOOKS);
+        Ok(has_settled.then(|| last.clone()).flatten())
+    })?;
+    counts.ok_or_else(|| {
+        Error::Refused(format!(
+            "the instances still had work {SETTLE_PATIENCE:?} after the load: run it again"
+        ))
+    })
+}
+
+fn now(stack: &Stack) -> Result<Counts, Error> {
+    let mut counts = Counts::default();
+    for instance in &stack.instances {
+        let address = instance.metrics_address().unwrap_or_default();
+        counts.add(&get(&address).map_err(Error::io(format!("read http://{address}/metrics")))?);
+    }
+    Ok(counts)
+}
+
+/// The body of `GET /metrics`. Format: RFC 9112, "HTTP/1.1"; the connection's end is the body's end.
+fn get(address: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").filter(|(head, _)| head.starts_with("HTTP/1.1 200 "));
+    body.map(|(_, body)| body.to_owned()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Name, labels and value of each whole number. Format: Prometheus documentation, "Exposition formats".
+fn series(text: &str) -> impl Iterator<Item = (&str, &str, u64)> {
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        Some((name, labels.trim_end_matches('}'), value.parse().ok()?))
+    })
+}
+
+/// None of our labels has a comma or a quotation mark in its value.
+fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
+    let values = labels.split(',').filter_map(|pair| pair.split_once('='));
+    values.filter(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"')).next()
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+# TYPE rinha_responses_total counter
+rinha_responses_total{endpoint=\"transacoes\",status=\"200\"} 30
+rinha_responses_total{endpoint=\"transacoes\",status=\"422\"} 5
+rinha_responses_total{endpoint=\"extrato\",status=\"200\"} 2
+rinha_responses_total{endpoint=\"metrics\",status=\"200\"} 9
+rinha_request_duration_seconds_sum{endpoint=\"extrato\"} 0.0015
+rinha_unavailable_total{reason=\"queue_full\"} 4
+rinha_unavailable_total{reason=\"in_doubt\"} 1
+rinha_calls_queued 2
+rinha_calls_in_flight 3
+rinha_answers_late_total 7
+";
+
+    #[test]
+    fn sums_what_counts() {
+        let mut counts = Counts::default();
+        counts.add(TEXT);
+        counts.add(TEXT);
+        assert_eq!((counts.accepted, counts.late, counts.in_doubt, counts.unanswered), (60, 14, 2, 10));
+        assert_eq!(counts.statuses, BTreeMap::from([("200".to_owned(), 64), ("422".to_owned(), 10)]));
+    }
+
+    #[test]
+    fn gives_what_came_on_top() {
+        let mut before = Counts::default();
+        before.add(TEXT);
+        let mut after = before.clone();
+        after.add("rinha_responses_total{endpoint=\"transacoes\",status=\"200\"} 8\n");
+        let grown = after.since(&before);
+        assert_eq!((grown.accepted, grown.late), (8, 0));
+        assert_eq!(grown.statuses, BTreeMap::from([("200".to_owned(), 8)]));
+    }
+}

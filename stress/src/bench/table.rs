@@ -1,0 +1,164 @@
+//! A report as tables for the terminal.
+
+use std::fmt::Write as _;
+
+use super::Load;
+use super::report::{Latency, Report};
+
+impl Report {
+    /// What was measured, then requests and latencies, then CPU and memory by part.
+    pub fn tables(&self) -> String {
+        let mut text = self.title();
+        text.push('\n');
+        let versions = self.setup.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        text.push_str(&versions.collect::<Vec<_>>().join(", "));
+        text.push_str("\n\n");
+        text.push_str(&self.latencies());
+        text.push('\n');
+        text.push_str(&self.parts());
+        if self.cases.iter().any(|case| !case.median.errors.is_empty()) {
+            text.push_str("\nErrors:\n");
+            for case in &self.cases {
+                let kinds = case.median.errors.iter().map(|(kind, count)| format!("{count} {kind}"));
+                let kinds = kinds.collect::<Vec<_>>().join(", ");
+                // Writing to memory does not fail.
+                let _ = writeln!(
+                    text,
+                    "  {}: {}",
+                    Load::case_name(case.connections),
+                    if kinds.is_empty() { "none" } else { &kinds }
+                );
+            }
+        }
+        text
+    }
+
+    /// One line that names everything that figures depend on.
+    pub(super) fn title(&self) -> String {
+        let setup = &self.setup;
+        let mut words = vec![
+            setup.load.name().to_owned(),
+            format!("limits {}", setup.limits),
+            format!("nginx {}", setup.nginx),
+        ];
+        if setup.is_durable {
+            words.push("durable".to_owned());
+        }
+        words.extend(setup.settings.iter().map(|(name, value)| format!("{name}={value}")));
+        words.push(format!("{} s", setup.seconds));
+        if setup.runs > 1 {
+            words.push(format!("medians of {} runs", setup.runs));
+        }
+        words.join(", ")
+    }
+
+    fn latencies(&self) -> String {
+        let mut rows =
+            vec![row(&["", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "422", "errors"])];
+        for case in &self.cases {
+            let run = &case.median;
+            let errors: u64 = run.errors.values().sum();
+            let cells = |name, rate, latency: &Latency, last: [String; 2]| {
+                let Latency { mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms } = latency;
+                let figures = [mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms];
+                let figures = figures.map(|figure| format!("{figure:.2}"));
+                [&[name, rate][..], &figures, &last].concat()
+            };
+            let rate = format!("{:.0}", run.requests_per_second);
+            let last = [format!("{:.0} %", run.refused_percent()), errors.to_string()];
+            rows.push(cells(Load::case_name(case.connections), rate, &run.latency, last));
+            if let Some(latency) = &run.latency_with_connect {
+                let none = [String::new(), String::new()];
+                rows.push(cells("  with connecting".to_owned(), String::new(), latency, none));
+            }
+        }
+        aligned(&rows)
+    }
+
+    fn parts(&self) -> String {
+        let Some(first) = self.cases.first() else { return String::new() };
+        let names = first.median.parts.iter().map(|part| part.name.clone());
+        let head =
+            |what: &str| [what.to_owned()].into_iter().chain(names.clone()).chain(["total".to_owned()]);
+        let mut rows: Vec<Vec<String>> = vec![head("CPU µs per request").collect()];
+        for case in &self.cases {
+            let figures = case.median.parts.iter().map(|part| part.cpu_us_per_request);
+            let figures = figures.chain([case.median.cpu_us_per_request()]);
+            let cells = figures.map(|figure| figure.map_or_else(unknown, |figure| format!("{figure:.1}")));
+            rows.push([Load::case_name(case.connections)].into_iter().chain(cells).collect());
+        }
+        rows.push(head("peak memory MB").collect());
+        for case in &self.cases {
+            let figures = || case.median.parts.iter().map(|part| part.memory_peak_bytes);
+            let figures = figures().chain([figures().sum()]);
+            let cells = figures.map(|figure| figure.map_or_else(unknown, |bytes| (bytes >> 20).to_string()));
+            rows.push([Load::case_name(case.connections)].into_iter().chain(cells).collect());
+        }
+        aligned(&rows)
+    }
+}
+
+fn unknown() -> String {
+    "-".to_owned()
+}
+
+pub(super) fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+/// The first column to the left, all others to the right.
+pub(super) fn aligned(rows: &[Vec<String>]) -> String {
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or(0);
+            // Writing to memory does not fail.
+            let _ = match column {
+                0 => write!(line, "{cell:<width$}"),
+                _ => write!(line, "  {cell:>width$}"),
+            };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{report, run};
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [row(&["", "req/s", "µs"]), row(&["32 connections", "1", "12.5"])];
+        assert_eq!(aligned(&rows), "                req/s    µs\n32 connections      1  12.5\n");
+    }
+
+    #[test]
+    fn tables_say_what_was_measured_and_how_it_went() {
+        let text = report(&[run(12_000.4, 40.0)]).tables();
+        for expected in [
+            "saturate, limits default, nginx stream, LANES=2, 10 s\nnginx 1.22.1\n\n",
+            "                req/s  mean ms   p50   p90    p99  p99.9   max   422  errors\n",
+            "32 connections  12000     0.00  2.00  0.00  10.00   0.00  0.00  10 %       1\n",
+            "CPU µs per request  nginx  webapi1  webapi2  postgresql  total\n",
+            "32 connections       16.0      4.0      4.0        16.0   40.0\n",
+            "32 connections         10       10       10          10     40\n",
+            "  32 connections: 1 read\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let mut unknown = run(1.0, 1.0);
+        unknown.parts[0].cpu_us_per_request = None;
+        let text = report(&[unknown]).tables();
+        assert!(text.contains("32 connections          -      0.1      0.1         0.4      -\n"), "{text}");
+    }
+}

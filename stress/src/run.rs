@@ -1,0 +1,287 @@
+//! `cargo stress run`: the command line of the bench, and what becomes of its report.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+use stress::bench::{self, Balancer, BenchOptions, Case, Load, Progress, Report};
+use stress::steps::Steps;
+use stress::throwaway::Throwaway;
+use stress::wait::Interrupt;
+use stress::{Durability, Error, Split, compile, install};
+
+use crate::usage;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Help,
+    Run(Options),
+}
+
+/// One whole measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Options {
+    load: Load,
+    connections: Vec<u32>,
+    seconds: u32,
+    runs: u32,
+    split: Split,
+    balancer: Balancer,
+    durability: Durability,
+    settings: Vec<(String, String)>,
+    server: Option<PathBuf>,
+    out: Option<PathBuf>,
+    against: Option<PathBuf>,
+}
+
+/// Runs the subcommand with what is left of the command line.
+pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
+    let options = match parse(arguments) {
+        Ok(Request::Help) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Run(options)) => options,
+        Err(error) => return usage(&error.to_string()),
+    };
+    match Throwaway::new("logs").and_then(|logs| run(&options, logs)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo stress run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+    let mut load = None;
+    let mut is_health = false;
+    let mut options = Options {
+        load: Load::Saturate,
+        connections: vec![32, 128],
+        seconds: 10,
+        runs: 1,
+        split: Split::Default,
+        balancer: Balancer::Stream,
+        durability: Durability::Benchmark,
+        settings: Vec::new(),
+        server: None,
+        out: None,
+        against: None,
+    };
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Value(name) if load.is_none() => load = Some(name.parse_with(load_named)?),
+            Long("health") => is_health = true,
+            Long("connections") => options.connections = arguments.value()?.parse_with(list)?,
+            Long("seconds") => options.seconds = arguments.value()?.parse_with(positive)?,
+            Long("runs") => options.runs = arguments.value()?.parse_with(positive)?,
+            Long("limits") => options.split = arguments.value()?.parse()?,
+            Long("nginx") => options.balancer = arguments.value()?.parse_with(balancer_named)?,
+            Long("durable") => options.durability = Durability::Durable,
+            Long("set") => options.settings.push(arguments.value()?.parse_with(setting)?),
+            Long("server") => options.server = Some(arguments.value()?.into()),
+            Long("out") => options.out = Some(arguments.value()?.into()),
+            Long("against") => options.against = Some(arguments.value()?.into()),
+            Long("help") | Short('h') => return Ok(Request::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    options.load = match (load, is_health) {
+        (Some(Load::Direct), true) => Load::DirectHealth,
+        (Some(_) | None, true) => return Err("--health is for `direct`".into()),
+        (Some(load), false) => load,
+        (None, false) => return Err("run what? saturate, open or direct".into()),
+    };
+    Ok(Request::Run(options))
+}
+
+fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
+    let interrupt = Interrupt::on_signals()?;
+    // Before the work: a wrong path should not cost the user the run.
+    let earlier = options.against.as_deref().map(Report::read).transpose()?;
+    let is_k6 = options.load == Load::Open;
+    install::install_missing_for_load(is_k6, Steps::Printed, &logs.path().join("install.log"))?;
+    let workspace = compile::workspace();
+    let server = match &options.server {
+        Some(server) => server.clone(),
+        None => compile::build_server(&workspace, &logs.path().join("build.json"), &interrupt)?,
+    };
+
+    let measured = bench::measure(
+        &BenchOptions {
+            server,
+            workspace,
+            load: options.load,
+            connections: options.connections.clone(),
+            seconds: options.seconds,
+            runs: options.runs,
+            split: options.split,
+            balancer: options.balancer,
+            durability: options.durability,
+            settings: options.settings.clone(),
+            logs: logs.path().to_owned(),
+            interrupt,
+        },
+        &Progress::shown(),
+    );
+    let report = match measured {
+        Ok(report) => report,
+        Err(error) => {
+            if matches!(error, Error::Service { .. }) {
+                eprintln!("cargo stress run: the logs are kept in {}", logs.keep().display());
+            }
+            return Err(error);
+        }
+    };
+    tell(&report, earlier.as_ref(), options.out.as_deref())
+}
+
+fn tell(report: &Report, earlier: Option<&Report>, out: Option<&Path>) -> Result<(), Error> {
+    Steps::Printed.line(&report.tables());
+    let is_disturbed = |case: &&Case| case.median.is_disturbed();
+    if let Some(cpus) = report.cases.iter().find(is_disturbed).and_then(|case| case.median.others_cpus) {
+        Steps::Printed.line(&format!(
+            "Others used {cpus:.2} CPU meanwhile, so these figures are worse than they could be: repeat it later.\n"
+        ));
+    }
+    if let Some(earlier) = earlier {
+        Steps::Printed.line(&report.ratios(earlier));
+    }
+    let Some(directory) = out else { return Ok(()) };
+    let [json, svg] = report.write_into(directory)?;
+    Steps::Printed.line(&format!("written: {} and {}", json.display(), svg.display()));
+    Ok(())
+}
+
+fn load_named(name: &str) -> Result<Load, String> {
+    let all = [Load::Saturate, Load::Open, Load::Direct];
+    all.into_iter()
+        .find(|load| load.name() == name)
+        .ok_or_else(|| "there are saturate, open and direct".to_owned())
+}
+
+fn balancer_named(name: &str) -> Result<Balancer, String> {
+    let all = [Balancer::Stream, Balancer::Http];
+    all.into_iter()
+        .find(|balancer| balancer.name() == name)
+        .ok_or_else(|| "there are stream and http".to_owned())
+}
+
+fn positive(text: &str) -> Result<u32, String> {
+    u32::from_str(text)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "a number from 1 on is needed".to_owned())
+}
+
+fn list(text: &str) -> Result<Vec<u32>, String> {
+    text.split(',').map(positive).collect()
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+const HELP: &str = "\
+Measures a stack of its own, on free ports, beside whatever else runs: requests per second, latencies, errors, CPU time
+per request and peak memory of nginx, of each instance and of PostgreSQL.
+
+Usage: cargo stress run <LOAD> [OPTIONS]
+
+Loads:
+  saturate   wrk, through nginx: as many requests as connections that stay can have answered, 220 debits to 110 credits
+             to 10 statements. Each connection waits for its answer, so a stall hides the requests it held up.
+  open       k6, through nginx: 340 requests a second, each begun when it is due, over a new connection of its own.
+  direct     As saturate, but to the TCP port of one instance, without nginx.
+
+Options:
+  --connections N,...  Connections of saturate and direct, one case each [default: 32,128]
+  --health             With direct: GET /healthz only, which asks no database
+  --seconds N          How long each run is measured, after a second to warm up [default: 10]
+  --runs N             Runs of each case, in turns; medians are reported [default: 1]
+  --limits SPLIT       How 1.5 CPU and 550 MB are shared out: default, as in the challenge; tuned, for more requests per
+                       second; none, no limits at all [default: default]
+  --nginx LAYER        stream (layer 4) or http (layer 7) [default: stream]
+  --durable            Logged tables, and fsync, synchronous_commit and full_page_writes on
+  --set NAME=VALUE     A setting of both instances, such as BATCH_CALLS_MAX=32; may be repeated
+  --server FILE        This binary of the server in place of a fresh build
+  --out DIR            Writes run.json (everything) and run.svg (a chart) there
+  --against FILE       Also prints the ratios to an earlier run.json
+  -h, --help           This text
+
+Each run has a new stack, and is refused, with exit status 1, when its ledger does not add up afterwards: each balance is
+the sum of its ledger and not past its limit, the ledger has one row for each transaction that was answered 200 (and at
+most one for each answer that found its client gone, as when the load ends), and no answer was in doubt.
+
+wrk and Python (for k6, which goes into a private environment in the user's cache) are installed when they are missing, by
+root on Debian or Ubuntu. CPU time and memory come from cgroups, version 1 or 2; the load generator has no limits.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_all(arguments: &[&str]) -> Result<Request, lexopt::Error> {
+        parse(lexopt::Parser::from_args(arguments))
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        match parse_all(arguments).unwrap() {
+            Request::Run(options) => options,
+            Request::Help => panic!("help"),
+        }
+    }
+
+    #[test]
+    fn has_defaults() {
+        let options = options(&["saturate"]);
+        assert_eq!((options.load, options.connections), (Load::Saturate, vec![32, 128]));
+        assert_eq!((options.seconds, options.runs, options.split), (10, 1, Split::Default));
+    }
+
+    #[test]
+    fn reads_its_options() {
+        let arguments = "--seconds 2 direct --health --connections=1,64 --runs 3 --limits tuned --nginx http --durable \
+                         --set LANES=2 --set BATCH_CALLS_MAX=8 --server s --out o --against a";
+        let options = options(&arguments.split_whitespace().collect::<Vec<_>>());
+        let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = Options {
+            load: Load::DirectHealth,
+            connections: vec![1, 64],
+            seconds: 2,
+            runs: 3,
+            split: Split::Tuned,
+            balancer: Balancer::Http,
+            durability: Durability::Durable,
+            settings: vec![setting("LANES", "2"), setting("BATCH_CALLS_MAX", "8")],
+            server: Some("s".into()),
+            out: Some("o".into()),
+            against: Some("a".into()),
+        };
+        assert_eq!(options, expected);
+        assert_eq!(parse_all(&["open", "--help"]).unwrap(), Request::Help);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for wrong in [
+            "",
+            "fast",
+            "open --health",
+            "saturate open",
+            "saturate --connections 0",
+            "saturate --connections 1,x",
+            "saturate --seconds 0",
+            "saturate --limits all",
+            "saturate --nginx tcp",
+            "saturate --set LANES",
+        ] {
+            let arguments: Vec<&str> = wrong.split_whitespace().collect();
+            assert!(parse_all(&arguments).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The bench on the real stack: what it reports fits together, and it reports nothing when the ledger does not add up.
+
+use std::path::{Path, PathBuf};
+
+use stress::bench::{self, Balancer, BenchOptions, Generator, Load, Progress};
+use stress::throwaway::Throwaway;
+use stress::wait::Interrupt;
+use stress::{Durability, PostgresOptions, Split, Stack, StackOptions};
+
+fn options(logs: &Path) -> BenchOptions {
+    BenchOptions {
+        server: PathBuf::from(env!("CARGO_BIN_EXE_rinha")),
+        workspace: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+        load: Load::Saturate,
+        connections: vec![4],
+        seconds: 1,
+        runs: 1,
+        split: Split::None,
+        balancer: Balancer::Stream,
+        durability: Durability::Benchmark,
+        settings: vec![("BATCH_CALLS_MAX".to_owned(), "8".to_owned())],
+        logs: logs.to_owned(),
+        interrupt: Interrupt::default(),
+    }
+}
+
+#[test]
+fn a_report_fits_together() {
+    let logs = Throwaway::new("test").expect("make a directory");
+    let report = bench::measure(&options(logs.path()), &Progress::hidden()).expect("measure");
+
+    assert_eq!(report.setup.settings["BATCH_CALLS_MAX"], "8");
+    let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
+    assert_eq!((case.connections, case.runs.len()), (Some(4), 1));
+    let run = &case.runs[0];
+    assert!(run.requests > 0 && run.requests_per_second > 0.0, "{run:?}");
+    assert!(run.errors.is_empty(), "{run:?}");
+    // The instances also count the warm-up's and the last requests, whose answers the load generator did not wait for.
+    assert!(run.statuses.keys().all(|status| status == "200" || status == "422"), "{run:?}");
+    assert!(run.statuses.values().sum::<u64>() >= run.requests, "{run:?}");
+    assert!(run.ledger.rows >= run.ledger.answered_200 && run.ledger.answered_200 > 0, "{run:?}");
+    let latency = run.latency;
+    assert!(0.0 < latency.p50_ms && latency.p50_ms <= latency.p99_ms && latency.p99_ms <= latency.max_ms);
+    let names: Vec<&str> = run.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(names, ["nginx", "webapi1", "webapi2", "postgresql"]);
+    // Where the kernel keeps account of groups, each part has used CPU time, and both instances were asked.
+    assert!(
+        run.parts.iter().all(|part| part.cpu_us_per_request.is_none_or(|cpu_us| cpu_us > 0.0)),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_run_is_refused_when_its_ledger_was_tampered_with() {
+    let logs = Throwaway::new("test").expect("make a directory");
+    let options = options(logs.path());
+    let generator = Generator::find(&options, logs.path(), None).expect("find wrk");
+    let stack =
+        Stack::start(&StackOptions::new(&options.workspace, &options.server)).expect("start the stack");
+    let refusal = || {
+        let run = bench::measure_stack(&stack, &generator, Some(4), &options, &Progress::hidden());
+        run.expect_err("a run on these books").to_string()
+    };
+    let tamper = |sql: &str| {
+        stack.postgres.connect("rinha").expect("connect").batch_execute(sql).expect("tamper");
+    };
+
+    // Balance and ledger agree, but nobody asked for it.
+    tamper(
+        "UPDATE clientes SET saldo = saldo + 1000000 WHERE id = 1;
+         INSERT INTO transacoes (cliente_id, valor, tipo, descricao)
+         SELECT 1, 1000, 'c', 'forged' FROM generate_series(1, 1000)",
+    );
+    let text = refusal();
+    assert!(text.contains("no figures, since the ledger does not add up: the ledger has "), "{text}");
+
+    tamper("UPDATE clientes SET saldo = saldo + 1 WHERE id = 2");
+    let text = refusal();
+    assert!(text.contains("client 2 has a balance of "), "{text}");
+}
+
+/// What was acknowledged is on the disk: nothing is unlogged, and PostgreSQL waits for it.
+#[test]
+fn a_durable_stack_has_logged_tables_and_waits_for_the_disk() {
+    let base = StackOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")), env!("CARGO_BIN_EXE_rinha"));
+    let postgres = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
+    let stack = Stack::start(&StackOptions { postgres, ..base }).expect("start the stack");
+    let mut client = stack.postgres.connect("rinha").expect("connect");
+    let unlogged = "SELECT count(*) FROM pg_class WHERE relpersistence = 'u'";
+    assert_eq!(client.query_one(unlogged, &[]).expect("count").get::<_, i64>(0), 0);
+    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        let row = client.query_one(&format!("SHOW {setting}"), &[]).expect("show");
+        assert_eq!(row.get::<_, String>(0), "on", "{setting}");
+    }
+}
