@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::{fmt, fs};
 
 use stress::throwaway::Throwaway;
@@ -19,14 +20,14 @@ impl Trace {
     /// `None` where the kernel lets nobody trace, as in some containers; standard error says so.
     ///
     /// # Panics
-    /// If strace is not installed.
+    /// If strace is not installed, and is not ours to install.
     pub(crate) fn where_possible() -> Option<Trace> {
+        assert!(
+            is_strace_installed(),
+            "strace is missing; on Debian and Ubuntu: sudo apt-get install -y --no-install-recommends strace"
+        );
         let attempt = Command::new("strace").args(["-qq", "-e", "trace=none", "true"]).output();
-        let attempt = attempt.unwrap_or_else(|error| {
-            panic!(
-                "run strace: {error}; install it, on Debian and Ubuntu with: sudo apt-get install -y strace"
-            )
-        });
+        let attempt = attempt.expect("strace is installed");
         if !attempt.status.success() {
             // Not by `eprintln!`, which libtest keeps to itself as long as the test does not fail.
             let reason = String::from_utf8_lossy(&attempt.stderr);
@@ -50,6 +51,11 @@ impl Trace {
         path
     }
 
+    /// A Unix socket for the server to listen on, as `LISTEN` has it.
+    pub(crate) fn listen(&self) -> String {
+        format!("unix:{}", self.directory.path().join("socket").display())
+    }
+
     /// The calls of the server, which has been stopped.
     pub(crate) fn calls(&self) -> Calls {
         let text = wait_for("the end of the trace", || {
@@ -62,6 +68,25 @@ impl Trace {
     fn calls_path(&self) -> PathBuf {
         self.directory.path().join("calls")
     }
+}
+
+/// Installs strace where it is missing, which works for root on Debian and its kin: as `stress` does for PostgreSQL.
+fn is_strace_installed() -> bool {
+    static IS_INSTALLED: OnceLock<bool> = OnceLock::new();
+    let is_found = || Command::new("strace").arg("--version").output().is_ok();
+    let install = |arguments: &[&str]| {
+        let mut tool = Command::new("apt-get");
+        tool.args(["-qq", "-o", "DPkg::Lock::Timeout=120"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        tool.output().is_ok_and(|output| output.status.success())
+    };
+    *IS_INSTALLED.get_or_init(|| {
+        is_found()
+            || (install(&["update"])
+                && install(&["install", "-y", "--no-install-recommends", "strace"])
+                && is_found())
+    })
 }
 
 /// The system calls from the first answer on the last connection to the last one, without the first.
@@ -86,7 +111,7 @@ impl Calls {
             trace.lines().map(|line| line.split_once(' ').expect("a process id").1).collect();
         let accepting = lines.iter().filter(|line| line.trim_start().starts_with("accept4("));
         let mut results = accepting.filter_map(|line| line.rsplit_once(" = ")).map(|(_, result)| result);
-        let client = results.rfind(|result| result.contains("<TCP:")).expect("a connection");
+        let client = results.rfind(|result| result.contains('<')).expect("a connection");
 
         let is_answer = |line: &&str| is_of(line, &WRITES, client);
         let first = lines.iter().position(is_answer).expect("an answer");
@@ -111,8 +136,7 @@ impl Calls {
     }
 }
 
-/// Whether the line is one of these calls on such a descriptor. The database's is known by its kind alone, as nothing
-/// else that a server reads from or writes to in its steady state is a Unix socket.
+/// Whether the line is one of these calls on such a descriptor.
 fn is_of(line: &str, names: &[&str], descriptor: &str) -> bool {
     let Some((name, arguments)) = line.trim_start().split_once('(') else { return false };
     let first = arguments.split(", ").next().unwrap_or_default();
@@ -121,6 +145,7 @@ fn is_of(line: &str, names: &[&str], descriptor: &str) -> bool {
 
 const READS: [&str; 4] = ["read", "readv", "recvfrom", "recvmsg"];
 const WRITES: [&str; 4] = ["write", "writev", "sendto", "sendmsg"];
+/// But for the client, nothing else that a server reads or writes in its steady state is a Unix socket.
 const DATABASE: &str = "<UNIX-STREAM:";
 
 impl fmt::Display for Calls {
