@@ -1083,7 +1083,7 @@ fn a_client_that_was_deleted_under_way_is_not_found() {
 
 #[test]
 fn an_empty_database_is_unavailable_until_the_schema_is_applied() {
-    let bank = Bank::start(Database::empty(), &[("QUEUE_TIMEOUT_MS", "50")], |options| {
+    let bank = Bank::start(Database::empty(), &[("QUEUE_TIMEOUT_MS", "500")], |options| {
         options.readiness = Readiness::Listening;
     });
     let mut wire = bank.connect();
@@ -1098,7 +1098,7 @@ fn an_empty_database_is_unavailable_until_the_schema_is_applied() {
 fn a_database_without_clients_is_unavailable_until_it_has_some() {
     let database = Database::new();
     database.execute("DELETE FROM clientes");
-    let bank = Bank::start(database, &[("QUEUE_TIMEOUT_MS", "50")], |options| {
+    let bank = Bank::start(database, &[("QUEUE_TIMEOUT_MS", "500")], |options| {
         options.readiness = Readiness::Listening;
     });
     wait_for("the log tells why", || {
@@ -1138,7 +1138,7 @@ fn wait_health(wire: &mut Wire, status: u16) {
 #[test]
 fn while_the_database_is_down_requests_are_unavailable_and_then_served_again() {
     let mut postgres = own_postgres(&[]);
-    let settings = [("QUEUE_TIMEOUT_MS", "50")];
+    let settings = [("QUEUE_TIMEOUT_MS", "500")];
     let instance = start(&postgres.url("rinha"), &settings, Readiness::Healthy);
     let mut wire = wire_to(&instance);
     assert_eq!(wire.ask(transaction(1, 10, "c", "before")).balance(), 10);
@@ -1165,7 +1165,7 @@ fn while_the_database_is_down_requests_are_unavailable_and_then_served_again() {
 #[test]
 fn after_a_crash_of_the_database_it_serves_once_the_schema_is_applied_again() {
     let mut postgres = own_postgres(&[]);
-    let instance = start(&postgres.url("rinha"), &[("QUEUE_TIMEOUT_MS", "50")], Readiness::Healthy);
+    let instance = start(&postgres.url("rinha"), &[("QUEUE_TIMEOUT_MS", "500")], Readiness::Healthy);
     let mut wire = wire_to(&instance);
     assert_eq!(wire.ask(transaction(1, 10, "c", "before")).balance(), 10);
 
@@ -1182,28 +1182,49 @@ fn after_a_crash_of_the_database_it_serves_once_the_schema_is_applied_again() {
     assert_ledger_adds_up(&mut postgres.connect("rinha").unwrap());
 }
 
+/// The process that serves the one lane of an instance.
+fn backend_of_lane(postgres: &Postgres) -> u32 {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rinha'";
+    let pid: i32 = postgres.connect("postgres").unwrap().query_one(sql, &[]).unwrap().get(0);
+    u32::try_from(pid).unwrap()
+}
+
+/// Processes that stand still until this is dropped.
+struct Frozen {
+    pids: String,
+}
+
+impl Frozen {
+    fn new(pids: &[u32]) -> Frozen {
+        let frozen = Frozen { pids: pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ") };
+        assert!(frozen.kill("STOP"), "freeze {}", frozen.pids);
+        frozen
+    }
+
+    /// `kill` is built into the shell; the program of that name is not on every machine.
+    fn kill(&self, signal: &str) -> bool {
+        let script = format!("kill -{signal} {}", self.pids);
+        Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.kill("CONT");
+    }
+}
+
 #[test]
-fn a_frozen_database_is_answered_for_in_time() {
+fn a_call_that_meets_a_frozen_database_is_in_doubt_and_never_runs_twice() {
     let postgres = own_postgres(&[]);
-    let settings = [
-        ("QUEUE_TIMEOUT_MS", "50"),
-        ("STATEMENT_TIMEOUT_MS", "100"),
-        ("ANSWER_TIMEOUT_MS", "200"),
-        ("PROBE_INTERVAL_MS", "50"),
-    ];
+    // Without probes: one that is out already would hold the call back, and it would not be in doubt.
+    let settings =
+        [("STATEMENT_TIMEOUT_MS", "900"), ("ANSWER_TIMEOUT_MS", "1000"), ("PROBE_INTERVAL_MS", "600000")];
     let instance = start(&postgres.url("rinha"), &settings, Readiness::Healthy);
     let mut wire = wire_to(&instance);
-    let mut admin = postgres.connect("rinha").unwrap();
-    let sql = "SELECT pid FROM pg_stat_activity WHERE datname = 'rinha' AND pid <> pg_backend_pid()";
-    let backend: i32 = admin.query_one(sql, &[]).unwrap().get(0);
-    let kill = |signal: &str| {
-        // Built into the shell; the program of that name is not on every machine.
-        let sent = Command::new("sh").args(["-c", &format!("kill {signal} {backend}")]).status().unwrap();
-        assert!(sent.success());
-    };
-    kill("-STOP");
+    let frozen = Frozen::new(&[backend_of_lane(&postgres)]);
     let answer = wire.ask(transaction(1, 1, "c", "frozen"));
-    kill("-CONT");
+    drop(frozen);
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.erro().contains("not known"), "it may have run: {answer:?}");
     wait_health(&mut wire, 200);
@@ -1213,6 +1234,21 @@ fn a_frozen_database_is_answered_for_in_time() {
         client.query_one("SELECT count(*) FROM transacoes WHERE descricao = 'frozen'", &[]).unwrap().get(0);
     assert!(frozen <= 1, "never run again");
     assert_ledger_adds_up(&mut client);
+}
+
+#[test]
+fn health_notices_a_frozen_database_although_nobody_asks_for_it() {
+    let postgres = own_postgres(&[]);
+    // The new connection, too, meets nobody: the postmaster is frozen with its backend.
+    let settings =
+        [("STATEMENT_TIMEOUT_MS", "400"), ("ANSWER_TIMEOUT_MS", "500"), ("PROBE_INTERVAL_MS", "50")];
+    let instance = start(&postgres.url("rinha"), &settings, Readiness::Healthy);
+    let mut wire = wire_to(&instance);
+    let frozen = Frozen::new(&[backend_of_lane(&postgres), postgres.pid()]);
+    wait_health(&mut wire, 503);
+    drop(frozen);
+    wait_health(&mut wire, 200);
+    assert_eq!(wire.ask(get(STATEMENT)).status, 200);
 }
 
 #[test]
@@ -1237,7 +1273,7 @@ fn it_logs_in_with_every_kind_of_password() {
         let instance = start(&url_of(role, "s%3A%20%2F%C3%A7%401"), &[], Readiness::Healthy);
         assert_eq!(wire_to(&instance).ask(post(TRANSACTIONS, CREDIT)).balance(), position, "{role}");
 
-        let settings = [("QUEUE_TIMEOUT_MS", "50")];
+        let settings = [("QUEUE_TIMEOUT_MS", "500")];
         let stranger = start(&url_of(role, "wrongword"), &settings, Readiness::Listening);
         wait_for("the log tells why", || {
             stranger.log().contains("password authentication failed").then_some(())

@@ -160,7 +160,9 @@ fn a_row_that_a_stranger_holds_costs_a_bounded_wait_and_leaves_no_trace() {
 #[test]
 fn of_a_batch_that_meets_a_stranger_only_who_needs_that_row_fails() {
     for grouping in GROUPINGS {
-        let bank = Bank::with(&[("LOCK_TIMEOUT_MS", "400"), ("GROUP_CALLS_MIN", grouping)]);
+        // Long enough for the batch to gather behind the first lock.
+        let settings = [&patient_with(grouping)[1..], &[("LOCK_TIMEOUT_MS", "1000")]].concat();
+        let bank = Bank::with(&settings);
         // Client 2's row comes in the middle of the batch.
         let stranger = unsent_lock(&bank.database, 2);
         let first = unsent_lock(&bank.database, 5);
@@ -210,7 +212,7 @@ fn a_call_beyond_the_queue_is_refused_at_once_and_not_run() {
 
 #[test]
 fn a_call_that_waits_too_long_for_its_turn_is_refused_and_never_run() {
-    let settings = [&PATIENT[..3], &[("QUEUE_TIMEOUT_MS", "50")]].concat();
+    let settings = [&PATIENT[..3], &[("QUEUE_TIMEOUT_MS", "300")]].concat();
     let bank = Bank::with(&settings);
     let stranger = unsent_lock(&bank.database, 1);
     let mut blocked = bank.connect();
