@@ -1,6 +1,6 @@
 //! A bank that answers from one hand-written event loop. START HERE.
 //!
-//! The library is two halves. The **shell** (`server`, `link`, `pump`, `socket`, `resolver`, `token`, `healthcheck`)
+//! The library is two halves. The **shell** (`server`, `link`, `watched`, `pump`, `socket`, `resolver`, `token`, `healthcheck`)
 //! owns sockets, `Poll`, the clock and the signals, and knows no protocol. The **core** (everything else, and the crate
 //! `proto-pg`) takes bytes and the time, gives bytes and events, and never names a socket or a clock; a test sees to
 //! that. So the core runs the same under the real loop and under a test that cuts its input between any two bytes.
@@ -32,6 +32,8 @@ pub mod server;
 pub mod link;
 
 pub mod resolver;
+
+pub mod watched;
 
 pub mod socket;
 

@@ -9,10 +9,11 @@ use mio::{Registry, Token};
 use proto_pg::{CloseReason, Connection, Host};
 
 use crate::lane::Asked;
-use crate::pump::{self, Fill, Readiness};
+use crate::pump::Fill;
 use crate::resolver::{Answer, Resolver};
 use crate::socket::Stream;
 use crate::token::Source;
+use crate::watched::{Connecting, Watched};
 
 /// The socket of one lane, from nothing to connected.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub struct Link {
 enum State {
     Down,
     Resolving,
-    Connecting { stream: Stream, readiness: Readiness },
-    Open { stream: Stream, readiness: Readiness, end: Option<CloseReason> },
+    Connecting(Connecting),
+    Open { stream: Watched, end: Option<CloseReason> },
 }
 
 /// What a step of connecting came to.
@@ -56,7 +57,8 @@ impl Link {
     /// Adds what an event says about the socket.
     pub fn record(&mut self, event: &Event) {
         match &mut self.state {
-            State::Connecting { readiness, .. } | State::Open { readiness, .. } => readiness.record(event),
+            State::Connecting(stream) => stream.record(event),
+            State::Open { stream, .. } => stream.record(event),
             State::Down | State::Resolving => {}
         }
     }
@@ -96,12 +98,11 @@ impl Link {
     }
 
     /// Looks whether connecting has come to an end.
-    pub fn poll_connected(&mut self) -> Progress {
+    pub fn poll_connected(&mut self, registry: &Registry) -> Progress {
         match std::mem::replace(&mut self.state, State::Down) {
-            State::Connecting { stream, readiness } if readiness.is_writable => match stream.finish_connect()
-            {
-                Ok(()) => {
-                    self.state = State::Open { stream, readiness, end: None };
+            State::Connecting(stream) if stream.has_ended() => match stream.finish(registry) {
+                Ok(stream) => {
+                    self.state = State::Open { stream, end: None };
                     Progress::Connected
                 }
                 Err(error) => Progress::Failed(error),
@@ -115,17 +116,17 @@ impl Link {
 
     /// Whether there is something to receive that no event will tell of.
     pub fn is_readable(&self) -> bool {
-        matches!(&self.state, State::Open { readiness, end, .. } if readiness.is_readable || end.is_some())
+        matches!(&self.state, State::Open { stream, end } if stream.is_readable() || end.is_some())
     }
 
     /// Moves what arrived into the lane. Once the socket has ended or failed, the turn after that closes the lane with
     /// the reason: what arrived before has been looked at by then, and each answer in it is one doubt less.
     pub fn receive(&mut self, connection: &mut Connection<Asked>, budget_bytes: usize) {
-        let State::Open { stream, readiness, end } = &mut self.state else { return };
+        let State::Open { stream, end } = &mut self.state else { return };
         if let Some(reason) = end.take() {
             connection.close(reason);
-        } else if readiness.is_readable {
-            *end = match pump::fill(stream, connection, readiness, budget_bytes) {
+        } else if stream.is_readable() {
+            *end = match stream.fill(connection, budget_bytes) {
                 Ok((_, Fill::Eof)) => Some(CloseReason::PeerClosed),
                 Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => None,
                 Err(error) => Some(CloseReason::Transport(error.kind())),
@@ -134,17 +135,17 @@ impl Link {
     }
 
     /// Moves what the lane has pending onto the socket.
-    pub fn send(&mut self, connection: &mut Connection<Asked>) {
-        let State::Open { stream, readiness, end } = &mut self.state else { return };
-        if let Err(error) = pump::flush(stream, connection, readiness) {
+    pub fn send(&mut self, connection: &mut Connection<Asked>, registry: &Registry) {
+        let State::Open { stream, end } = &mut self.state else { return };
+        if let Err(error) = stream.flush(connection, registry) {
             end.get_or_insert(CloseReason::Transport(error.kind()));
         }
     }
 
-    fn start(&mut self, mut stream: Stream, registry: &Registry) -> io::Result<()> {
+    fn start(&mut self, stream: Stream, registry: &Registry) -> io::Result<()> {
         let position = u32::try_from(self.lane).unwrap_or(u32::MAX);
-        stream.register(registry, Token::from(Source::Lane(position)))?;
-        self.state = State::Connecting { stream, readiness: Readiness::WAIT };
+        let token = Token::from(Source::Lane(position));
+        self.state = State::Connecting(Connecting::new(stream, registry, token)?);
         Ok(())
     }
 }

@@ -19,10 +19,8 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// For a socket that is connected: nothing is known, so try.
+    /// For a new connection: nothing is known, so try.
     pub const TRY: Readiness = Readiness { is_readable: true, is_writable: true, is_read_closed: false };
-    /// For a socket that is connecting: wait for an event.
-    pub const WAIT: Readiness = Readiness { is_readable: false, is_writable: false, is_read_closed: false };
 
     /// Adds what an event says.
     pub fn record(&mut self, event: &Event) {
@@ -268,7 +266,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_before_the_socket_is_writable() {
-        let (result, _, rest) = flush_to([], Readiness::WAIT);
+        let (result, _, rest) = flush_to([], Readiness { is_writable: false, ..Readiness::TRY });
         assert_eq!(result, Ok(0));
         assert_eq!(rest, b"abcdef");
     }

@@ -15,11 +15,12 @@ use crate::config::{Address, Config};
 use crate::engine::Engine;
 use crate::link::{Link, Progress};
 use crate::now::Now;
-use crate::pump::{self, Fill, Readiness};
+use crate::pump::Fill;
 use crate::resolver::Resolver;
 use crate::slots::Slot;
 use crate::socket::{Listener, Stream};
 use crate::token::Source;
+use crate::watched::Watched;
 
 /// One instance of the server, bound to its addresses.
 pub struct Server {
@@ -54,8 +55,7 @@ struct Listening {
 
 struct Peer {
     slot: Slot,
-    stream: Stream,
-    readiness: Readiness,
+    stream: Watched,
 }
 
 struct Clock {
@@ -179,7 +179,7 @@ impl Server {
             match Source::from(event.token()) {
                 Source::Client(slot) => {
                     if let Some(peer) = peer(&mut self.peers, slot) {
-                        peer.readiness.record(event);
+                        peer.stream.record(event);
                         self.engine.mark_due(slot);
                     }
                 }
@@ -239,10 +239,10 @@ impl Server {
         let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
             return;
         };
-        if !peer.readiness.is_readable {
+        if !peer.stream.is_readable() {
             return;
         }
-        let received = pump::fill(&mut peer.stream, client, &mut peer.readiness, budget_bytes);
+        let received = peer.stream.fill(client, budget_bytes);
         match &received {
             Ok((_, Fill::Eof)) => client.peer_closed(),
             Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => {}
@@ -291,11 +291,9 @@ impl Server {
     }
 
     /// Gives a client its socket.
-    fn seat(&mut self, slot: Slot, mut stream: Stream) {
-        match stream.register(self.poll.registry(), Token::from(Source::Client(slot))) {
-            Ok(()) => {
-                self.peers[slot.index as usize] = Some(Peer { slot, stream, readiness: Readiness::TRY });
-            }
+    fn seat(&mut self, slot: Slot, stream: Stream) {
+        match Watched::new(stream, self.poll.registry(), Token::from(Source::Client(slot))) {
+            Ok(stream) => self.peers[slot.index as usize] = Some(Peer { slot, stream }),
             Err(error) => {
                 log::warn!("cannot watch a connection: {error}");
                 self.closing.push(slot);
@@ -312,7 +310,7 @@ impl Server {
             }
         }
         for lane in 0..self.links.len() {
-            match self.links[lane].poll_connected() {
+            match self.links[lane].poll_connected(self.poll.registry()) {
                 Progress::Pending => {}
                 Progress::Connected => self.engine.lane_connected(lane, now),
                 Progress::Failed(error) => self.connect_failed(lane, &error, now),
@@ -334,7 +332,7 @@ impl Server {
     fn send(&mut self, now: Now) {
         for (lane, link) in self.engine.lanes().iter_mut().zip(&mut self.links) {
             if let Some(connection) = lane.connection() {
-                link.send(connection);
+                link.send(connection, self.poll.registry());
             }
         }
         self.engine.take_due(&mut self.due);
@@ -348,7 +346,7 @@ impl Server {
         let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
             return;
         };
-        let sent = pump::flush(&mut peer.stream, client, &mut peer.readiness);
+        let sent = peer.stream.flush(client, self.poll.registry());
         if sent.is_err() {
             client.lost();
         }
@@ -362,7 +360,7 @@ impl Server {
             }
             AfterSend::Stay => {
                 let can_go_on = self.engine.client(slot).is_some_and(|client| {
-                    client.can_go_on() || (peer.readiness.is_readable && !client.recv_space().is_empty())
+                    client.can_go_on() || (peer.stream.is_readable() && !client.recv_space().is_empty())
                 });
                 if can_go_on {
                     self.engine.mark_due(slot);
@@ -410,7 +408,7 @@ impl Server {
         for (lane, link) in self.engine.lanes().iter_mut().zip(&mut self.links) {
             if let Some(connection) = lane.connection() {
                 connection.terminate();
-                link.send(connection);
+                link.send(connection, self.poll.registry());
             }
         }
     }

@@ -190,15 +190,25 @@ impl Stream {
         }
     }
 
-    /// Registers it once for everything: mio is edge-triggered, so an idle socket costs nothing afterwards.
+    /// Registers it for these events.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+    pub fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.register(registry, token, interest),
             Stream::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    /// Changes the events it is registered for. What it is ready for at that time is told anew.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.reregister(registry, token, interest),
+            Stream::Unix(stream) => stream.reregister(registry, token, interest),
         }
     }
 

@@ -101,6 +101,25 @@ fn many_more_pipelined_requests_than_any_buffer_holds_are_all_answered() {
 }
 
 #[test]
+fn a_client_that_reads_late_gets_every_answer() {
+    let directory = Throwaway::new("http").expect("make a directory");
+    let address = format!("unix:{}", directory.path().join("bank.sock").display());
+    let _bank = Bank::start(Database::new(), &[], |options| options.listen.push(address.clone()));
+    let mut wire = Wire::connect(&address);
+    let count = 20_000;
+    let requests = get("/healthz").repeat(count);
+    // Nothing is read until the server can send no more, and therefore takes no more.
+    let sent_bytes = wire.send_until_full(&requests);
+    thread::scope(|scope| {
+        let mut sender = wire.clone_sender();
+        scope.spawn(move || sender.send(&requests[sent_bytes..]));
+        for _ in 0..count {
+            assert_eq!(wire.answer().status, 200);
+        }
+    });
+}
+
+#[test]
 fn a_request_may_come_one_byte_at_a_time() {
     let bank = Bank::open();
     let (mut wire, mut other) = (bank.connect(), bank.connect());

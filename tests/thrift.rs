@@ -77,9 +77,6 @@ const REQUESTS: usize = 500;
 /// How often the server has to wake up for one request: for it, and for PostgreSQL's answer.
 const WAITS_PER_REQUEST: usize = 2;
 
-/// And once more for each peer on a Unix socket, which becomes writable each time its peer has read something.
-const WAITS_PER_UNIX_PEER: usize = 1;
-
 /// And how often in vain: an edge that comes while an earlier one is being told is told twice.
 const SPURIOUS_WAITS_MAX: usize = REQUESTS / 20;
 
@@ -114,10 +111,7 @@ fn assert_no_needless_call(way: &Way, request: &[u8]) {
     assert_eq!(calls.client_writes, REQUESTS, "{calls}");
     assert_eq!(calls.database_reads, REQUESTS, "{calls}");
     assert_eq!(calls.database_writes, REQUESTS, "{calls}");
-    // The database is always behind a Unix socket.
-    let unix_peers = 1 + usize::from(*way == Way::Unix);
-    let waits_per_request = WAITS_PER_REQUEST + WAITS_PER_UNIX_PEER * unix_peers;
-    assert!(calls.waits <= waits_per_request * REQUESTS + SPURIOUS_WAITS_MAX, "{calls}");
+    assert!(calls.waits <= WAITS_PER_REQUEST * REQUESTS + SPURIOUS_WAITS_MAX, "{calls}");
     assert_eq!(calls.others, [""; 0]);
 }
 

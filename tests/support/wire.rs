@@ -92,10 +92,30 @@ impl Wire {
         }
     }
 
+    /// Sends until the server has taken nothing for a while, which is long for a server that reads. Returns how much it
+    /// took.
+    pub(crate) fn send_until_full(&mut self, bytes: &[u8]) -> usize {
+        let Socket::Unix(stream) = &mut self.socket else { panic!("a TCP socket takes megabytes") };
+        stream.set_write_timeout(Some(Duration::from_millis(200))).expect("set a timeout");
+        let mut sent_bytes = 0;
+        let full = loop {
+            match stream.write(&bytes[sent_bytes..]) {
+                Ok(n) => sent_bytes += n,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock, "{full}");
+        stream.set_write_timeout(Some(PATIENCE)).expect("set a timeout");
+        sent_bytes
+    }
+
     /// The same connection, for a thread that only sends.
     pub(crate) fn clone_sender(&self) -> Wire {
-        let Socket::Tcp(stream) = &self.socket else { panic!("asked of TCP connections only") };
-        Wire::over(stream.try_clone().expect("clone a socket"))
+        let socket = match &self.socket {
+            Socket::Tcp(stream) => stream.try_clone().map(Socket::Tcp),
+            Socket::Unix(stream) => stream.try_clone().map(Socket::Unix),
+        };
+        Wire { socket: socket.expect("clone a socket"), unread: Vec::new() }
     }
 
     /// Says that nothing more will be sent.
