@@ -83,6 +83,8 @@ pub struct Run {
     pub errors: BTreeMap<String, u64>,
     /// Answers by status, as the instances count them. The sum over runs.
     pub statuses: BTreeMap<String, u64>,
+    /// Calls that shared one commit, on average.
+    pub calls_per_batch: Option<f64>,
     /// nginx, both instances, the database.
     pub parts: Vec<Part>,
     /// CPUs that other processes, or other guests of the same host, used on average meanwhile. The most of any run.
@@ -178,6 +180,7 @@ impl Run {
             latency_with_connect: outcome.latency_with_connect,
             errors,
             statuses: counts.statuses.clone(),
+            calls_per_batch: (counts.batches > 0).then(|| float(counts.batch_calls) / float(counts.batches)),
             parts,
             others_cpus: None,
             ledger,
@@ -222,6 +225,7 @@ impl Run {
             latency_with_connect: with_connect.and_then(|latencies| Latency::median(&latencies)),
             errors: sums(runs.iter().map(|run| &run.errors)),
             statuses: sums(runs.iter().map(|run| &run.statuses)),
+            calls_per_batch: median(runs.iter().filter_map(|run| run.calls_per_batch)),
             parts: last.parts.iter().enumerate().map(part).collect(),
             others_cpus: runs.iter().filter_map(|run| run.others_cpus).reduce(f64::max),
             ledger: last.ledger,
@@ -302,7 +306,7 @@ fn sums<'a>(maps: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<S
 }
 
 /// Raised when a report of today could not be read as one of yesterday.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// What ticks, kernel threads and a terminal need stays below it.
 const DISTURBING_CPUS: f64 = 0.15;
 /// What a bank under the official mix answers: a debit past the limit is refused with 422.
@@ -326,6 +330,7 @@ pub(super) mod tests {
             latency_with_connect: None,
             errors: BTreeMap::from([("read".to_owned(), 1)]),
             statuses: BTreeMap::from([("200".to_owned(), 900), ("422".to_owned(), 100)]),
+            calls_per_batch: Some(4.0),
             parts: [("nginx", 0.4), ("webapi1", 0.1), ("webapi2", 0.1), ("postgresql", 0.4)]
                 .map(|(name, share)| part(name, share))
                 .to_vec(),
@@ -396,10 +401,12 @@ pub(super) mod tests {
             refusals: Some(13),
             ..Outcome::default()
         };
+        (counts.batches, counts.batch_calls) = (4, 10);
         let ledger = Ledger { rows: 0, answered_200: 0, answered_late: 0 };
         let run = Run::new(outcome, &counts, Vec::new(), ledger);
         let expected = [("4xx", 1), ("5xx", 2), ("nginx", 3), ("timeout", 4)];
         assert_eq!(run.errors, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
         assert!((run.requests_per_second - 50.0).abs() < 1e-9);
+        assert_eq!(run.calls_per_batch, Some(2.5));
     }
 }

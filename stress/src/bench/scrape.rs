@@ -19,6 +19,10 @@ pub struct Counts {
     pub late: u64,
     /// Answered 503 without knowing whether it was done.
     pub in_doubt: u64,
+    /// Batches sent to PostgreSQL.
+    pub batches: u64,
+    /// Calls in all of them.
+    pub batch_calls: u64,
     /// Not answered yet.
     pub(super) unanswered: u64,
 }
@@ -39,6 +43,8 @@ impl Counts {
                     }
                 }
                 "rinha_answers_late_total" => self.late += value,
+                "rinha_batch_calls_count" => self.batches += value,
+                "rinha_batch_calls_sum" => self.batch_calls += value,
                 "rinha_unavailable_total" if label(labels, "reason") == Some("in_doubt") => {
                     self.in_doubt += value;
                 }
@@ -58,6 +64,8 @@ impl Counts {
             accepted: self.accepted - before.accepted,
             late: self.late - before.late,
             in_doubt: self.in_doubt - before.in_doubt,
+            batches: self.batches - before.batches,
+            batch_calls: self.batch_calls - before.batch_calls,
             unanswered: self.unanswered,
         }
     }
@@ -136,6 +144,8 @@ rinha_unavailable_total{reason=\"in_doubt\"} 1
 rinha_calls_queued 2
 rinha_calls_in_flight 3
 rinha_answers_late_total 7
+rinha_batch_calls_sum 12
+rinha_batch_calls_count 4
 ";
 
     #[test]
@@ -144,6 +154,7 @@ rinha_answers_late_total 7
         counts.add(TEXT);
         counts.add(TEXT);
         assert_eq!((counts.accepted, counts.late, counts.in_doubt, counts.unanswered), (60, 14, 2, 10));
+        assert_eq!((counts.batches, counts.batch_calls), (8, 24));
         assert_eq!(counts.statuses, BTreeMap::from([("200".to_owned(), 64), ("422".to_owned(), 10)]));
     }
 

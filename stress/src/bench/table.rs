@@ -54,21 +54,22 @@ impl Report {
 
     fn latencies(&self) -> String {
         let mut rows =
-            vec![row(&["", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "422", "errors"])];
+            vec![row(&["", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "batch", "422", "errors"])];
         for case in &self.cases {
             let run = &case.median;
             let errors: u64 = run.errors.values().sum();
-            let cells = |name, rate, latency: &Latency, last: [String; 2]| {
+            let cells = |name, rate, latency: &Latency, last: [String; 3]| {
                 let Latency { mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms } = latency;
                 let figures = [mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms];
                 let figures = figures.map(|figure| format!("{figure:.2}"));
                 [&[name, rate][..], &figures, &last].concat()
             };
             let rate = format!("{:.0}", run.requests_per_second);
-            let last = [format!("{:.0} %", run.refused_percent()), errors.to_string()];
+            let batch = run.calls_per_batch.map_or_else(unknown, |calls| format!("{calls:.1}"));
+            let last = [batch, format!("{:.0} %", run.refused_percent()), errors.to_string()];
             rows.push(cells(Load::case_name(case.connections), rate, &run.latency, last));
             if let Some(latency) = &run.latency_with_connect {
-                let none = [String::new(), String::new()];
+                let none = [const { String::new() }; 3];
                 rows.push(cells("  with connecting".to_owned(), String::new(), latency, none));
             }
         }
@@ -143,8 +144,8 @@ mod tests {
         let text = report(&[run(12_000.4, 40.0)]).tables();
         for expected in [
             "saturate, limits default, nginx stream, LANES=2, 10 s\nnginx 1.22.1\n\n",
-            "                req/s  mean ms   p50   p90    p99  p99.9   max   422  errors\n",
-            "32 connections  12000     0.00  2.00  0.00  10.00   0.00  0.00  10 %       1\n",
+            "                req/s  mean ms   p50   p90    p99  p99.9   max  batch   422  errors\n",
+            "32 connections  12000     0.00  2.00  0.00  10.00   0.00  0.00    4.0  10 %       1\n",
             "CPU µs per request  nginx  webapi1  webapi2  postgresql  total\n",
             "32 connections       16.0      4.0      4.0        16.0   40.0\n",
             "32 connections         10       10       10          10     40\n",
