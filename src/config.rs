@@ -88,6 +88,8 @@ settings! {
         "Calls that share one Sync, and so one commit. 1 is a Sync per call.";
     group_calls_min: usize, "GROUP_CALLS_MIN" = 4 in 2..=257, "calls",
         "Transactions of one batch from which on they go as one set; 257 is never.";
+    gather_ms: u64, "GATHER_MS" = 1 in 0..=100, "ms",
+        "How long a batch waits to become as large as the one before, if that was large enough for a set. 0 sends at once.";
     batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
         "Batches that one lane has sent and not seen answered.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",

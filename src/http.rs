@@ -305,8 +305,8 @@ fn names_other_version(bytes: &[u8]) -> bool {
 fn has_bare_line_feed(head: &[u8]) -> bool {
     let pairs = head.iter().zip(head.iter().skip(1));
     // Looks at every pair, found or not: without a way out the compiler takes 16 at a time.
-    let is_within = pairs.fold(false, |found, (&before, &byte)| found | (byte == b'\n' && before != b'\r'));
-    is_within || head.first() == Some(&b'\n')
+    let bare = pairs.map(|(&before, &byte)| u8::from(byte == b'\n' && before != b'\r'));
+    bare.fold(0, |found, bare| found | bare) != 0 || head.first() == Some(&b'\n')
 }
 
 #[cfg(test)]

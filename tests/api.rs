@@ -1185,8 +1185,9 @@ fn after_a_crash_of_the_database_it_serves_once_the_schema_is_applied_again() {
 /// The process that serves the one lane of an instance.
 fn backend_of_lane(postgres: &Postgres) -> u32 {
     let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rinha'";
-    let pid: i32 = postgres.connect("postgres").unwrap().query_one(sql, &[]).unwrap().get(0);
-    u32::try_from(pid).unwrap()
+    let mut admin = postgres.connect("postgres").expect("connect");
+    let pid: i32 = admin.query_one(sql, &[]).expect("ask").get(0);
+    u32::try_from(pid).expect("a process id")
 }
 
 /// Processes that stand still until this is dropped.

@@ -91,12 +91,14 @@ impl World {
         }
     }
 
-    /// Runs turns until the lane is silent.
+    /// Runs turns until the lane is silent and nothing waits for company.
     fn settle(&mut self) {
         loop {
             self.advance();
             let answer = self.carry_to_database();
-            if answer.is_empty() {
+            if answer.is_empty() && self.engine.is_gathering() {
+                self.now.monotonic_us = self.engine.gather_deadline_us;
+            } else if answer.is_empty() {
                 return;
             }
             self.carry_to_lane(&answer);
@@ -196,6 +198,51 @@ fn a_batch_is_no_larger_than_its_limit() {
     world.settle();
     assert_eq!(world.database.batches, [2, 2, 1]);
     assert_eq!(world.rows(), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn after_a_large_batch_the_next_one_waits_a_moment_for_as_many() {
+    let mut world = World::new(&[("GATHER_MS", "2"), ("GROUP_CALLS_MIN", "3")]);
+    let credits = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            world.credit(1, "a");
+        }
+        world.advance();
+    };
+    credits(&mut world, 4);
+    world.settle();
+
+    credits(&mut world, 3);
+    assert_eq!(world.carry_to_database(), b"", "three wait for a fourth");
+    assert_eq!(world.engine.deadline_us(), world.now.monotonic_us + 2_000);
+    world.now.monotonic_us += 1_999;
+    credits(&mut world, 1);
+    world.settle();
+    assert_eq!(world.database.batches, [4, 4], "it came");
+
+    credits(&mut world, 1);
+    world.now.monotonic_us += 1_000;
+    credits(&mut world, 1);
+    assert_eq!(world.carry_to_database(), b"");
+    world.now.monotonic_us += 1_000;
+    world.advance();
+    world.settle();
+    assert_eq!(world.database.batches, [4, 4, 2], "nobody else came; the oldest has waited long enough");
+
+    credits(&mut world, 1);
+    assert_ne!(world.carry_to_database(), b"", "after a small batch nothing waits");
+}
+
+#[test]
+fn without_a_time_to_gather_a_call_is_sent_at_once() {
+    let mut world = World::new(&[("GATHER_MS", "0")]);
+    for _ in 0..9 {
+        world.credit(1, "a");
+    }
+    world.settle();
+    world.credit(1, "b");
+    world.advance();
+    assert_ne!(world.carry_to_database(), b"");
 }
 
 #[test]

@@ -53,8 +53,9 @@ impl Report {
     }
 
     fn latencies(&self) -> String {
-        let mut rows =
-            vec![row(&["", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "batch", "422", "errors"])];
+        let mut rows = vec![row(&[
+            "", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "batch", "422", "errors",
+        ])];
         for case in &self.cases {
             let run = &case.median;
             let errors: u64 = run.errors.values().sum();
