@@ -199,7 +199,9 @@ impl Histogram {
     }
 
     fn record(&mut self, value: u64) {
-        self.counts[self.bounds.partition_point(|&bound| bound < value)] += 1;
+        // Most values are small: a look from the small end is over sooner than a search by halves.
+        let bucket = self.bounds.iter().take_while(|&&bound| bound < value).count();
+        self.counts[bucket] += 1;
         self.sum += value;
     }
 
