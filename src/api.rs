@@ -406,6 +406,18 @@ pub enum Outcome<'a> {
     Unavailable(Unavailable),
 }
 
+impl Outcome<'_> {
+    /// Why the request is refused, if it is.
+    pub fn reject(&self) -> Option<Reject> {
+        match *self {
+            Outcome::Accepted { .. } | Outcome::Statement(_) => None,
+            Outcome::Refused => Some(Reject::PastLimit),
+            Outcome::UnknownAccount => Some(Reject::NotFound),
+            Outcome::Unavailable(reason) => Some(Reject::Unavailable(reason)),
+        }
+    }
+}
+
 /// The answer that tells an outcome. `scratch` is overwritten where the body has to be made.
 pub fn answer<'a>(outcome: Outcome<'a>, scratch: &'a mut Vec<u8>) -> Response<'a> {
     match outcome {

@@ -17,6 +17,7 @@ pub use progress::Progress;
 mod load;
 pub use load::{Generator, Load};
 mod k6;
+pub use k6::require_k6;
 mod wrk;
 
 mod audit;

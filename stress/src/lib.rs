@@ -7,6 +7,7 @@
 //! - [`Instance`]: one process of the server under test.
 //! - [`Nginx`]: the load balancer, from the project's own `nginx.conf`.
 //! - [`Stack`]: all of them together, as `cargo stress up` starts them.
+//! - [`Observer`]: Prometheus, its exporter for PostgreSQL, or InfluxDB: what the dashboards get their data from.
 //! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` does.
 //!
 //! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
@@ -31,6 +32,10 @@ pub use instance::{Instance, InstanceOptions, Readiness};
 mod nginx;
 pub use nginx::{Nginx, NginxOptions};
 mod nginx_conf;
+
+mod observer;
+pub use observer::Observer;
+mod listening;
 
 mod service;
 pub use service::Service;

@@ -35,10 +35,7 @@ impl K6 {
         group: Option<Arc<Group>>,
         options: &BenchOptions,
     ) -> Result<K6, Error> {
-        let (program, version) = match candidates().find_map(|path| Some((version_of(&path)?, path))) {
-            Some((version, program)) => (program, version),
-            None => install(&options.logs, &options.interrupt)?,
-        };
+        let (program, version) = require_k6(&options.logs, &options.interrupt)?;
         let script = scratch.join(SCRIPT);
         fs::write(&script, include_str!("../../k6/open.js"))
             .map_err(Error::io(format!("write {}", script.display())))?;
@@ -90,6 +87,18 @@ impl K6 {
         k6.run_to_end_ticking(Duration::from_secs(seconds.into()) + PATIENCE, interrupt, tick)?;
         let summary = fs::read_to_string(&summary).unwrap_or_default();
         parse(&summary, seconds).ok_or_else(|| k6.failure("wrote no summary"))
+    }
+}
+
+/// The k6 that is installed, and its version. Installed first where it is missing, for us alone; the log of that goes
+/// into the directory `logs`.
+///
+/// # Errors
+/// When there is no Python to install it with, or the installation fails or is interrupted.
+pub fn require_k6(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Error> {
+    match candidates().find_map(|path| Some((version_of(&path)?, path))) {
+        Some((version, program)) => Ok((program, version)),
+        None => install(logs, interrupt),
     }
 }
 
