@@ -5,7 +5,7 @@ import { settings } from './settings.js';
 // At the peak of the challenge: requests a second in open mode, users in closed mode.
 const PEAKS = { debits: 220, credits: 110, statements: 10 };
 const HALF = `${settings.durationSeconds * 500}ms`;
-// A short run at a small scale can have all of its requests waiting at once and still drop none.
+// So many can wait for their answers at once in a small run, which then drops none.
 const USERS_MIN = 50;
 
 export function scenarios() {
@@ -32,8 +32,9 @@ function arrivals(exec, peak) {
       { duration: HALF, target: inHundredSeconds },
       { duration: HALF, target: inHundredSeconds },
     ],
-    preAllocatedVUs: Math.ceil(peak / 4),
-    maxVUs: Math.max(USERS_MIN, Math.ceil(peak * 2)),
+    // Enough for a second without any answer. All of them are made before: k6 drops the request for which it has to
+    // make a user.
+    preAllocatedVUs: Math.max(USERS_MIN, Math.ceil(peak)),
   };
 }
 

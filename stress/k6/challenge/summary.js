@@ -8,6 +8,10 @@ const FORMAT = 1;
 
 // Format: k6 documentation, "Custom summary".
 export function summarize(data) {
+  // The validations gave up: k6 says why, and there is nothing to sum up.
+  if (!data.metrics.iterations?.values.count) {
+    return {};
+  }
   const durationMs = data.state.testRunDurationMs;
   const summary = {
     format: FORMAT,

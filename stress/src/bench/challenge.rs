@@ -154,7 +154,8 @@ fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> 
     progress.loaded();
     let (process, status) = ended?;
     if !status.success() && status.code() != Some(THRESHOLDS_HAVE_FAILED) {
-        return Err(process.failure("failed"));
+        let given_up = exception(&process.log()).map(|why| Error::Refused(format!("k6 gave up: {why}")));
+        return Err(given_up.unwrap_or_else(|| process.failure("failed")));
     }
     let summary = Summary::read(&summary)?;
     let summary = Summary { machine: Machine::look().describe(), ..summary };
@@ -164,9 +165,20 @@ fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> 
 
 /// What the script told the console. Format: logfmt, as k6 writes its log where that is no terminal.
 fn doubts(log: &str) -> Vec<String> {
-    let told = log.lines().filter(|line| line.contains(" source=console"));
-    let text = |line: &str| Some(line.split_once(" msg=\"")?.1.rsplit_once('"')?.0.to_owned());
-    told.filter_map(text).collect()
+    let told = log.lines().filter(|line| line.ends_with(" source=console"));
+    told.filter_map(message).map(str::to_owned).collect()
+}
+
+/// Why the script ended the run: the first line of the exception, before where it came from.
+fn exception(log: &str) -> Option<&str> {
+    let mut thrown = log.lines().filter(|line| line.ends_with(" hint=\"script exception\""));
+    let text = thrown.find_map(message)?.split("\\n").next()?;
+    text.strip_prefix("Error: ")
+}
+
+fn message(line: &str) -> Option<&str> {
+    let (_, text) = line.split_once(" msg=\"")?;
+    text.rsplit_once("\" ").map(|(text, _)| text)
 }
 
 /// k6's exit status for it. Format: k6's source, `errext/exitcodes`.
@@ -183,5 +195,13 @@ mod tests {
         let log = "time=\"2026-11-23T12:00:00Z\" level=error msg=\"client 1: a balance of 7\" source=console\n\
                    time=\"2026-11-23T12:00:01Z\" level=error msg=\"thresholds on metrics were crossed\"\n";
         assert_eq!(doubts(log), ["client 1: a balance of 7"]);
+        assert_eq!(exception(log), None);
+    }
+
+    #[test]
+    fn an_exception_is_its_first_line() {
+        let log = "time=\"2026-11-23T12:00:00Z\" level=error msg=\"Error: no bank answers at http://h\\n\\tat validate \
+                   (file:///v.js:33:11(19))\\n\" hint=\"script exception\"\n";
+        assert_eq!(exception(log), Some("no bank answers at http://h"));
     }
 }

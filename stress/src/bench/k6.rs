@@ -170,6 +170,6 @@ fn install(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Erro
 }
 
 const VERSION: &str = "1.1.0";
-/// Beyond the load itself: its start, and the last answers.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Beyond the load itself: its start, what the script does before, and the last answers.
+const PATIENCE: Duration = Duration::from_mins(3);
 const INSTALL_PATIENCE: Duration = Duration::from_mins(5);

@@ -150,7 +150,7 @@ td:nth-child(-n+2) { white-space: nowrap; } a { color: var(--c0); }
 <main>
 <h1>Runs of the bench</h1>
 <p>Each run that was kept, the oldest at the left. Lines join runs that differ in nothing but time; a point says when
-pointed at. Latencies depend on what else the machine did; CPU time per request hardly does.</p>
+pointed at. Latencies depend on what else the machine did, CPU time per request much less.</p>
 "#;
 const TABLE_HEAD: &str = "<h2>All runs</h2>\n<p>Times are UTC; they lead to the report or the chart of the run.</p>\n\
 <div class=\"wide\">\n<table>\n<tr><th>When</th><th>Load</th><th>Setup</th><th>Case</th><th class=\"n\">req/s</th>\
