@@ -31,6 +31,7 @@ pub use audit::audit;
 pub use scrape::Counts;
 
 mod report;
+pub(crate) use report::DISTURBING_CPUS;
 pub use report::{Case, Latency, Ledger, Part, Report, Run, ServiceLimits, Setup};
 mod machine;
 pub use machine::Machine;

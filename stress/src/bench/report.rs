@@ -325,7 +325,7 @@ fn sums<'a>(maps: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<S
 /// Raised when a report of today could not be read as one of yesterday.
 pub(super) const FORMAT: u32 = 2;
 /// What ticks, kernel threads and a terminal need stays below it.
-const DISTURBING_CPUS: f64 = 0.15;
+pub(crate) const DISTURBING_CPUS: f64 = 0.15;
 /// What a bank under the official mix answers: a debit past the limit is refused with 422.
 const EXPECTED: [&str; 2] = ["200", "422"];
 

@@ -1,7 +1,7 @@
 //! A summary of k6's challenge as tables for the terminal.
 
 use super::{Row, Summary};
-use crate::bench::{aligned, parts_table};
+use crate::bench::{DISTURBING_CPUS, aligned, parts_table};
 
 impl Summary {
     /// Requests and latencies by scenario, CPU time and memory by part, and what the run had to keep to.
@@ -52,6 +52,11 @@ impl Summary {
                 ledger.rows, ledger.answered_200
             ));
         }
+        if let Some(cpus) = self.others_cpus.filter(|cpus| *cpus > DISTURBING_CPUS) {
+            lines.push(format!(
+                "others used {cpus:.2} CPU meanwhile, so these figures are worse than they could be: repeat it later"
+            ));
+        }
         lines.join("\n") + "\n"
     }
 }
@@ -77,6 +82,7 @@ mod tests {
 
         summary.thresholds[0].is_kept = false;
         summary.failed_checks.push(FailedCheck { name: "a rule".to_owned(), fails: 2, passes: 3 });
+        summary.others_cpus = Some(1.5);
         summary.ledger = Some(Ledger { rows: 7, answered_200: 7, answered_late: 0 });
         let part = Part {
             name: "nginx".to_owned(),
@@ -89,6 +95,7 @@ mod tests {
             "FAILED  checks rate==1",
             "FAILED  a rule: 2 of 5 times\n",
             "CPU µs per request  nginx  total\nall                  14.0   14.0\n",
+            "others used 1.50 CPU meanwhile",
             "the ledger adds up: 7 rows for 7 transactions",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
