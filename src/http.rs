@@ -119,6 +119,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Head<'a
         }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Violation::HeadTooLong),
+        Err(httparse::Error::Version) if is_cut_in_version(bytes) => return Ok(None),
         Err(httparse::Error::Version) if names_other_version(bytes) => {
             return Err(Violation::UnsupportedVersion);
         }
@@ -302,6 +303,22 @@ fn names_other_version(bytes: &[u8]) -> bool {
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
+/// Whether the first line is not whole and ends, as far as it is here, in what may become a version.
+fn is_cut_in_version(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start();
+    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let word = word.strip_suffix(b"\r").unwrap_or(word);
+    let fits = |(&byte, &pattern): (&u8, &u8)| {
+        if pattern == b'0' { byte.is_ascii_digit() } else { byte == pattern }
+    };
+    !line.contains(&b'\n')
+        && word.len() <= VERSION_PATTERN.len()
+        && word.iter().zip(VERSION_PATTERN).all(fits)
+}
+
+/// A version, where 0 stands for any digit.
+const VERSION_PATTERN: &[u8; 8] = b"HTTP/0.0";
+
 fn has_bare_line_feed(head: &[u8]) -> bool {
     let pairs = head.iter().zip(head.iter().skip(1));
     // Looks at every pair, found or not: without a way out the compiler takes 16 at a time.
@@ -408,6 +425,22 @@ mod tests {
         for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0"] {
             let text = format!("GET / {version}\r\nHost: bank\r\n\r\n");
             assert_eq!(parse(&text), Err(Violation::UnsupportedVersion), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_judged_by_its_whole_line_wherever_that_is_cut() {
+        for (line, violation) in [
+            ("GET / HTTP/2.0\r\n", Violation::UnsupportedVersion),
+            ("GET / HTTP/2.0x\r\n", Violation::Malformed("the request line names no HTTP version")),
+        ] {
+            for cut in 0..=line.len() {
+                match parse(&line[..cut]) {
+                    Ok(head) => assert_eq!(head, None, "{:?}", &line[..cut]),
+                    Err(early) => assert_eq!(early, violation, "{:?}", &line[..cut]),
+                }
+            }
+            assert_eq!(parse(line), Err(violation));
         }
     }
 
