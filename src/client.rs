@@ -212,6 +212,8 @@ impl Client {
             self.phase = Phase::Closed;
         } else if site.now.is_past(self.phase_deadline_us) {
             match self.phase {
+                // It still reads its answer, and has its own deadline for that.
+                Phase::Idle | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
                 Phase::Idle
                 | Phase::Flushing { .. }
                 | Phase::Lingering
@@ -308,7 +310,7 @@ impl Client {
                 self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
                 self.write(Endpoint::Other, &api::rejection(reject), persistence, is_head_only, site);
                 self.phase = match persistence {
-                    Persistence::Close => Phase::Flushing { lingers: !body.is_empty() },
+                    Persistence::Close => Phase::Flushing { lingers: !body.is_empty() || site.is_draining },
                     Persistence::KeepAlive | Persistence::KeepAliveSaid => Phase::Skipping { body },
                 };
             }
@@ -439,9 +441,11 @@ impl Client {
         self.write(endpoint, response, persistence, request.is_head_only, site);
         site.metrics.record_duration(endpoint, site.now.monotonic_us - request.started_us);
         match persistence {
-            // Pipelined requests will go unanswered: linger, so that they cause no reset.
+            // Pipelined requests will go unanswered: linger, so that they cause no reset. A client that does not know
+            // that the server stops may have one on its way.
             Persistence::Close => {
-                self.phase = Phase::Flushing { lingers: !self.inbox.unread().is_empty() };
+                let lingers = !self.inbox.unread().is_empty() || site.is_draining;
+                self.phase = Phase::Flushing { lingers };
                 self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
             }
             Persistence::KeepAlive | Persistence::KeepAliveSaid => self.become_idle(site),

@@ -214,8 +214,9 @@ impl Engine {
             self.receive_from_lane(index);
         }
         self.give_up_late_calls();
-        self.sweep();
         self.serve_due_clients();
+        // Only now: a request that has just come in ends the wait for it, however late the sweep.
+        self.sweep();
         self.send_batches();
         self.set_gauges();
     }

@@ -629,6 +629,17 @@ fn deadlines_of_clients_are_swept() {
 }
 
 #[test]
+fn a_request_that_comes_in_the_turn_in_which_its_wait_ends_is_served() {
+    let mut world = World::new(&[("IDLE_TIMEOUT_MS", "50")]);
+    let slot = world.engine.accept(Face::Bank, world.now).unwrap();
+    world.now.monotonic_us += 50_000 + SWEEP_INTERVAL_MS * 1_000;
+    world.send_on(slot, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.advance();
+    assert_eq!(world.status(slot), "200");
+    assert_eq!(world.engine.after_send(slot, world.now), AfterSend::Stay);
+}
+
+#[test]
 fn draining_ends_when_the_last_answer_is_out() {
     let mut world = World::new(&[]);
     let idle = world.engine.accept(Face::Bank, world.now).unwrap();
@@ -637,6 +648,9 @@ fn draining_ends_when_the_last_answer_is_out() {
     world.engine.drain(world.now);
     world.settle();
     assert!(world.answer(busy).contains("Connection: close\r\n"));
+    // Its next request may be on its way: without lingering, that would cause a reset, which overtakes the answer.
+    assert_eq!(world.engine.after_send(busy, world.now), AfterSend::ShutDownWrite);
+    world.engine.client(busy).unwrap().peer_closed();
     assert_eq!(world.engine.after_send(busy, world.now), AfterSend::Close);
     world.engine.remove(busy);
     assert!(!world.engine.is_drained());
