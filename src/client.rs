@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::http::{self, Framing, Violation};
 use crate::metrics::{Endpoint, Metrics};
 use crate::now::Now;
+use crate::planted::{Bug, planted};
 use crate::response::{self, Date, Persistence, Response};
 
 /// One HTTP connection.
@@ -145,7 +146,7 @@ impl Client {
     /// The peer closed its half. Its requests that are complete are still answered.
     pub fn peer_closed(&mut self) {
         self.is_peer_closed = true;
-        if matches!(self.phase, Phase::Lingering) {
+        if matches!(self.phase, Phase::Lingering) || planted(Bug::HalfCloseEndsAll) {
             self.phase = Phase::Closed;
         }
     }
@@ -231,8 +232,16 @@ impl Client {
     /// Ends the wait for a next request early, since the server is about to stop: the request that may be on its way
     /// is still served until `deadline_us`.
     pub fn drain(&mut self, deadline_us: u64) {
-        if matches!(self.phase, Phase::Idle) {
-            self.phase_deadline_us = self.phase_deadline_us.min(deadline_us);
+        match self.phase {
+            Phase::Idle => self.phase_deadline_us = self.phase_deadline_us.min(deadline_us),
+            Phase::Awaiting { .. } if planted(Bug::DrainLosesClient) => self.phase = Phase::Closed,
+            Phase::Head
+            | Phase::Body { .. }
+            | Phase::Awaiting { .. }
+            | Phase::Skipping { .. }
+            | Phase::Flushing { .. }
+            | Phase::Lingering
+            | Phase::Closed => {}
         }
     }
 
@@ -246,7 +255,7 @@ impl Client {
         match self.phase {
             Phase::Closed => AfterSend::Close,
             Phase::Flushing { lingers } if self.outbox.is_empty() => {
-                if lingers && !self.is_peer_closed {
+                if lingers && !self.is_peer_closed && !planted(Bug::LingerSkipped) {
                     self.inbox.consume(self.inbox.unread().len());
                     self.phase = Phase::Lingering;
                     self.phase_deadline_us = now.after_ms(config.linger_timeout_ms);
@@ -267,7 +276,8 @@ impl Client {
     }
 
     fn read_head(&mut self, site: &mut Site) -> Flow {
-        self.waits_for_outbox = self.outbox.len() >= site.config.outbox_len_max_bytes;
+        self.waits_for_outbox =
+            self.outbox.len() >= site.config.outbox_len_max_bytes && !planted(Bug::OutboxUnlimited);
         if self.waits_for_outbox {
             return Flow::Wait;
         }
@@ -310,6 +320,7 @@ impl Client {
                 self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
                 self.write(Endpoint::Other, &api::rejection(reject), persistence, is_head_only, site);
                 self.phase = match persistence {
+                    Persistence::KeepAlive if planted(Bug::RefusedContentKept) => Phase::Idle,
                     Persistence::Close => Phase::Flushing { lingers: !body.is_empty() || site.is_draining },
                     Persistence::KeepAlive | Persistence::KeepAliveSaid => Phase::Skipping { body },
                 };
@@ -357,6 +368,9 @@ impl Client {
                 let coding_start = *content_bytes;
                 *content_bytes += decoded.content_bytes;
                 if !decoded.is_done {
+                    if planted(Bug::ChunkCodingKept) {
+                        *content_bytes = self.inbox.unread().len();
+                    }
                     self.inbox.truncate(*content_bytes);
                     self.inbox.grow(*content_bytes + 1);
                     return self.await_more_body(site);
@@ -365,7 +379,11 @@ impl Client {
             }
         };
         let verdict = self.judge(request, content_bytes, site);
-        self.inbox.consume(consumed_bytes);
+        self.inbox.consume(if planted(Bug::PipelinedRequestsDropped) {
+            self.inbox.unread().len()
+        } else {
+            consumed_bytes
+        });
         match verdict {
             Verdict::Call(call) => {
                 self.phase = Phase::Awaiting { request };
@@ -469,6 +487,7 @@ impl Client {
         is_head_only: bool,
         site: &mut Site,
     ) {
+        let is_head_only = is_head_only && !planted(Bug::HeadGetsContent);
         response::write_response(self.outbox.writer(), response, persistence, is_head_only, &site.date);
         site.metrics.count_response(endpoint, response.status);
     }

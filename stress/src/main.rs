@@ -1,6 +1,7 @@
 //! `cargo stress`: picks the subcommand and turns its result into an exit status.
 
 mod run;
+mod sim;
 mod up;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     match subcommand.to_str() {
         Some("up") => up::main(arguments),
         Some("run") => run::main(arguments),
+        Some("sim") => sim::main(arguments),
         _ => usage(&format!("there is no subcommand {}", subcommand.display())),
     }
 }
@@ -39,6 +41,7 @@ Usage: cargo stress <SUBCOMMAND> [OPTIONS]
 Subcommands:
   up    The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
   run   The whole stack under load, measured: requests per second, latencies, CPU time per request
+  sim   The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
 
 `cargo stress <SUBCOMMAND> --help` says more.
 ";
