@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::http::{self, Framing, Violation};
 use crate::metrics::{Endpoint, Metrics};
 use crate::now::Now;
+use crate::planted::{Bug, planted};
 use crate::response::{self, Date, Persistence, Response};
 
 /// One HTTP connection.
@@ -145,7 +146,7 @@ impl Client {
     /// The peer closed its half. Its requests that are complete are still answered.
     pub fn peer_closed(&mut self) {
         self.is_peer_closed = true;
-        if matches!(self.phase, Phase::Lingering) {
+        if matches!(self.phase, Phase::Lingering) || planted(Bug::HalfCloseEndsAll) {
             self.phase = Phase::Closed;
         }
     }
@@ -215,6 +216,8 @@ impl Client {
             self.phase = Phase::Closed;
         } else if site.now.is_past(self.phase_deadline_us) {
             match self.phase {
+                // It still reads its answer, and has its own deadline for that.
+                Phase::Idle | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
                 Phase::Idle
                 | Phase::Flushing { .. }
                 | Phase::Lingering
@@ -232,8 +235,16 @@ impl Client {
     /// Ends the wait for a next request early, since the server is about to stop: the request that may be on its way
     /// is still served until `deadline_us`.
     pub fn drain(&mut self, deadline_us: u64) {
-        if matches!(self.phase, Phase::Idle) {
-            self.phase_deadline_us = self.phase_deadline_us.min(deadline_us);
+        match self.phase {
+            Phase::Idle => self.phase_deadline_us = self.phase_deadline_us.min(deadline_us),
+            Phase::Awaiting { .. } if planted(Bug::DrainLosesClient) => self.phase = Phase::Closed,
+            Phase::Head
+            | Phase::Body { .. }
+            | Phase::Awaiting { .. }
+            | Phase::Skipping { .. }
+            | Phase::Flushing { .. }
+            | Phase::Lingering
+            | Phase::Closed => {}
         }
     }
 
@@ -247,7 +258,7 @@ impl Client {
         match self.phase {
             Phase::Closed => AfterSend::Close,
             Phase::Flushing { lingers } if self.outbox.is_empty() => {
-                if lingers && !self.is_peer_closed {
+                if lingers && !self.is_peer_closed && !planted(Bug::LingerSkipped) {
                     self.inbox.consume(self.inbox.unread().len());
                     self.phase = Phase::Lingering;
                     self.phase_deadline_us = now.after_ms(config.linger_timeout_ms);
@@ -268,7 +279,8 @@ impl Client {
     }
 
     fn read_head(&mut self, site: &mut Site) -> Flow {
-        self.waits_for_outbox = self.outbox.len() >= site.config.outbox_len_max_bytes;
+        self.waits_for_outbox =
+            self.outbox.len() >= site.config.outbox_len_max_bytes && !planted(Bug::OutboxUnlimited);
         if self.waits_for_outbox {
             return Flow::Wait;
         }
@@ -312,7 +324,8 @@ impl Client {
                 site.metrics.count_reject(reject);
                 self.write(Endpoint::Other, &api::rejection(reject), persistence, is_head_only, site);
                 self.phase = match persistence {
-                    Persistence::Close => Phase::Flushing { lingers: !body.is_empty() },
+                    Persistence::KeepAlive if planted(Bug::RefusedContentKept) => Phase::Idle,
+                    Persistence::Close => Phase::Flushing { lingers: !body.is_empty() || site.is_draining },
                     Persistence::KeepAlive | Persistence::KeepAliveSaid => Phase::Skipping { body },
                 };
             }
@@ -359,6 +372,9 @@ impl Client {
                 let coding_start = *content_bytes;
                 *content_bytes += decoded.content_bytes;
                 if !decoded.is_done {
+                    if planted(Bug::ChunkCodingKept) {
+                        *content_bytes = self.inbox.unread().len();
+                    }
                     self.inbox.truncate(*content_bytes);
                     self.inbox.grow(*content_bytes + 1);
                     return self.await_more_body(site);
@@ -367,7 +383,11 @@ impl Client {
             }
         };
         let verdict = self.judge(request, content_bytes, site);
-        self.inbox.consume(consumed_bytes);
+        self.inbox.consume(if planted(Bug::PipelinedRequestsDropped) {
+            self.inbox.unread().len()
+        } else {
+            consumed_bytes
+        });
         match verdict {
             Verdict::Call(call) => {
                 self.phase = Phase::Awaiting { request };
@@ -446,9 +466,11 @@ impl Client {
         self.write(endpoint, response, persistence, request.is_head_only, site);
         site.metrics.record_duration(endpoint, site.now.monotonic_us - request.started_us);
         match persistence {
-            // Pipelined requests will go unanswered: linger, so that they cause no reset.
+            // Pipelined requests will go unanswered: linger, so that they cause no reset. A client that does not know
+            // that the server stops may have one on its way.
             Persistence::Close => {
-                self.phase = Phase::Flushing { lingers: !self.inbox.unread().is_empty() };
+                let lingers = !self.inbox.unread().is_empty() || site.is_draining;
+                self.phase = Phase::Flushing { lingers };
                 self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
             }
             Persistence::KeepAlive | Persistence::KeepAliveSaid => self.become_idle(site),
@@ -473,6 +495,7 @@ impl Client {
         is_head_only: bool,
         site: &mut Site,
     ) {
+        let is_head_only = is_head_only && !planted(Bug::HeadGetsContent);
         response::write_response(self.outbox.writer(), response, persistence, is_head_only, &site.date);
         site.metrics.count_response(endpoint, response.status);
     }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::lane::{self, Lane, LaneEvent, Ticket};
 use crate::metrics::Metrics;
 use crate::now::Now;
+use crate::planted::{Bug, planted};
 use crate::response;
 use crate::slots::{Slot, Slots};
 
@@ -45,6 +46,22 @@ pub struct Engine {
 struct Seat {
     client: Client,
     is_due: bool,
+}
+
+/// What an engine holds.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Debug)]
+pub(crate) struct Census {
+    pub(crate) clients: usize,
+    /// Calls that wait for a lane, without those that were rolled back.
+    pub(crate) queued: usize,
+    /// Calls that were rolled back and wait for a lane.
+    pub(crate) again: usize,
+    /// Calls that each lane has sent.
+    pub(crate) in_flight: Vec<usize>,
+    pub(crate) lanes_ready: usize,
+    /// What the client with the most to receive is still to be sent.
+    pub(crate) outbox_len_max_bytes: usize,
 }
 
 /// How often the clients' deadlines are looked at: one pass over all of them costs microseconds, an ordered structure
@@ -199,8 +216,15 @@ impl Engine {
         let sweep_us = if self.seats.is_empty() { u64::MAX } else { self.next_sweep_us };
         let queue_us = [&self.again, &self.queue]
             .map(|calls| calls.front().map_or(u64::MAX, |ticket| ticket.send_deadline_us));
-        let lane_us = self.lanes.iter().map(Lane::deadline_us).min().unwrap_or(u64::MAX);
-        let gather_us = if self.is_gathering() { self.gather_deadline_us } else { u64::MAX };
+        let lane_us = match self.lanes.iter().map(Lane::deadline_us).min() {
+            Some(deadline_us) if !planted(Bug::LaneDeadlineForgotten) => deadline_us,
+            Some(_) | None => u64::MAX,
+        };
+        let gather_us = if self.is_gathering() && !planted(Bug::GatherDeadlineForgotten) {
+            self.gather_deadline_us
+        } else {
+            u64::MAX
+        };
         sweep_us.min(queue_us[0]).min(queue_us[1]).min(lane_us).min(gather_us)
     }
 
@@ -214,8 +238,9 @@ impl Engine {
             self.receive_from_lane(index);
         }
         self.give_up_late_calls();
-        self.sweep();
         self.serve_due_clients();
+        // Only now: a request that has just come in ends the wait for it, however late the sweep.
+        self.sweep();
         self.send_batches();
         self.set_gauges();
     }
@@ -235,7 +260,12 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) => {
                     self.site.metrics.calls_run_again += 1;
-                    self.again.push_back(ticket);
+                    if !planted(Bug::RolledBackForgotten) {
+                        self.again.push_back(ticket);
+                    }
+                    if planted(Bug::RunAgainTwice) {
+                        self.again.push_back(ticket);
+                    }
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     let outcome = Outcome::Unavailable(reason);
@@ -257,6 +287,9 @@ impl Engine {
 
     /// Answers the calls that have waited too long. They did not run.
     fn give_up_late_calls(&mut self) {
+        if planted(Bug::QueueTimeoutIgnored) {
+            return;
+        }
         let reason =
             if self.site.is_database_reached { Unavailable::QueueTimeout } else { Unavailable::DatabaseDown };
         for calls in [&mut self.again, &mut self.queue] {
@@ -271,7 +304,7 @@ impl Engine {
 
     fn sweep(&mut self) {
         let now = self.site.now;
-        if !now.is_past(self.next_sweep_us) {
+        if !now.is_past(self.next_sweep_us) || planted(Bug::SweepForgotten) {
             return;
         }
         self.next_sweep_us = now.after_ms(SWEEP_INTERVAL_MS);
@@ -313,7 +346,9 @@ impl Engine {
                 >= config.queue_timeout_ms.saturating_mul(1_000)
         }) {
             Err(Unavailable::DatabaseDown)
-        } else if self.queue.len() + self.again.len() >= config.queue_calls_max {
+        } else if self.queue.len() + self.again.len() >= config.queue_calls_max
+            && !planted(Bug::QueueUnlimited)
+        {
             Err(Unavailable::QueueFull)
         } else {
             Ok(())
@@ -370,13 +405,14 @@ impl Engine {
 
     /// Takes the next batch off the queues: a call that was rolled back goes alone and first.
     fn gather_batch(&mut self) {
-        let calls_max = self.site.config.batch_calls_max;
+        let calls_max =
+            if planted(Bug::BatchUnlimited) { usize::MAX } else { self.site.config.batch_calls_max };
         while self.gathered.is_empty()
             && let Some(ticket) = self.again.pop_front()
         {
             self.gather(ticket);
         }
-        if !self.gathered.is_empty() {
+        if !self.gathered.is_empty() && !planted(Bug::RunAgainInCompany) {
             return;
         }
         while self.gathered.len() < calls_max
@@ -389,7 +425,9 @@ impl Engine {
         }
         // All lanes of all instances lock the accounts' rows in the same order, so no two batches deadlock. Within one
         // account the order is that of arrival.
-        self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
+        if !planted(Bug::BatchUnsorted) {
+            self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
+        }
     }
 
     /// Adds a call to the batch, unless its client has left: nobody would learn what became of it.
@@ -398,6 +436,21 @@ impl Engine {
             self.gathered.push(Ticket { attempts: ticket.attempts + 1, ..ticket });
         } else {
             self.site.metrics.calls_abandoned += 1;
+        }
+    }
+
+    /// What it holds, for whoever checks its limits from outside.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn census(&mut self) -> Census {
+        use crate::buf::Pipe as _;
+        let outboxes = self.seats.iter_mut().map(|(_, seat)| seat.client.send_pending().len());
+        Census {
+            outbox_len_max_bytes: outboxes.max().unwrap_or(0),
+            clients: self.seats.len(),
+            queued: self.queue.len(),
+            again: self.again.len(),
+            in_flight: self.lanes.iter().map(Lane::in_flight_calls).collect(),
+            lanes_ready: self.lanes.iter().filter(|lane| lane.is_ready()).count(),
         }
     }
 
@@ -418,7 +471,7 @@ fn deliver(seats: &mut Slots<Seat>, due: &mut Vec<Slot>, site: &mut Site, slot: 
     match seats.get_mut(slot) {
         Some(seat) if seat.client.is_awaiting() => {
             seat.client.answer(outcome, site);
-            if !seat.is_due {
+            if !seat.is_due && !planted(Bug::AnswerNotSent) {
                 seat.is_due = true;
                 due.push(slot);
             }

@@ -10,6 +10,8 @@ use crate::buf::Pipe;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::metrics::LaneState;
 use crate::now::Now;
+use crate::planted::{Bug, planted};
+use crate::random::Random;
 use crate::slots::Slot;
 
 /// One call with what is needed to answer it, to run it again, or to give it up.
@@ -49,7 +51,8 @@ pub struct Lane {
     is_releasing: bool,
     account_ids: Vec<i32>,
     retry_wait_ms: u64,
-    jitter: Jitter,
+    /// Spreads waits, so that lanes that fell together do not come back together.
+    jitter: Random,
     /// The last problem that was logged, and when it is worth another line if it is still the same.
     complaint: Option<(String, u64)>,
 }
@@ -145,7 +148,7 @@ impl Lane {
             is_releasing: false,
             account_ids: Vec::new(),
             retry_wait_ms: config.reconnect_min_ms,
-            jitter: Jitter(seed),
+            jitter: Random::new(seed),
             complaint: None,
         }
     }
@@ -215,7 +218,8 @@ impl Lane {
 
     /// Whether it takes a batch now.
     pub fn can_take_batch(&self, config: &Config) -> bool {
-        self.is_ready() && self.batches.len() < config.batches_in_flight_max
+        let has_room = self.batches.len() < config.batches_in_flight_max;
+        self.is_ready() && (has_room || planted(Bug::BatchesInFlightUnlimited))
     }
 
     /// Calls that were sent and whose batch has not ended.
@@ -330,12 +334,18 @@ impl Lane {
                     }
                 }
                 Event::Done { ticket: Asked::Accounts } => {}
-                Event::Done { ticket: Asked::Call(ticket) } => self.expect_held(Some(ticket.number)),
+                Event::Done { ticket: Asked::Call(ticket) } => {
+                    self.expect_held(Some(ticket.number));
+                    self.is_releasing |= planted(Bug::AnswerBeforeCommit);
+                }
                 Event::Done { ticket: Asked::Set { len } } => {
                     self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
                 }
                 Event::Failed { ticket: Asked::Accounts, error } => self.close(CloseReason::Server(error)),
-                Event::Failed { ticket, error } => self.end(ticket, || End::Failed(error.clone())),
+                Event::Failed { ticket, error } => {
+                    self.is_releasing |= planted(Bug::AnswersOnError);
+                    self.end(ticket, || End::Failed(error.clone()));
+                }
                 Event::RolledBack { ticket } => self.end(ticket, || End::RolledBack),
                 Event::InDoubt { ticket } => self.end(ticket, || End::InDoubt),
                 Event::Committed => {
@@ -348,8 +358,12 @@ impl Lane {
                         log::warn!("PostgreSQL refused a commit: {error}");
                     }
                     self.batches.pop_front();
-                    self.held.clear();
-                    self.held_bytes.clear();
+                    if planted(Bug::AnswersOfRolledBackBatch) {
+                        self.is_releasing = true;
+                    } else {
+                        self.held.clear();
+                        self.held_bytes.clear();
+                    }
                 }
                 Event::Notice(notice) => log::debug!("PostgreSQL: {notice}"),
                 Event::Parameter { name, value } => log::debug!("PostgreSQL: {name} = {value}"),
@@ -388,6 +402,9 @@ impl Lane {
         match asked {
             Asked::Accounts => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
+            Asked::Set { len } if planted(Bug::TicketsOfFailedSetStay) => {
+                self.ended.extend(self.sets.iter().take(len).map(|&ticket| (ticket, end())));
+            }
             Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }
     }
@@ -417,6 +434,10 @@ impl Lane {
                 let set_len = self.batches.pop_front().map_or(0, |batch| batch.set_len);
                 self.sets.drain(..set_len);
                 self.is_releasing = true;
+                if planted(Bug::AnswersSwapped) && self.held.len() > 1 {
+                    let (first, second) = (self.held[0].ticket, self.held[1].ticket);
+                    (self.held[0].ticket, self.held[1].ticket) = (second, first);
+                }
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
                 None
             }
@@ -449,8 +470,10 @@ impl Lane {
         self.retry_wait_ms = (self.retry_wait_ms * 2).min(config.reconnect_max_ms);
         self.batches.clear();
         self.sets.clear();
-        self.held.clear();
-        self.held_bytes.clear();
+        if !planted(Bug::AnswersOutliveTheirLane) {
+            self.held.clear();
+            self.held_bytes.clear();
+        }
         self.is_releasing = false;
     }
 }
@@ -541,12 +564,18 @@ fn hold_set<'a>(
 /// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help.
 fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'static> {
     match end {
+        End::InDoubt if planted(Bug::InDoubtRunAgain) => LaneEvent::RunAgain(ticket),
+        End::RolledBack if planted(Bug::CompanyFailsWithCulprit) => {
+            LaneEvent::Unavailable(ticket, Unavailable::Failed)
+        }
         End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
         End::Failed(error) if ticket.is_alone && !is_conflict(error) => {
             log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
         }
-        End::Failed(_) | End::RolledBack if ticket.attempts >= config.attempts_max => {
+        End::Failed(_) | End::RolledBack
+            if ticket.attempts >= config.attempts_max && !planted(Bug::AttemptsUnlimited) =>
+        {
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
         }
         End::Failed(_) | End::RolledBack => LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket }),
@@ -603,17 +632,3 @@ const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;
 const GET_SALDO_CLIENTE_BY_ID: usize = 2;
 const ACCOUNTS: usize = 3;
-
-/// Spreads waits, so that lanes that fell together do not come back together. `SplitMix64`, seeded by the shell.
-struct Jitter(u64);
-
-impl Jitter {
-    /// A number from `low` to `high`.
-    fn between(&mut self, low: u64, high: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        low + (bits ^ (bits >> 31)) % (high - low + 1)
-    }
-}

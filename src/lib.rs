@@ -1,13 +1,13 @@
 //! A bank that answers from one hand-written event loop. START HERE.
 //!
-//! The library is two halves. The **shell** (`server`, `link`, `watched`, `pump`, `socket`, `resolver`, `token`, `healthcheck`)
-//! owns sockets, `Poll`, the clock and the signals, and knows no protocol. The **core** (everything else, and the crate
+//! The library is two halves. The **shell** (`server`, `system`, `link`, `resolver`, `watched`, `socket`, `turn`, `wire`,
+//! `pump`, `token`, `healthcheck`) owns sockets, `Poll`, the clock and the signals, and knows no protocol. The **core** (everything else, and the crate
 //! `proto-pg`) takes bytes and the time, gives bytes and events, and never names a socket or a clock; a test sees to
 //! that. So the core runs the same under the real loop and under a test that cuts its input between any two bytes.
 //!
 //! # One request, forward only
 //!
-//! A turn of the loop ([`server`]) has five stages, always in this order:
+//! A turn of the loop ([`server`], [`turn`]) has five stages, always in this order:
 //!
 //! 1. *wait*: `epoll` tells which sockets are ready. An event only sets a flag.
 //! 2. *receive*: [`pump::fill`] moves bytes into a [`client::Client`] or a [`lane::Lane`].
@@ -29,6 +29,8 @@
 
 pub mod server;
 
+pub mod system;
+
 pub mod link;
 
 pub mod resolver;
@@ -37,11 +39,18 @@ pub mod watched;
 
 pub mod socket;
 
-pub mod pump;
-
 pub mod token;
 
 pub mod healthcheck;
+
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
+pub mod turn;
+
+pub mod wire;
+
+pub mod pump;
 
 pub mod engine;
 
@@ -67,5 +76,6 @@ pub mod slots;
 
 pub mod now;
 
-#[cfg(test)]
-mod fake_postgres;
+pub mod random;
+
+pub mod planted;

@@ -1,4 +1,4 @@
-//! SHELL: the socket under a lane: finds the server's address, connects, and moves the lane's bytes.
+//! SHELL: the way of a lane to its socket: finds the server's address and connects.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use proto_pg::{CloseReason, Connection, Host};
+use proto_pg::{Connection, Host};
 
 use crate::lane::Asked;
-use crate::pump::Fill;
 use crate::resolver::{Answer, Resolver};
 use crate::socket::Stream;
 use crate::token::Source;
 use crate::watched::{Connecting, Watched};
+use crate::wire::Wire;
 
 /// The socket of one lane, from nothing to connected.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ enum State {
     Down,
     Resolving,
     Connecting(Connecting),
-    Open { stream: Watched, end: Option<CloseReason> },
+    Open(Wire<Watched>),
 }
 
 /// What a step of connecting came to.
@@ -58,7 +58,7 @@ impl Link {
     pub fn record(&mut self, event: &Event) {
         match &mut self.state {
             State::Connecting(stream) => stream.record(event),
-            State::Open { stream, .. } => stream.record(event),
+            State::Open(wire) => wire.stream().record(event),
             State::Down | State::Resolving => {}
         }
     }
@@ -102,7 +102,7 @@ impl Link {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Connecting(stream) if stream.has_ended() => match stream.finish(registry) {
                 Ok(stream) => {
-                    self.state = State::Open { stream, end: None };
+                    self.state = State::Open(Wire::new(stream));
                     Progress::Connected
                 }
                 Err(error) => Progress::Failed(error),
@@ -114,31 +114,22 @@ impl Link {
         }
     }
 
-    /// Whether there is something to receive that no event will tell of.
+    /// As [`Wire::is_readable`]; nothing before there is one.
     pub fn is_readable(&self) -> bool {
-        matches!(&self.state, State::Open { stream, end } if stream.is_readable() || end.is_some())
+        matches!(&self.state, State::Open(wire) if wire.is_readable())
     }
 
-    /// Moves what arrived into the lane. Once the socket has ended or failed, the turn after that closes the lane with
-    /// the reason: what arrived before has been looked at by then, and each answer in it is one doubt less.
+    /// As [`Wire::receive`]; nothing before there is one.
     pub fn receive(&mut self, connection: &mut Connection<Asked>, budget_bytes: usize) {
-        let State::Open { stream, end } = &mut self.state else { return };
-        if let Some(reason) = end.take() {
-            connection.close(reason);
-        } else if stream.is_readable() {
-            *end = match stream.fill(connection, budget_bytes) {
-                Ok((_, Fill::Eof)) => Some(CloseReason::PeerClosed),
-                Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => None,
-                Err(error) => Some(CloseReason::Transport(error.kind())),
-            };
+        if let State::Open(wire) = &mut self.state {
+            wire.receive(connection, budget_bytes);
         }
     }
 
-    /// Moves what the lane has pending onto the socket.
+    /// As [`Wire::send`]; nothing before there is one.
     pub fn send(&mut self, connection: &mut Connection<Asked>, registry: &Registry) {
-        let State::Open { stream, end } = &mut self.state else { return };
-        if let Err(error) = stream.flush(connection, registry) {
-            end.get_or_insert(CloseReason::Transport(error.kind()));
+        if let State::Open(wire) = &mut self.state {
+            wire.send(connection, registry);
         }
     }
 

@@ -312,6 +312,11 @@ impl Metrics {
         self.unavailable[reason as usize] += 1;
     }
 
+    /// How many lanes there are in this state, as it was last set.
+    pub fn lanes_in(&self, state: LaneState) -> u64 {
+        self.lanes[state as usize]
+    }
+
     /// Sets how many lanes there are in each state.
     pub fn set_lanes(&mut self, states: impl Iterator<Item = LaneState>) {
         self.lanes = Default::default();

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::event::Event;
 
 use crate::buf::Pipe;
+use crate::planted::{Bug, planted};
 
 /// What a socket was last known to be ready for. Events set it; only `WouldBlock`, a short read, or the end of the
 /// stream clears it: with edge-triggered events nobody says it twice.
@@ -28,6 +29,33 @@ impl Readiness {
         self.is_writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.is_read_closed |= event.is_read_closed();
     }
+}
+
+/// A connected socket with what it was last known to be ready for, as a turn uses it.
+pub trait Transport {
+    /// Where it asks for the events that it still needs.
+    type Registry;
+
+    /// Whether a read may give something.
+    fn is_readable(&self) -> bool;
+
+    /// As [`fill`].
+    ///
+    /// # Errors
+    /// The connection is broken.
+    fn fill(&mut self, pipe: &mut impl Pipe, budget_bytes: usize) -> io::Result<(usize, Fill)>;
+
+    /// As [`flush`]; if the socket takes no more, an event will tell when it does.
+    ///
+    /// # Errors
+    /// The connection is broken, or cannot be watched any more.
+    fn flush(&mut self, pipe: &mut impl Pipe, registry: &Self::Registry) -> io::Result<usize>;
+
+    /// Closes our half, so that the peer reads an end of stream.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    fn shut_down_write(&self) -> io::Result<()>;
 }
 
 /// Why [`fill`] stopped.
@@ -61,6 +89,7 @@ pub fn fill(
         let space = pipe.recv_space();
         let space_bytes = space.len();
         if space_bytes == 0 {
+            readiness.is_readable &= !planted(Bug::ReadStopsEarly);
             return Ok((taken_bytes, Fill::PipeFull));
         }
         match source.read(space) {
@@ -73,7 +102,8 @@ pub fn fill(
                 taken_bytes += n;
                 // A stream socket that gives less than it was offered is empty, which saves the read that would say
                 // so. Its end, if it has come, has set `is_read_closed`, and is read next.
-                if n < space_bytes && !readiness.is_read_closed {
+                let has_more = readiness.is_read_closed && !planted(Bug::EndOfStreamMissed);
+                if n < space_bytes && !has_more {
                     readiness.is_readable = false;
                     return Ok((taken_bytes, Fill::Drained));
                 }
@@ -103,7 +133,8 @@ pub fn flush(sink: &mut impl Write, pipe: &mut impl Pipe, readiness: &mut Readin
         match sink.write(pipe.send_pending()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => {
-                pipe.send_advance(n);
+                let is_lost = planted(Bug::SendTailLost);
+                pipe.send_advance(if is_lost { pipe.send_pending().len() } else { n });
                 sent_bytes += n;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => readiness.is_writable = false,

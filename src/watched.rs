@@ -6,7 +6,7 @@ use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
 use crate::buf::Pipe;
-use crate::pump::{self, Fill, Readiness};
+use crate::pump::{self, Fill, Readiness, Transport};
 use crate::socket::Stream;
 
 /// A connected stream, watched for reads only until a write comes up short.
@@ -37,25 +37,20 @@ impl Watched {
     pub fn record(&mut self, event: &Event) {
         self.readiness.record(event);
     }
+}
 
-    /// Whether a read may give something.
-    pub fn is_readable(&self) -> bool {
+impl Transport for Watched {
+    type Registry = Registry;
+
+    fn is_readable(&self) -> bool {
         self.readiness.is_readable
     }
 
-    /// As [`pump::fill`].
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub fn fill(&mut self, pipe: &mut impl Pipe, budget_bytes: usize) -> io::Result<(usize, Fill)> {
+    fn fill(&mut self, pipe: &mut impl Pipe, budget_bytes: usize) -> io::Result<(usize, Fill)> {
         pump::fill(&mut self.stream, pipe, &mut self.readiness, budget_bytes)
     }
 
-    /// As [`pump::flush`]; if the socket takes no more, an event will tell when it does.
-    ///
-    /// # Errors
-    /// The connection is broken, or cannot be watched any more.
-    pub fn flush(&mut self, pipe: &mut impl Pipe, registry: &Registry) -> io::Result<usize> {
+    fn flush(&mut self, pipe: &mut impl Pipe, registry: &Registry) -> io::Result<usize> {
         let sent_bytes = pump::flush(&mut self.stream, pipe, &mut self.readiness)?;
         if !self.readiness.is_writable && !self.asks_for_writable {
             // Should it have become writable in between, this raises the edge.
@@ -65,11 +60,7 @@ impl Watched {
         Ok(sent_bytes)
     }
 
-    /// As [`Stream::shut_down_write`].
-    ///
-    /// # Errors
-    /// The connection is gone already.
-    pub fn shut_down_write(&self) -> io::Result<()> {
+    fn shut_down_write(&self) -> io::Result<()> {
         self.stream.shut_down_write()
     }
 }

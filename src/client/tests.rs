@@ -340,6 +340,24 @@ fn a_peer_that_does_not_read_is_given_up() {
 }
 
 #[test]
+fn the_end_of_idleness_cuts_no_answer_short() {
+    for closes_half in [false, true] {
+        let mut world = World::with_settings(&[("IDLE_TIMEOUT_MS", "50")]);
+        world.receive(HEALTH);
+        assert_eq!(world.after_send(), AfterSend::Stay);
+        world.client.send_advance(1);
+        if closes_half {
+            world.close_peer();
+        }
+        world.expire();
+        assert_eq!(world.after_send(), AfterSend::Stay);
+        world.sent();
+        world.expire();
+        assert_eq!(world.after_send(), AfterSend::Close);
+    }
+}
+
+#[test]
 fn a_lost_transport_closes_every_phase() {
     for bytes in
         ["", "GET", STATEMENT, "nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: b\r\nContent-Length: 1\r\n\r\n"]
@@ -361,6 +379,8 @@ fn draining_serves_what_comes_in_time_and_closes() {
     assert!(world.receive(STATEMENT).is_some());
     assert_eq!(world.answer(Outcome::Statement(b"{}")), None);
     assert!(world.sent().contains("Connection: close\r\n"));
+    assert_eq!(world.after_send(), AfterSend::ShutDownWrite, "its next request may be on its way");
+    world.close_peer();
     assert_eq!(world.after_send(), AfterSend::Close);
 
     let mut world = World::new();

@@ -3,14 +3,16 @@
 use super::*;
 use crate::api::Unavailable;
 use crate::buf::Pipe as _;
-use crate::fake_postgres::FakePostgres;
+use crate::sim::postgres::Postgres;
 use proto_pg::CloseReason;
 
 /// One engine and one database, with a lane between them whose bytes the test moves.
 struct World {
     engine: Engine,
     now: Now,
-    database: FakePostgres,
+    database: Postgres,
+    /// The lane's session there.
+    session: usize,
 }
 
 /// Values of `GROUP_CALLS_MIN`: what becomes of a call must not depend on how its batch was sent.
@@ -31,13 +33,13 @@ impl World {
     fn down(settings: &[(&str, &str)]) -> World {
         let now = Now::default();
         let engine = Engine::new(Config::for_test(settings), 1, now);
-        World { engine, now, database: FakePostgres::new() }
+        World { engine, now, database: Postgres::new(), session: 0 }
     }
 
     fn connect(&mut self) {
         assert_eq!(self.engine.poll_connect(self.now), Some(0));
         self.engine.lane_connected(0, self.now);
-        self.database.reconnect();
+        self.session = self.database.connect();
     }
 
     /// A client that has sent this request.
@@ -75,7 +77,9 @@ impl World {
         let Some(connection) = self.engine.lanes[0].connection() else { return Vec::new() };
         let bytes = connection.send_pending().to_vec();
         connection.send_advance(bytes.len());
-        self.database.receive(&bytes)
+        self.database.receive(self.session, bytes);
+        while self.database.work(self.session, self.now.monotonic_us) {}
+        std::mem::take(self.database.sent(self.session))
     }
 
     /// Moves bytes of the database into the lane, as many at a time as it takes.
@@ -130,7 +134,12 @@ impl World {
 
     /// The descriptions in the ledger, in order.
     fn rows(&self) -> Vec<&str> {
-        self.database.ledger.rows.iter().map(|(_, description)| description.as_str()).collect()
+        self.database.ledger.rows.iter().map(|entry| entry.description.as_str()).collect()
+    }
+
+    /// How many calls each batch had, empty ones included.
+    fn batches(&self) -> Vec<usize> {
+        self.database.batches.iter().map(|batch| batch.calls).collect()
     }
 
     fn unavailable(&mut self, reason: Unavailable) -> bool {
@@ -183,7 +192,7 @@ fn calls_gather_while_a_batch_is_out_and_are_sorted_by_account_then_arrival() {
         [(5, "e"), (1, "a"), (3, "c"), (1, "b"), (3, "d")].map(|(account, name)| world.credit(account, name));
     world.settle();
     assert_eq!(world.rows(), ["first", "a", "b", "c", "d", "e"]);
-    assert_eq!(world.database.batches, [1, 5]);
+    assert_eq!(world.batches(), [1, 5]);
     for slot in slots {
         assert_eq!(world.status(slot), "200");
     }
@@ -196,7 +205,7 @@ fn a_batch_is_no_larger_than_its_limit() {
         world.credit(1, name);
     }
     world.settle();
-    assert_eq!(world.database.batches, [2, 2, 1]);
+    assert_eq!(world.batches(), [2, 2, 1]);
     assert_eq!(world.rows(), ["a", "b", "c", "d", "e"]);
 }
 
@@ -218,7 +227,7 @@ fn after_a_large_batch_the_next_one_waits_a_moment_for_as_many() {
     world.now.monotonic_us += 1_999;
     credits(&mut world, 1);
     world.settle();
-    assert_eq!(world.database.batches, [4, 4], "it came");
+    assert_eq!(world.batches(), [4, 4], "it came");
 
     credits(&mut world, 1);
     world.now.monotonic_us += 1_000;
@@ -227,7 +236,7 @@ fn after_a_large_batch_the_next_one_waits_a_moment_for_as_many() {
     world.now.monotonic_us += 1_000;
     world.advance();
     world.settle();
-    assert_eq!(world.database.batches, [4, 4, 2], "nobody else came; the oldest has waited long enough");
+    assert_eq!(world.batches(), [4, 4, 2], "nobody else came; the oldest has waited long enough");
 
     credits(&mut world, 1);
     assert_ne!(world.carry_to_database(), b"", "after a small batch nothing waits");
@@ -251,7 +260,7 @@ fn several_batches_may_be_in_flight() {
     let slots = ["a", "b", "c"].map(|name| world.credit(1, name));
     world.advance();
     let answer = world.carry_to_database();
-    assert_eq!(world.database.batches, [1, 1], "the third waits");
+    assert_eq!(world.batches(), [1, 1], "the third waits");
     world.carry_to_lane(&answer);
     assert_eq!([slots[0], slots[1], slots[2]].map(|slot| world.status(slot)), ["200", "200", "none"]);
     world.settle();
@@ -268,7 +277,7 @@ fn refused_debits_and_statements_share_a_batch_with_the_rest() {
         world.settle();
         assert_eq!(world.status(refused), "422");
         assert!(world.answer(exact).ends_with("{\"limite\":1000,\"saldo\":-1000}"));
-        assert!(world.answer(statement).ends_with("{\"total\": -1000}"));
+        assert!(world.answer(statement).contains("{\"total\": -1000, "));
         assert_eq!(world.rows(), ["yes"]);
     }
 }
@@ -318,12 +327,12 @@ fn of_a_failed_batch_only_the_culprit_fails() {
     for minimum in ONE_BY_ONE_AND_AS_A_SET {
         let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
         // It fails in company and again by itself.
-        world.database.failures = vec![("culprit", "23514"), ("culprit", "23514")];
+        world.database.failures = vec![("culprit".to_owned(), "23514"); 2];
         let slots = ["a", "culprit", "b"].map(|name| world.credit(1, name));
         world.settle();
         assert_eq!(slots.map(|slot| world.status(slot)), ["200", "503", "200"]);
         assert_eq!(world.rows(), ["a", "b"]);
-        assert_eq!(world.database.batches[1..], [1, 1, 1], "then each alone");
+        assert_eq!(world.batches()[1..], [1, 1, 1], "then each alone");
         assert!(world.unavailable(Unavailable::Failed));
     }
 }
@@ -332,7 +341,7 @@ fn of_a_failed_batch_only_the_culprit_fails() {
 fn a_call_that_failed_only_in_company_succeeds_by_itself() {
     for minimum in ONE_BY_ONE_AND_AS_A_SET {
         let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
-        world.database.failures = vec![("b", "57014")];
+        world.database.failures = vec![("b".to_owned(), "57014")];
         let slots = ["a", "b"].map(|name| world.credit(1, name));
         world.settle();
         assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
@@ -348,7 +357,7 @@ fn conflicts_are_tried_again_but_not_for_ever() {
         [("40001", 2, "200", 3), ("40P01", 2, "200", 3), ("40001", 3, "503", 3), ("23514", 1, "503", 1)]
     {
         let mut world = World::new(&[("ATTEMPTS_MAX", "3")]);
-        world.database.failures = vec![("a", code); failures];
+        world.database.failures = vec![("a".to_owned(), code); failures];
         let slot = world.credit(1, "a");
         world.settle();
         assert_eq!(world.status(slot), status, "{code} {failures} times");
@@ -490,7 +499,7 @@ fn an_idle_lane_is_probed_and_given_up_when_it_does_not_answer() {
     let mut world = World::new(&[]);
     world.now.monotonic_us += 1_000_000;
     world.settle();
-    assert_eq!(world.database.batches, [0], "the probe is an empty batch");
+    assert_eq!(world.batches(), [0], "the probe is an empty batch");
     assert!(world.engine.lanes[0].is_ready());
     world.now.monotonic_us += 1_000_000;
     world.advance();
@@ -629,6 +638,17 @@ fn deadlines_of_clients_are_swept() {
 }
 
 #[test]
+fn a_request_that_comes_in_the_turn_in_which_its_wait_ends_is_served() {
+    let mut world = World::new(&[("IDLE_TIMEOUT_MS", "50")]);
+    let slot = world.engine.accept(Face::Bank, world.now).unwrap();
+    world.now.monotonic_us += 50_000 + SWEEP_INTERVAL_MS * 1_000;
+    world.send_on(slot, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.advance();
+    assert_eq!(world.status(slot), "200");
+    assert_eq!(world.engine.after_send(slot, world.now), AfterSend::Stay);
+}
+
+#[test]
 fn draining_ends_when_the_last_answer_is_out() {
     let mut world = World::new(&[]);
     let idle = world.engine.accept(Face::Bank, world.now).unwrap();
@@ -637,6 +657,9 @@ fn draining_ends_when_the_last_answer_is_out() {
     world.engine.drain(world.now);
     world.settle();
     assert!(world.answer(busy).contains("Connection: close\r\n"));
+    // Its next request may be on its way: without lingering, that would cause a reset, which overtakes the answer.
+    assert_eq!(world.engine.after_send(busy, world.now), AfterSend::ShutDownWrite);
+    world.engine.client(busy).unwrap().peer_closed();
     assert_eq!(world.engine.after_send(busy, world.now), AfterSend::Close);
     world.engine.remove(busy);
     assert!(!world.engine.is_drained());

@@ -4,6 +4,7 @@ mod arguments;
 mod k6;
 mod report;
 mod run;
+mod sim;
 mod up;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Some("run") => run::main(arguments),
         Some("k6") => k6::main(arguments),
         Some("report") => report::main(arguments),
+        Some("sim") => sim::main(arguments),
         _ => usage(&format!("there is no subcommand {}", subcommand.display())),
     }
 }
@@ -46,6 +48,7 @@ Subcommands:
   run     The whole stack under load, measured: requests per second, latencies, CPU time per request
   k6      The challenge in k6: its validations and its load, with an HTML report
   report  The page over all the runs that were kept
+  sim     The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
 
 `cargo stress <SUBCOMMAND> --help` says more.
 ";

@@ -1,0 +1,146 @@
+//! CORE: deliberate bugs, of which a simulation switches on one at a time, to prove that it would find it.
+//!
+//! In any other build [`planted`] is the constant `false`, and nothing of them is left.
+
+/// One deliberate bug. Its place in the code asks [`planted`] for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// An answer goes out at the end of its call, before the commit.
+    AnswerBeforeCommit,
+    /// Answers go out although their batch was rolled back.
+    AnswersOfRolledBackBatch,
+    /// Answers that are held go out as soon as another call of their batch fails.
+    AnswersOnError,
+    /// Answers of a lane that fell stay, and go out with the next commit.
+    AnswersOutliveTheirLane,
+    /// Two answers of one batch change places.
+    AnswersSwapped,
+    /// The tickets of a set that failed stay, and get the answers of the next set.
+    TicketsOfFailedSetStay,
+    /// The answer of a call is in the outbox, but nobody sends it.
+    AnswerNotSent,
+    /// A batch is not sorted by account.
+    BatchUnsorted,
+    /// A call whose outcome is unknown is run again.
+    InDoubtRunAgain,
+    /// A call that was rolled back is run again twice.
+    RunAgainTwice,
+    /// A call that was rolled back is forgotten.
+    RolledBackForgotten,
+    /// All calls of a failed batch fail with the culprit.
+    CompanyFailsWithCulprit,
+    /// A call that was rolled back runs in company again.
+    RunAgainInCompany,
+    /// A call that conflicts is run again for ever.
+    AttemptsUnlimited,
+    /// A call never stops waiting for a lane.
+    QueueTimeoutIgnored,
+    /// The queue has no limit.
+    QueueUnlimited,
+    /// A batch has no limit.
+    BatchUnlimited,
+    /// A lane takes any number of batches at once.
+    BatchesInFlightUnlimited,
+    /// An outbox has no limit.
+    OutboxUnlimited,
+    /// The key of a slot fits whoever sits there now.
+    GenerationIgnored,
+    /// The loop sleeps past the deadlines of the lanes.
+    LaneDeadlineForgotten,
+    /// The loop sleeps past the end of gathering.
+    GatherDeadlineForgotten,
+    /// The deadlines of clients are not looked at.
+    SweepForgotten,
+    /// A socket whose bytes did not fit counts as empty.
+    ReadStopsEarly,
+    /// The end of a stream behind the last bytes is not read.
+    EndOfStreamMissed,
+    /// What a short write left over is lost.
+    SendTailLost,
+    /// Pipelined requests are dropped with the one before them.
+    PipelinedRequestsDropped,
+    /// A peer that closes its half gets no answer.
+    HalfCloseEndsAll,
+    /// A refused request is closed without lingering.
+    LingerSkipped,
+    /// The content of a request that was refused by its head is read as the next request.
+    RefusedContentKept,
+    /// A piece of a chunked body leaves its coding behind in the content.
+    ChunkCodingKept,
+    /// The answer to HEAD has content.
+    HeadGetsContent,
+    /// After a failed accept, those who wait are forgotten until the next one comes.
+    BacklogForgotten,
+    /// A server that stops closes clients that await an answer.
+    DrainLosesClient,
+}
+
+impl Bug {
+    /// Every bug, in order of declaration.
+    pub const ALL: [Bug; 34] = [
+        Bug::AnswerBeforeCommit,
+        Bug::AnswersOfRolledBackBatch,
+        Bug::AnswersOnError,
+        Bug::AnswersOutliveTheirLane,
+        Bug::AnswersSwapped,
+        Bug::TicketsOfFailedSetStay,
+        Bug::AnswerNotSent,
+        Bug::BatchUnsorted,
+        Bug::InDoubtRunAgain,
+        Bug::RunAgainTwice,
+        Bug::RolledBackForgotten,
+        Bug::CompanyFailsWithCulprit,
+        Bug::RunAgainInCompany,
+        Bug::AttemptsUnlimited,
+        Bug::QueueTimeoutIgnored,
+        Bug::QueueUnlimited,
+        Bug::BatchUnlimited,
+        Bug::BatchesInFlightUnlimited,
+        Bug::OutboxUnlimited,
+        Bug::GenerationIgnored,
+        Bug::LaneDeadlineForgotten,
+        Bug::GatherDeadlineForgotten,
+        Bug::SweepForgotten,
+        Bug::ReadStopsEarly,
+        Bug::EndOfStreamMissed,
+        Bug::SendTailLost,
+        Bug::PipelinedRequestsDropped,
+        Bug::HalfCloseEndsAll,
+        Bug::LingerSkipped,
+        Bug::RefusedContentKept,
+        Bug::ChunkCodingKept,
+        Bug::HeadGetsContent,
+        Bug::BacklogForgotten,
+        Bug::DrainLosesClient,
+    ];
+}
+
+/// Whether this bug is switched on.
+#[cfg(not(any(test, feature = "sim")))]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}
+
+#[cfg(any(test, feature = "sim"))]
+pub use switch::{plant, planted};
+
+#[cfg(any(test, feature = "sim"))]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Whether this bug is switched on, in this thread.
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Switches a bug on, or all of them off, in this thread.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+}

@@ -1,0 +1,247 @@
+//! CORE, simulation only: follows every transaction from its request to the ledger, and judges the answers by it.
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::sim::postgres::{Ledger, Postgres, STATEMENT_ROWS, statement_text};
+use crate::sim::scene::Scene;
+
+/// Names one transaction in all of its world; the description of the transaction carries it.
+pub(crate) type Tag = usize;
+
+/// What became of all transactions.
+#[derive(Default)]
+pub(crate) struct Audit {
+    fates: Vec<Fate>,
+    /// The rows of each account in the ledger, oldest first.
+    histories: BTreeMap<i32, Vec<usize>>,
+    rows_read: usize,
+    batches_read: usize,
+    failures_read: usize,
+}
+
+/// What became of one transaction.
+#[derive(Default)]
+struct Fate {
+    /// Runs that were committed, also of a refused debit.
+    committed_runs: usize,
+    /// Batches it was in that came to nothing.
+    failed_attempts: usize,
+    /// It failed with no other call before it in its batch.
+    has_failed_first: bool,
+    /// It failed in a batch that is not over.
+    is_failing: bool,
+    /// How many messages the database had read when it failed or was rolled back for the first time.
+    first_failed_at: Option<u64>,
+    /// Its row, and the position of that among those of its account.
+    row: Option<(usize, usize)>,
+    /// Its peer was told that nothing was done.
+    was_denied: bool,
+}
+
+impl Audit {
+    /// The tag of a new transaction.
+    pub(crate) fn next_tag(&mut self) -> Tag {
+        self.fates.push(Fate::default());
+        self.fates.len() - 1
+    }
+
+    /// How many transactions of this account are committed.
+    pub(crate) fn len(&self, account: i32) -> usize {
+        self.histories.get(&account).map_or(0, Vec::len)
+    }
+
+    /// How many transactions were committed.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows_read
+    }
+
+    /// Looks at what the database has done since the last time.
+    pub(crate) fn read(&mut self, postgres: &Postgres, config: &Config, scene: &Scene) {
+        if let Some(offence) = postgres.offences.first() {
+            scene.violate(*offence);
+        }
+        let rows = &postgres.ledger.rows;
+        while let Some(entry) = rows.get(self.rows_read) {
+            let history = self.histories.entry(entry.account).or_default();
+            let before_cents = history.last().map_or(0, |&row| rows[row].balance_cents);
+            let limit_cents = postgres.ledger.accounts.get(&entry.account).map_or(0, |&(limit, _)| limit);
+            if before_cents + entry.value_cents != entry.balance_cents {
+                scene.violate(format!(
+                    "the balance behind {} is not the sum of its ledger",
+                    entry.description
+                ));
+            }
+            if entry.value_cents < 0 && entry.balance_cents < -limit_cents {
+                scene.violate(format!("{} passes the limit", entry.description));
+            }
+            history.push(self.rows_read);
+            match tag_of(&entry.description).and_then(|tag| self.fates.get_mut(tag)) {
+                None => scene.violate(format!("nobody asked for {}", entry.description)),
+                Some(fate) if fate.row.is_some() => {
+                    scene.violate(format!("{} is in the ledger twice", entry.description));
+                }
+                Some(fate) if fate.was_denied => scene.violate(format!(
+                    "{} is in the ledger, though its answer was that nothing was done",
+                    entry.description
+                )),
+                Some(fate) => fate.row = Some((self.rows_read, history.len() - 1)),
+            }
+            self.rows_read += 1;
+        }
+        while let Some(failure) = postgres.failures_seen.get(self.failures_read) {
+            self.failures_read += 1;
+            if let Some(fate) = tag_of(&failure.description).and_then(|tag| self.fates.get_mut(tag)) {
+                fate.has_failed_first |= failure.is_first;
+                fate.is_failing = true;
+                fate.first_failed_at.get_or_insert(failure.at);
+            }
+        }
+        while let Some(batch) = postgres.batches.get(self.batches_read) {
+            self.batches_read += 1;
+            if batch.calls > 0 {
+                let end = if batch.is_committed { "commits" } else { "rolls back" };
+                scene.tell(|| format!("PostgreSQL {end} {:?}, skipped {:?}", batch.ran, batch.skipped));
+            }
+            if batch.calls > config.batch_calls_max {
+                scene.violate(format!("a batch of {} calls", batch.calls));
+            }
+            for description in batch.ran.iter().chain(&batch.skipped) {
+                let Some(fate) = tag_of(description).and_then(|tag| self.fates.get_mut(tag)) else {
+                    continue;
+                };
+                let is_again = fate.first_failed_at.is_some_and(|at| at < batch.began_at);
+                if is_again && batch.calls > 1 && batch.is_synced {
+                    scene.violate(format!("{description} was rolled back and ran again in company"));
+                }
+                if fate.failed_attempts >= usize::from(config.attempts_max) {
+                    scene.violate(format!("{description} runs too often"));
+                }
+                if batch.is_committed {
+                    fate.committed_runs += 1;
+                    if fate.committed_runs > 1 {
+                        scene.violate(format!("{description} was run and committed twice"));
+                    }
+                } else {
+                    fate.failed_attempts += 1;
+                    fate.is_failing = false;
+                    fate.first_failed_at.get_or_insert(batch.ended_at);
+                }
+            }
+        }
+    }
+
+    /// Whether the balances are the sums of the ledger.
+    pub(crate) fn check_balances(&self, ledger: &Ledger, scene: &Scene) {
+        for (account, &(_, balance_cents)) in &ledger.accounts {
+            let rows = self.histories.get(account).map_or(&[][..], Vec::as_slice);
+            let sum_cents: i64 = rows.iter().map(|&row| ledger.rows[row].value_cents).sum();
+            if sum_cents != balance_cents {
+                scene.violate(format!("the balance of account {account} is not the sum of its ledger"));
+            }
+        }
+    }
+
+    /// Judges a 200 for a transaction that was asked for when `floor` of its account were committed.
+    pub(crate) fn check_accepted(
+        &self,
+        tag: Tag,
+        floor: usize,
+        body: &str,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
+        let Some((row, position)) = self.fates[tag].row else {
+            return Err("it is not in the ledger".to_owned());
+        };
+        if position < floor {
+            return Err("it is in the ledger before it was asked for".to_owned());
+        }
+        let entry = &ledger.rows[row];
+        let limit_cents = ledger.accounts.get(&entry.account).map_or(0, |&(limit, _)| limit);
+        let expected = format!(r#"{{"limite":{limit_cents},"saldo":{}}}"#, entry.balance_cents);
+        if body == expected { Ok(()) } else { Err(format!("the ledger says {expected}")) }
+    }
+
+    /// Judges a refused debit: at some moment since it was asked for, it would have passed the limit.
+    pub(crate) fn check_refused(
+        &mut self,
+        tag: Tag,
+        account: i32,
+        value_cents: i64,
+        floor: usize,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
+        self.check_denied(tag)?;
+        let (limit_cents, _) = ledger.accounts.get(&account).copied().unwrap_or_default();
+        let rows = self.histories.get(&account).map_or(&[][..], Vec::as_slice);
+        let would_pass = |len: usize| {
+            let balance_cents = if len == 0 { 0 } else { ledger.rows[rows[len - 1]].balance_cents };
+            value_cents < 0 && balance_cents + value_cents < -limit_cents
+        };
+        if (floor..=rows.len()).any(would_pass) {
+            Ok(())
+        } else {
+            Err("it would not have passed the limit".to_owned())
+        }
+    }
+
+    /// Judges an answer which says that nothing was done; from now on that must stay so.
+    pub(crate) fn check_denied(&mut self, tag: Tag) -> Result<(), String> {
+        let fate = &mut self.fates[tag];
+        fate.was_denied = true;
+        if fate.row.is_some() { Err("it is in the ledger".to_owned()) } else { Ok(()) }
+    }
+
+    /// Judges an answer which says that PostgreSQL has refused it: by itself, or too often. `unseen_attempts` never
+    /// came that far.
+    pub(crate) fn check_failed(
+        &mut self,
+        tag: Tag,
+        unseen_attempts: usize,
+        config: &Config,
+    ) -> Result<(), String> {
+        self.check_denied(tag)?;
+        let fate = &self.fates[tag];
+        let attempts = fate.failed_attempts + usize::from(fate.is_failing) + unseen_attempts;
+        if fate.has_failed_first || attempts >= usize::from(config.attempts_max) {
+            Ok(())
+        } else {
+            Err("it did not fail by itself".to_owned())
+        }
+    }
+
+    /// Judges a statement: it is the account as it was at some moment since it was asked for.
+    pub(crate) fn check_statement(
+        &self,
+        account: i32,
+        floor: usize,
+        body: &str,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
+        let rows = self.histories.get(&account).map_or(&[][..], Vec::as_slice);
+        let newest = body.split(r#""descricao": ""#).nth(1).and_then(|rest| rest.split('"').next());
+        let len = match newest {
+            None => 0,
+            Some(description) => rows
+                .iter()
+                .rposition(|&row| ledger.rows[row].description == description)
+                .map(|position| position + 1)
+                .ok_or_else(|| format!("{description} is not in the ledger of its account"))?,
+        };
+        if len < floor {
+            return Err(format!("it shows {len} transactions, though {floor} were committed before"));
+        }
+        let (limit_cents, _) = ledger.accounts.get(&account).copied().unwrap_or_default();
+        let newest = rows[..len].iter().rev().take(STATEMENT_ROWS).map(|&row| &ledger.rows[row]);
+        let balance_cents = newest.clone().next().map_or(0, |entry| entry.balance_cents);
+        let expected = statement_text(limit_cents, balance_cents, newest);
+        if body == expected { Ok(()) } else { Err(format!("the ledger says {expected}")) }
+    }
+}
+
+/// The tag that a description carries behind its first character.
+fn tag_of(description: &str) -> Option<Tag> {
+    let mut chars = description.chars();
+    chars.next()?;
+    chars.as_str().parse().ok()
+}

@@ -1,0 +1,139 @@
+//! CORE, simulation only: the faults that strike a world while it is not calm.
+
+/// Everything that can go wrong around the core, each kind at a rate of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A request arrives in pieces.
+    SplitRequest,
+    /// The peer sends further requests without waiting for the answers before.
+    Pipelining,
+    /// The peer reads nothing for a while.
+    SlowReader,
+    /// The kernel takes only a few bytes of an answer at a time.
+    SmallSendBuffer,
+    /// A read or a write is interrupted by a signal.
+    Interrupted,
+    /// The peer closes its half and goes on reading.
+    HalfClose,
+    /// The peer closes its half in the middle of a request.
+    EarlyHalfClose,
+    /// The peer resets its connection, mostly while it awaits an answer.
+    Reset,
+    /// A peer that reset its connection comes back at once, into the slot that is just free.
+    SlotReuse,
+    /// HTTP that is malformed or over its limits.
+    MalformedRequest,
+    /// A request that is refused: wrong path, method, JSON or field.
+    RefusedRequest,
+    /// A body in chunks.
+    ChunkedBody,
+    /// A peer that waits for `100 Continue`.
+    ExpectContinue,
+    /// The peer stops in the middle of a request.
+    Stall,
+    /// `accept` fails for want of descriptors.
+    AcceptFails,
+    /// Events come in another order.
+    ReorderedEvents,
+    /// Events come for a client that has left.
+    StaleEvent,
+    /// The loop is late: other things happen before its turn.
+    LateTurn,
+    /// Time passes every deadline at once.
+    TimeJump,
+    /// A lane's connection breaks between any two bytes, on the way there or back.
+    LaneReset,
+    /// PostgreSQL ends a session, with or without a word.
+    LaneEnded,
+    /// PostgreSQL ends all sessions at once.
+    DatabaseRestart,
+    /// PostgreSQL takes no connection.
+    ConnectRefused,
+    /// An attempt to connect comes to no end.
+    ConnectHangs,
+    /// The bytes of PostgreSQL come in pieces.
+    SplitReply,
+    /// PostgreSQL takes its time.
+    SlowDatabase,
+    /// PostgreSQL is silent for longer than a lane waits.
+    SilentDatabase,
+    /// A statement fails.
+    StatementError,
+    /// A statement fails for a conflict: deadlock or serialization.
+    Conflict,
+    /// A commit fails.
+    CommitError,
+    /// Somebody else holds a row lock.
+    ForeignLock,
+    /// PostgreSQL sends a notice, a setting or a notification in between.
+    Notice,
+    /// A second instance works on the same database.
+    SecondInstance,
+    /// An instance is killed, and another one takes its place.
+    InstanceKilled,
+    /// An instance is told to stop, and another one takes its place.
+    InstanceDrained,
+}
+
+impl Fault {
+    /// Every kind, in order of declaration.
+    pub const ALL: [Fault; 35] = [
+        Fault::SplitRequest,
+        Fault::Pipelining,
+        Fault::SlowReader,
+        Fault::SmallSendBuffer,
+        Fault::Interrupted,
+        Fault::HalfClose,
+        Fault::EarlyHalfClose,
+        Fault::Reset,
+        Fault::SlotReuse,
+        Fault::MalformedRequest,
+        Fault::RefusedRequest,
+        Fault::ChunkedBody,
+        Fault::ExpectContinue,
+        Fault::Stall,
+        Fault::AcceptFails,
+        Fault::ReorderedEvents,
+        Fault::StaleEvent,
+        Fault::LateTurn,
+        Fault::TimeJump,
+        Fault::LaneReset,
+        Fault::LaneEnded,
+        Fault::DatabaseRestart,
+        Fault::ConnectRefused,
+        Fault::ConnectHangs,
+        Fault::SplitReply,
+        Fault::SlowDatabase,
+        Fault::SilentDatabase,
+        Fault::StatementError,
+        Fault::Conflict,
+        Fault::CommitError,
+        Fault::ForeignLock,
+        Fault::Notice,
+        Fault::SecondInstance,
+        Fault::InstanceKilled,
+        Fault::InstanceDrained,
+    ];
+
+    /// The highest rate, out of 1,000 occasions. What ends many things at once is rare, or nothing else would happen.
+    pub(crate) fn rate_max(self) -> u64 {
+        match self {
+            Fault::SecondInstance => 1_000,
+            Fault::SplitRequest | Fault::Pipelining | Fault::SplitReply | Fault::SlotReuse => 900,
+            Fault::ReorderedEvents | Fault::LateTurn | Fault::SmallSendBuffer => 500,
+            Fault::ConnectRefused | Fault::ConnectHangs => 300,
+            Fault::ChunkedBody | Fault::ExpectContinue | Fault::RefusedRequest | Fault::Notice => 200,
+            Fault::SlowReader
+            | Fault::Interrupted
+            | Fault::StatementError
+            | Fault::Conflict
+            | Fault::SlowDatabase
+            | Fault::CommitError => 100,
+            Fault::HalfClose | Fault::MalformedRequest | Fault::StaleEvent | Fault::AcceptFails => 50,
+            Fault::EarlyHalfClose | Fault::Stall | Fault::Reset | Fault::ForeignLock => 30,
+            Fault::LaneReset | Fault::LaneEnded | Fault::SilentDatabase => 20,
+            Fault::TimeJump | Fault::DatabaseRestart => 5,
+            Fault::InstanceKilled | Fault::InstanceDrained => 3,
+        }
+    }
+}

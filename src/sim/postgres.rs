@@ -1,0 +1,642 @@
+//! CORE, tests and simulation only: a PostgreSQL server that speaks real wire bytes over a ledger in memory. Its sessions
+//! have implicit transactions, lock rows, wait for each other, and fail where somebody has planned it.
+//!
+//! Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// What is committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    /// Limit and balance by account, in cents.
+    pub(crate) accounts: BTreeMap<i32, (i64, i64)>,
+    /// The accepted transactions, in the order of their commits.
+    pub(crate) rows: Vec<Entry>,
+}
+
+/// One accepted transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) account: i32,
+    pub(crate) description: String,
+    /// Negative for a debit.
+    pub(crate) value_cents: i64,
+    pub(crate) balance_cents: i64,
+}
+
+/// What became of the calls between two Syncs, or of those that a session left behind.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    /// With those that were skipped.
+    pub(crate) calls: usize,
+    /// The descriptions of the transactions that ran, also of those that were refused.
+    pub(crate) ran: Vec<String>,
+    /// The descriptions of the transactions that were skipped after a failure.
+    pub(crate) skipped: Vec<String>,
+    /// How many messages the server had read when its first call came, and when it ended.
+    pub(crate) began_at: u64,
+    pub(crate) ended_at: u64,
+    /// It ended with a Sync; otherwise its session ended.
+    pub(crate) is_synced: bool,
+    pub(crate) is_committed: bool,
+}
+
+/// A transaction that failed; its batch is over only at its Sync.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) description: String,
+    /// No other call was before it in its batch.
+    pub(crate) is_first: bool,
+    /// How many messages the server had read.
+    pub(crate) at: u64,
+}
+
+/// One server.
+#[derive(Default)]
+pub(crate) struct Postgres {
+    pub(crate) ledger: Ledger,
+    /// Transactions with such a description fail with the SQLSTATE; each entry once.
+    pub(crate) failures: Vec<(String, &'static str)>,
+    /// The SQLSTATE that the next call fails with, whichever it is.
+    pub(crate) call_failure: Option<&'static str>,
+    /// The SQLSTATE that the next commit fails with.
+    pub(crate) commit_failure: Option<&'static str>,
+    /// What the next message of any session is preceded by: a whole message that belongs to no call.
+    pub(crate) interjection: Option<Vec<u8>>,
+    /// The descriptions of every call that ran, in order, also of those that were rolled back.
+    pub(crate) ran: Vec<String>,
+    /// Every transaction that failed, in order.
+    pub(crate) failures_seen: Vec<Failure>,
+    /// Every batch that has ended, in order.
+    pub(crate) batches: Vec<Batch>,
+    /// What no client may ever cause.
+    pub(crate) offences: Vec<&'static str>,
+    /// How many messages it has read.
+    messages: u64,
+    /// Which session holds the lock of an account's row.
+    locks: BTreeMap<i32, Holder>,
+    sessions: Vec<Session>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Session(usize),
+    /// Somebody else, such as a person with psql.
+    Foreign,
+}
+
+#[derive(Default)]
+struct Session {
+    received: VecDeque<u8>,
+    /// A message that waits for a lock.
+    put_back: Option<(u8, Vec<u8>)>,
+    sent: Vec<u8>,
+    is_started: bool,
+    /// No more bytes will come: it ends once it has worked off what it has.
+    is_hung_up: bool,
+    is_ended: bool,
+    lock_timeout_us: u64,
+    transaction: Transaction,
+    has_failed: bool,
+    calls: usize,
+    ran: Vec<String>,
+    skipped: Vec<String>,
+    /// How many messages the server had read when the first call of the batch came.
+    began_at: Option<u64>,
+    /// Statement name and parameters of the last Bind.
+    bound: Option<(String, Vec<Vec<u8>>)>,
+    /// The row that it waits for, and since when.
+    waits: Option<(i32, u64)>,
+}
+
+/// What a session has done and nobody else sees.
+#[derive(Default)]
+struct Transaction {
+    balances: BTreeMap<i32, i64>,
+    rows: Vec<Entry>,
+}
+
+/// How a call of a statement ended.
+enum Executed {
+    Done,
+    Failed(&'static str),
+    Blocked,
+}
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DEADLOCK_DETECTED: &str = "40P01";
+
+impl Postgres {
+    /// A server with the accounts 1 to 5, whose limit is 1000 cents.
+    pub(crate) fn new() -> Postgres {
+        let accounts = (1..=5).map(|id| (id, (1_000, 0))).collect();
+        Postgres { ledger: Ledger { accounts, rows: Vec::new() }, ..Postgres::default() }
+    }
+
+    /// A new session.
+    pub(crate) fn connect(&mut self) -> usize {
+        self.sessions.push(Session::default());
+        self.sessions.len() - 1
+    }
+
+    /// Takes bytes of the client in.
+    pub(crate) fn receive(&mut self, session: usize, bytes: impl IntoIterator<Item = u8>) {
+        self.sessions[session].received.extend(bytes);
+    }
+
+    /// What the session has sent, to be taken out.
+    pub(crate) fn sent(&mut self, session: usize) -> &mut Vec<u8> {
+        &mut self.sessions[session].sent
+    }
+
+    /// The client is gone; what has arrived is still worked off.
+    pub(crate) fn hang_up(&mut self, session: usize) {
+        self.sessions[session].is_hung_up = true;
+    }
+
+    /// Ends a session at once, with all that it has not committed.
+    pub(crate) fn kill(&mut self, session: usize) {
+        if !self.sessions[session].is_ended {
+            self.sessions[session].is_ended = true;
+            self.sessions[session].put_back = None;
+            self.end_batch(session, false, false);
+        }
+    }
+
+    /// Whether the session has ended.
+    pub(crate) fn is_ended(&self, session: usize) -> bool {
+        self.sessions[session].is_ended
+    }
+
+    /// Somebody else locks an account's row, unless it is locked.
+    pub(crate) fn lock(&mut self, account: i32) {
+        self.locks.entry(account).or_insert(Holder::Foreign);
+    }
+
+    /// Somebody else gives all locks back.
+    pub(crate) fn unlock(&mut self) {
+        self.locks.retain(|_, holder| *holder != Holder::Foreign);
+    }
+
+    /// Nothing fails any more, and nobody else holds a lock.
+    pub(crate) fn calm_down(&mut self) {
+        self.unlock();
+        self.failures.clear();
+        self.call_failure = None;
+        self.commit_failure = None;
+        self.interjection = None;
+    }
+
+    /// When a session stops waiting for a lock, in monotonic microseconds.
+    pub(crate) fn deadline_us(&self) -> u64 {
+        let waits = self.sessions.iter().filter_map(|session| {
+            session.waits.map(|(_, since_us)| since_us.saturating_add(session.lock_timeout_us))
+        });
+        waits.min().unwrap_or(u64::MAX)
+    }
+
+    /// Works on one message. False if there is none that it can work on.
+    pub(crate) fn work(&mut self, session: usize, now_us: u64) -> bool {
+        if self.sessions[session].is_ended {
+            return false;
+        }
+        let Some((tag, body)) = self.sessions[session].next_message() else {
+            if self.sessions[session].is_hung_up {
+                self.kill(session);
+            }
+            return self.sessions[session].is_ended;
+        };
+        self.messages += 1;
+        if let Some(message) = self.interjection.take_if(|_| self.sessions[session].is_started) {
+            self.sessions[session].sent.extend(message);
+        }
+        if tag != b'E' || self.sessions[session].has_failed {
+            self.answer(session, tag, &body);
+            return true;
+        }
+        match self.execute(session, now_us) {
+            Executed::Blocked => {
+                self.sessions[session].put_back = Some((tag, body));
+                return false;
+            }
+            Executed::Done => message(&mut self.sessions[session].sent, b'C', b"SELECT 1\0"),
+            Executed::Failed(code) => self.fail(session, code),
+        }
+        self.sessions[session].waits = None;
+        true
+    }
+
+    fn answer(&mut self, id: usize, tag: u8, body: &[u8]) {
+        let session = &mut self.sessions[id];
+        match tag {
+            b'0' => {
+                session.is_started = true;
+                session.lock_timeout_us = startup_parameter(body, "lock_timeout")
+                    .and_then(|ms| ms.parse::<u64>().ok())
+                    .map_or(u64::MAX, |ms| ms * 1_000);
+                message(&mut session.sent, b'R', &0i32.to_be_bytes());
+                message(&mut session.sent, b'Z', b"I");
+            }
+            b'S' => self.sync(id),
+            b'X' => self.kill(id),
+            b'B' => {
+                let bound = read_bind(body);
+                session.began_at.get_or_insert(self.messages);
+                if session.has_failed {
+                    session
+                        .skipped
+                        .extend(transactions(&bound.0, &bound.1).into_iter().map(|entry| entry.description));
+                } else {
+                    message(&mut session.sent, b'2', b"");
+                    session.bound = Some(bound);
+                }
+            }
+            b'E' => session.calls += 1,
+            b'P' if session.has_failed => {}
+            b'P' => message(&mut session.sent, b'1', b""),
+            other => panic!("no fake for the message {:?}", char::from(other)),
+        }
+    }
+
+    /// The transaction is aborted at once; only its end is still awaited.
+    fn fail(&mut self, id: usize, code: &str) {
+        let session = &mut self.sessions[id];
+        session.has_failed = true;
+        session.transaction = Transaction::default();
+        // All members of a set fail together; nothing else is skipped as yet.
+        for description in session.ran.last().into_iter().chain(&session.skipped).cloned() {
+            self.failures_seen.push(Failure { description, is_first: session.calls == 1, at: self.messages });
+        }
+        error(&mut session.sent, "ERROR", code);
+        self.release(id);
+    }
+
+    fn sync(&mut self, id: usize) {
+        let has_work = !self.sessions[id].ran.is_empty();
+        let commit_failure =
+            if has_work && !self.sessions[id].has_failed { self.commit_failure.take() } else { None };
+        if let Some(code) = commit_failure {
+            error(&mut self.sessions[id].sent, "ERROR", code);
+        }
+        let commits = !self.sessions[id].has_failed && commit_failure.is_none();
+        self.end_batch(id, true, commits);
+        message(&mut self.sessions[id].sent, b'Z', b"I");
+    }
+
+    /// Commits or rolls back what the session has done since its last Sync.
+    fn end_batch(&mut self, id: usize, is_synced: bool, is_committed: bool) {
+        let session = &mut self.sessions[id];
+        let transaction = std::mem::take(&mut session.transaction);
+        if is_committed {
+            for (account, balance_cents) in transaction.balances {
+                if let Some((_, balance)) = self.ledger.accounts.get_mut(&account) {
+                    *balance = balance_cents;
+                }
+            }
+            self.ledger.rows.extend(transaction.rows);
+        }
+        let batch = Batch {
+            calls: std::mem::take(&mut session.calls),
+            ran: std::mem::take(&mut session.ran),
+            skipped: std::mem::take(&mut session.skipped),
+            began_at: session.began_at.take().unwrap_or(self.messages),
+            ended_at: self.messages,
+            is_synced,
+            is_committed,
+        };
+        self.batches.push(batch);
+        session.has_failed = false;
+        session.bound = None;
+        session.waits = None;
+        self.release(id);
+    }
+
+    fn release(&mut self, id: usize) {
+        self.locks.retain(|_, holder| *holder != Holder::Session(id));
+    }
+
+    fn execute(&mut self, id: usize, now_us: u64) -> Executed {
+        let Some((statement, parameters)) = self.sessions[id].bound.clone() else {
+            return Executed::Failed("34000");
+        };
+        let transactions = transactions(&statement, &parameters);
+        match self.lock_rows(id, &statement, &transactions, now_us) {
+            Executed::Done => {}
+            Executed::Blocked => return Executed::Blocked,
+            Executed::Failed(code) => {
+                self.note_run(id, &transactions, 0);
+                return Executed::Failed(code);
+            }
+        }
+        match statement.as_str() {
+            "c" => {
+                let out = &mut self.sessions[id].sent;
+                for account in self.ledger.accounts.keys() {
+                    row(out, &[Some(&account.to_be_bytes())]);
+                }
+                return Executed::Done;
+            }
+            "e" => {
+                self.sessions[id].calls += 1;
+                if let Some(code) = self.call_failure.take() {
+                    return Executed::Failed(code);
+                }
+                let text = self.statement(id, number(&parameters[0])).map(|text| format!("\u{1}{text}"));
+                row(&mut self.sessions[id].sent, &[text.as_deref().map(str::as_bytes)]);
+                return Executed::Done;
+            }
+            _ => {}
+        }
+        let mut outcomes = Vec::new();
+        for (position, transaction) in transactions.iter().enumerate() {
+            let planned = self.failures.iter().position(|(text, _)| *text == transaction.description);
+            if let Some(code) = planned.map(|at| self.failures.remove(at).1).or(self.call_failure.take()) {
+                self.note_run(id, &transactions, position);
+                return Executed::Failed(code);
+            }
+            outcomes.push(self.insert(id, transaction.clone()));
+        }
+        self.note_run(id, &transactions, transactions.len());
+        let out = &mut self.sessions[id].sent;
+        if statement == "s" {
+            let (limits, balances): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+            row(out, &[Some(&write_array(&balances)), Some(&write_array(&limits))]);
+        } else {
+            for (limit, balance) in outcomes {
+                let columns = [balance, limit].map(|amount| amount.map(i64::to_be_bytes));
+                row(out, &columns.each_ref().map(|column| column.as_ref().map(<[u8; 8]>::as_slice)));
+            }
+        }
+        Executed::Done
+    }
+
+    /// Notes a call of these transactions, the one at `failed` being the last that ran.
+    fn note_run(&mut self, id: usize, transactions: &[Entry], failed: usize) {
+        let session = &mut self.sessions[id];
+        session.calls += transactions.len();
+        let mut descriptions = transactions.iter().map(|transaction| transaction.description.clone());
+        let ran: Vec<String> = descriptions.by_ref().take(failed + 1).collect();
+        session.skipped.extend(descriptions);
+        self.ran.extend(ran.iter().cloned());
+        session.ran.extend(ran);
+    }
+
+    /// Locks the rows that the transactions change, in the order in which the procedures do.
+    fn lock_rows(&mut self, id: usize, statement: &str, transactions: &[Entry], now_us: u64) -> Executed {
+        let mut wanted: Vec<i32> = transactions
+            .iter()
+            // One by one, a debit that is refused at sight locks nothing; a set locks all of its accounts first.
+            .filter(|transaction| statement == "s" || self.is_within_limit(id, transaction))
+            .map(|transaction| transaction.account)
+            .filter(|account| self.ledger.accounts.contains_key(account))
+            .collect();
+        if statement == "s" {
+            wanted.dedup();
+            let runs = wanted.len();
+            wanted.sort_unstable();
+            wanted.dedup();
+            if wanted.len() < runs {
+                self.offences.push("the transactions of one account do not stand together in a set");
+            }
+        }
+        for account in wanted {
+            match *self.locks.entry(account).or_insert(Holder::Session(id)) {
+                Holder::Session(holder) if holder == id => {}
+                Holder::Session(_) | Holder::Foreign => return self.wait(id, account, now_us),
+            }
+        }
+        Executed::Done
+    }
+
+    fn wait(&mut self, id: usize, account: i32, now_us: u64) -> Executed {
+        let since_us = match self.sessions[id].waits {
+            Some((waits_for, since_us)) if waits_for == account => since_us,
+            Some(_) | None => now_us,
+        };
+        self.sessions[id].waits = Some((account, since_us));
+        let mut account = account;
+        for _ in 0..self.sessions.len() {
+            let Some(&Holder::Session(holder)) = self.locks.get(&account) else { break };
+            if holder == id {
+                self.offences.push("two batches wait for each other");
+                return Executed::Failed(DEADLOCK_DETECTED);
+            }
+            let Some((next, _)) = self.sessions[holder].waits else { break };
+            account = next;
+        }
+        if now_us.saturating_sub(since_us) >= self.sessions[id].lock_timeout_us {
+            return Executed::Failed(LOCK_NOT_AVAILABLE);
+        }
+        Executed::Blocked
+    }
+
+    fn balance(&self, id: usize, account: i32) -> Option<(i64, i64)> {
+        let &(limit, committed) = self.ledger.accounts.get(&account)?;
+        Some((limit, *self.sessions[id].transaction.balances.get(&account).unwrap_or(&committed)))
+    }
+
+    fn is_within_limit(&self, id: usize, transaction: &Entry) -> bool {
+        self.balance(id, transaction.account).is_some_and(|(limit, balance)| {
+            transaction.value_cents > 0 || balance + transaction.value_cents >= -limit
+        })
+    }
+
+    /// The procedure: limit and balance as `InsertTransacao` returns them.
+    fn insert(&mut self, id: usize, transaction: Entry) -> (Option<i64>, Option<i64>) {
+        let Some((limit, balance)) = self.balance(id, transaction.account) else { return (None, None) };
+        if !self.is_within_limit(id, &transaction) {
+            return (Some(limit), None);
+        }
+        let balance_cents = balance + transaction.value_cents;
+        let session = &mut self.sessions[id].transaction;
+        session.balances.insert(transaction.account, balance_cents);
+        session.rows.push(Entry { balance_cents, ..transaction });
+        (Some(limit), Some(balance_cents))
+    }
+
+    /// The procedure: balance and newest transactions, as this session sees them.
+    fn statement(&self, id: usize, account: i32) -> Option<String> {
+        let (limit, balance) = self.balance(id, account)?;
+        let rows = self.ledger.rows.iter().chain(&self.sessions[id].transaction.rows);
+        let newest = rows.rev().filter(|entry| entry.account == account).take(STATEMENT_ROWS);
+        Some(statement_text(limit, balance, newest))
+    }
+}
+
+/// Rows of a statement.
+pub(crate) const STATEMENT_ROWS: usize = 10;
+
+/// A statement as the database renders it, but for its times, which no answer depends on.
+pub(crate) fn statement_text<'a>(
+    limit: i64,
+    balance: i64,
+    newest: impl Iterator<Item = &'a Entry>,
+) -> String {
+    let rows: Vec<String> = newest
+        .map(|entry| {
+            let kind = if entry.value_cents < 0 { "d" } else { "c" };
+            let (value, description) = (entry.value_cents.abs(), &entry.description);
+            format!(r#"{{"tipo": "{kind}", "valor": {value}, "descricao": "{description}"}}"#)
+        })
+        .collect();
+    let rows = rows.join(", ");
+    format!(r#"{{"saldo": {{"total": {balance}, "limite": {limit}}}, "ultimas_transacoes": [{rows}]}}"#)
+}
+
+impl Session {
+    /// The next message, if it is whole, with its tag; `0` stands for the start-up message, which has none.
+    fn next_message(&mut self) -> Option<(u8, Vec<u8>)> {
+        if let Some(message) = self.put_back.take() {
+            return Some(message);
+        }
+        let tag_bytes = usize::from(self.is_started);
+        let received = self.received.make_contiguous();
+        let len_field = received.get(tag_bytes..tag_bytes + 4)?;
+        let len_bytes = tag_bytes + u32::from_be_bytes(len_field.try_into().ok()?) as usize;
+        if received.len() < len_bytes {
+            return None;
+        }
+        let tag = if self.is_started { received[0] } else { b'0' };
+        let body = received[tag_bytes + 4..len_bytes].to_vec();
+        self.received.drain(..len_bytes);
+        Some((tag, body))
+    }
+}
+
+fn number(bytes: &[u8]) -> i32 {
+    bytes.iter().fold(0, |sum, &byte| (sum << 8) | i32::from(byte))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The transactions that a call of this statement asks for.
+fn transactions(statement: &str, parameters: &[Vec<u8>]) -> Vec<Entry> {
+    let entry = |account: i32, value: i32, kind: &[u8], description: String| Entry {
+        account,
+        description,
+        value_cents: i64::from(value) * if kind == b"d" { -1 } else { 1 },
+        balance_cents: 0,
+    };
+    match (statement, parameters) {
+        ("t", [account, value, kind, description]) => {
+            vec![entry(number(account), number(value), kind, text(description))]
+        }
+        ("s", [accounts, values, kinds, descriptions]) => {
+            let (accounts, values) = (read_array(accounts, number), read_array(values, number));
+            let (kinds, descriptions) = (read_array(kinds, <[u8]>::to_vec), read_array(descriptions, text));
+            let rest = values.into_iter().zip(kinds).zip(descriptions);
+            accounts
+                .into_iter()
+                .zip(rest)
+                .map(|(account, ((value, kind), description))| entry(account, value, &kind, description))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The value of a parameter of a start-up message: names and values in turn, each with a NUL, behind the version.
+fn startup_parameter<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut words = body.get(4..)?.split(|&byte| byte == 0);
+    while let Some(word) = words.next() {
+        let value = words.next()?;
+        if word == name.as_bytes() {
+            return str::from_utf8(value).ok();
+        }
+    }
+    None
+}
+
+/// Statement name and parameters of a Bind whose values are all binary and present.
+fn read_bind(body: &[u8]) -> (String, Vec<Vec<u8>>) {
+    let mut rest = body;
+    let _portal = take_string(&mut rest);
+    let name = take_string(&mut rest);
+    let formats = take_number(&mut rest, 2);
+    take(&mut rest, formats * 2);
+    let count = take_number(&mut rest, 2);
+    let parameters = (0..count).map(|_| {
+        let len_bytes = take_number(&mut rest, 4);
+        take(&mut rest, len_bytes).to_vec()
+    });
+    (name, parameters.collect())
+}
+
+/// The elements of an array without NULL.
+fn read_array<T>(bytes: &[u8], read: impl Fn(&[u8]) -> T) -> Vec<T> {
+    let mut rest = bytes;
+    let [_dimensions, _has_null, _element_type, len, _lower_bound] =
+        [(); 5].map(|()| take_number(&mut rest, 4));
+    let elements = (0..len).map(|_| {
+        let len_bytes = take_number(&mut rest, 4);
+        read(take(&mut rest, len_bytes))
+    });
+    elements.collect()
+}
+
+/// A `bigint[]` as PostgreSQL sends it.
+fn write_array(elements: &[Option<i64>]) -> Vec<u8> {
+    let len = i32::try_from(elements.len()).unwrap_or(0);
+    let mut bytes: Vec<u8> =
+        [1, 1, 20, len, 1].iter().flat_map(|number: &i32| number.to_be_bytes()).collect();
+    for element in elements {
+        match element {
+            Some(number) => {
+                bytes.extend(8i32.to_be_bytes());
+                bytes.extend(number.to_be_bytes());
+            }
+            None => bytes.extend((-1i32).to_be_bytes()),
+        }
+    }
+    bytes
+}
+
+fn take<'a>(rest: &mut &'a [u8], len_bytes: usize) -> &'a [u8] {
+    let (taken, after) = rest.split_at(len_bytes);
+    *rest = after;
+    taken
+}
+
+fn take_number(rest: &mut &[u8], len_bytes: usize) -> usize {
+    take(rest, len_bytes).iter().fold(0, |sum, &byte| sum * 256 + usize::from(byte))
+}
+
+fn take_string(rest: &mut &[u8]) -> String {
+    let len_bytes = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
+    let string = text(take(rest, len_bytes));
+    take(rest, 1);
+    string
+}
+
+/// Appends a backend message.
+pub(crate) fn message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(&len_field(body.len() + 4));
+    out.extend_from_slice(body);
+}
+
+/// Appends an `ErrorResponse`; with the severity FATAL it is the last word of a session.
+pub(crate) fn error(out: &mut Vec<u8>, severity: &str, code: &str) {
+    message(out, b'E', format!("S{severity}\0V{severity}\0C{code}\0Mplanned\0\0").as_bytes());
+}
+
+fn row(out: &mut Vec<u8>, columns: &[Option<&[u8]>]) {
+    let mut body = u16::try_from(columns.len()).unwrap_or(0).to_be_bytes().to_vec();
+    for column in columns {
+        match column {
+            Some(bytes) => {
+                body.extend_from_slice(&len_field(bytes.len()));
+                body.extend_from_slice(bytes);
+            }
+            None => body.extend_from_slice(&(-1i32).to_be_bytes()),
+        }
+    }
+    message(out, b'D', &body);
+}
+
+/// What is made here is far shorter than four gigabytes.
+fn len_field(len_bytes: usize) -> [u8; 4] {
+    u32::try_from(len_bytes).unwrap_or(u32::MAX).to_be_bytes()
+}

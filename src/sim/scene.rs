@@ -1,0 +1,163 @@
+//! CORE, simulation only: what all actors of a world share: its chance, its faults, its clock and its log.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::now::Now;
+use crate::random::Random;
+use crate::sim::fault::Fault;
+
+/// A handle to the scene; every actor has one.
+#[derive(Clone)]
+pub(crate) struct Scene(Rc<Inner>);
+
+struct Inner {
+    random: RefCell<Random>,
+    /// Out of 1,000 occasions, how many a fault takes.
+    rates: [u64; Fault::ALL.len()],
+    strikes: RefCell<[u64; Fault::ALL.len()]>,
+    /// No fault strikes any more.
+    is_calm: Cell<bool>,
+    now: Cell<Now>,
+    hash: Cell<u64>,
+    /// The last events, while they are kept.
+    events: RefCell<Option<VecDeque<String>>>,
+    violation: RefCell<Option<String>>,
+}
+
+/// How many of the last events are shown with a failure.
+const EVENTS_SHOWN: usize = 200;
+/// 2023-11-14: a date like any other.
+const START_UNIX_S: u64 = 1_700_000_000;
+
+impl Scene {
+    /// A scene whose chance starts at the seed. About half of the faults are on, each at a rate of its own: with all of
+    /// them on, each would hide the others.
+    pub(crate) fn new(seed: u64, keeps_events: bool) -> Scene {
+        let mut random = Random::new(seed);
+        let rates = Fault::ALL.map(|fault| match random.between(0, 5) {
+            0..=2 => 0,
+            3 => fault.rate_max().div_ceil(10),
+            4 => fault.rate_max().div_ceil(3),
+            _ => fault.rate_max(),
+        });
+        Scene(Rc::new(Inner {
+            random: RefCell::new(random),
+            rates,
+            strikes: RefCell::new([0; Fault::ALL.len()]),
+            is_calm: Cell::new(false),
+            now: Cell::new(Now { monotonic_us: 0, unix_s: START_UNIX_S }),
+            hash: Cell::new(seed),
+            events: RefCell::new(keeps_events.then(VecDeque::new)),
+            violation: RefCell::new(None),
+        }))
+    }
+
+    /// The current moment.
+    pub(crate) fn now(&self) -> Now {
+        self.0.now.get()
+    }
+
+    /// Moves the clocks on.
+    pub(crate) fn advance_us(&self, us: u64) {
+        let monotonic_us = self.now().monotonic_us.saturating_add(us);
+        self.0.now.set(Now { monotonic_us, unix_s: START_UNIX_S + monotonic_us / 1_000_000 });
+    }
+
+    /// A number below `end`, which is not 0.
+    pub(crate) fn below(&self, end: usize) -> usize {
+        let bits = self.0.random.borrow_mut().bits();
+        usize::try_from(bits % end as u64).unwrap_or(0)
+    }
+
+    /// A number from `low` to `high`.
+    pub(crate) fn between(&self, low: u64, high: u64) -> u64 {
+        self.0.random.borrow_mut().between(low, high)
+    }
+
+    /// One of these.
+    pub(crate) fn one_of<T: Copy>(&self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// True `count` times out of 1,000.
+    pub(crate) fn happens(&self, count: u64) -> bool {
+        self.between(0, 999) < count
+    }
+
+    /// Whether this fault takes its occasion.
+    pub(crate) fn strikes(&self, fault: Fault) -> bool {
+        let rate = self.0.rates[fault as usize];
+        let strikes = rate > 0 && !self.0.is_calm.get() && self.happens(rate);
+        if strikes {
+            self.0.strikes.borrow_mut()[fault as usize] += 1;
+        }
+        strikes
+    }
+
+    /// How often each fault struck, in the order of [`Fault::ALL`].
+    pub(crate) fn count_strikes(&self) -> [u64; Fault::ALL.len()] {
+        *self.0.strikes.borrow()
+    }
+
+    /// Stops all faults.
+    pub(crate) fn calm_down(&self) {
+        self.0.is_calm.set(true);
+    }
+
+    /// Whether the faults have stopped.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.0.is_calm.get()
+    }
+
+    /// Tells what happens; the text is made only if somebody reads it.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> String) {
+        if let Some(events) = &mut *self.0.events.borrow_mut() {
+            if events.len() == EVENTS_SHOWN {
+                events.pop_front();
+            }
+            events.push_back(format!("{:>10} us  {}", self.now().monotonic_us, event()));
+        }
+    }
+
+    /// Mixes bytes that moved, and when, into the hash of the run.
+    pub(crate) fn moved(&self, bytes: &[u8]) {
+        let mut hash = self.0.hash.get() ^ self.now().monotonic_us;
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(chunk.len() as u64, |word, &byte| (word << 8) | u64::from(byte));
+            hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        }
+        self.0.hash.set(hash);
+    }
+
+    /// The hash of all bytes moved so far.
+    pub(crate) fn hash(&self) -> u64 {
+        self.0.hash.get()
+    }
+
+    /// Something happened that must never happen. The first one counts.
+    pub(crate) fn violate(&self, what: impl Into<String>) {
+        let mut violation = self.0.violation.borrow_mut();
+        if violation.is_none() {
+            let what = what.into();
+            self.tell(|| format!("VIOLATION: {what}"));
+            *violation = Some(what);
+        }
+    }
+
+    /// What must never happen and did.
+    pub(crate) fn violation(&self) -> Option<String> {
+        self.0.violation.borrow().clone()
+    }
+
+    /// Whether something happened that must never happen.
+    pub(crate) fn is_violated(&self) -> bool {
+        self.0.violation.borrow().is_some()
+    }
+
+    /// The last events, oldest first; none if they were not kept.
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.0.events.borrow().iter().flatten().cloned().collect()
+    }
+}

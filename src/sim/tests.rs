@@ -1,0 +1,72 @@
+//! The seeds that every test run goes through, and the planted bugs that they have to find.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use super::*;
+
+/// Runs the function for each number on all cores.
+fn on_all_cores(numbers: std::ops::Range<u64>, run: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(numbers.start);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        break;
+                    }
+                    run(number);
+                }
+            });
+        }
+    });
+}
+
+fn assert_well(seed: u64) {
+    if let Some(violation) = run(seed, None, false).violation {
+        let events = run(seed, None, true).events.join("\n");
+        panic!("{events}\nseed {seed}: {violation}\nreplay: SIM_SEED={seed} cargo test --lib sim");
+    }
+}
+
+#[test]
+fn a_thousand_seeds_or_the_one_that_is_asked_for() {
+    match std::env::var("SIM_SEED") {
+        Ok(seed) => assert_well(seed.parse().expect("SIM_SEED is a number")),
+        Err(_) => on_all_cores(0..1_000, assert_well),
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_world_byte_for_byte() {
+    for seed in 0..50 {
+        let (first, second) = (run(seed, None, false), run(seed, None, true));
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!(first.strikes, second.strikes, "seed {seed}");
+    }
+    assert_ne!(run(1, None, false).hash, run(2, None, false).hash);
+}
+
+#[test]
+fn every_fault_strikes_within_a_few_hundred_seeds() {
+    let strikes = (0..300).map(|seed| run(seed, None, false).strikes).fold(
+        [0; Fault::ALL.len()],
+        |mut sums, counts| {
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            sums
+        },
+    );
+    for (fault, count) in Fault::ALL.iter().zip(strikes) {
+        assert!(count > 0, "{fault:?} never strikes");
+    }
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    on_all_cores(0..Bug::ALL.len() as u64, |number| {
+        let bug = Bug::ALL[usize::try_from(number).unwrap()];
+        let found = (0..10_000).any(|seed| run(seed, Some(bug), false).violation.is_some());
+        assert!(found, "{bug:?} is not found");
+    });
+}

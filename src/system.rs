@@ -1,0 +1,91 @@
+//! SHELL: the network of the operating system: TCP and Unix sockets, registered with `Poll`.
+
+use std::io;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+use proto_pg::{Connection, Host};
+
+use crate::lane::Asked;
+use crate::link::{Link, Progress};
+use crate::resolver::Resolver;
+use crate::slots::Slot;
+use crate::socket::{Listener, Stream};
+use crate::token::Source;
+use crate::turn::Network;
+use crate::watched::Watched;
+
+/// The sockets' registry and the links of the lanes.
+#[derive(Debug)]
+pub struct System {
+    registry: Registry,
+    resolver: Resolver,
+    /// The socket of each lane.
+    links: Vec<Link>,
+}
+
+impl System {
+    /// A network for this many lanes.
+    pub fn new(registry: Registry, resolver: Resolver, lanes: usize) -> System {
+        System { registry, resolver, links: (0..lanes).map(Link::new).collect() }
+    }
+
+    /// Adds what an event says about a lane's socket.
+    pub fn lane_event(&mut self, lane: usize, event: &Event) {
+        if let Some(link) = self.links.get_mut(lane) {
+            link.record(event);
+        }
+    }
+}
+
+impl Network for System {
+    type Listener = Listener;
+    type Accepted = Stream;
+    type Stream = Watched;
+
+    fn accept(&mut self, listener: &mut Listener) -> io::Result<Stream> {
+        listener.accept()
+    }
+
+    fn watch(&mut self, accepted: Stream, slot: Slot) -> io::Result<Watched> {
+        Watched::new(accepted, &self.registry, Token::from(Source::Client(slot)))
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn connect(&mut self, lane: usize, hosts: &[Host]) -> io::Result<()> {
+        self.links[lane].connect(hosts, &self.resolver, &self.registry)
+    }
+
+    fn poll_connected(&mut self) -> Option<(usize, io::Result<()>)> {
+        while let Some(answer) = self.resolver.poll_answer() {
+            let lane = answer.lane;
+            if let Err(error) = self.links[lane].resolved(answer, &self.registry) {
+                return Some((lane, Err(error)));
+            }
+        }
+        self.links.iter_mut().enumerate().find_map(|(lane, link)| match link.poll_connected(&self.registry) {
+            Progress::Pending => None,
+            Progress::Connected => Some((lane, Ok(()))),
+            Progress::Failed(error) => Some((lane, Err(error))),
+        })
+    }
+
+    fn has_readable_lane(&self) -> bool {
+        self.links.iter().any(Link::is_readable)
+    }
+
+    fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize) {
+        self.links[lane].receive(connection, budget_bytes);
+    }
+
+    fn send_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>) {
+        self.links[lane].send(connection, &self.registry);
+    }
+
+    fn disconnect(&mut self, lane: usize) {
+        self.links[lane].close();
+    }
+}

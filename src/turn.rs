@@ -1,0 +1,351 @@
+//! SHELL: the turn over any network, the system's or a simulated one: receive, advance, send, reap. Knows no protocol: it
+//! moves bytes between sockets and the engine's byte pipes.
+
+use std::io::{self, ErrorKind};
+
+use proto_pg::{Connection, Host};
+
+use crate::api::Face;
+use crate::buf::Pipe as _;
+use crate::client::AfterSend;
+use crate::engine::Engine;
+use crate::lane::Asked;
+use crate::now::Now;
+use crate::planted::{Bug, planted};
+use crate::pump::{Fill, Transport};
+use crate::slots::Slot;
+
+/// What a turn needs of the sockets around it. Nothing here waits.
+pub trait Network {
+    /// A listening socket.
+    type Listener;
+    /// A connection that was accepted and is not watched yet.
+    type Accepted;
+    /// A connected socket under watch.
+    type Stream: Transport;
+
+    /// Takes the next connection off a listener's backlog.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; others as `accept(2)`.
+    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<Self::Accepted>;
+
+    /// Watches an accepted connection; its events name the slot.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    fn watch(&mut self, accepted: Self::Accepted, slot: Slot) -> io::Result<Self::Stream>;
+
+    /// Where streams are registered.
+    fn registry(&self) -> &<Self::Stream as Transport>::Registry;
+
+    /// Begins to connect a lane to the next of the hosts.
+    ///
+    /// # Errors
+    /// It failed at once.
+    fn connect(&mut self, lane: usize, hosts: &[Host]) -> io::Result<()>;
+
+    /// The next lane whose attempt to connect has come to its end, and how.
+    fn poll_connected(&mut self) -> Option<(usize, io::Result<()>)>;
+
+    /// Whether a lane's socket has something to receive that no event will tell of.
+    fn has_readable_lane(&self) -> bool;
+
+    /// Moves what arrived for a lane into it.
+    fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize);
+
+    /// Moves what a lane has pending onto its socket.
+    fn send_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>);
+
+    /// Drops a lane's socket, if it has one.
+    fn disconnect(&mut self, lane: usize);
+}
+
+/// The engine with the sockets around it, and what happens between two waits.
+pub struct Turn<N: Network> {
+    /// The core.
+    pub engine: Engine,
+    /// Where the sockets come from.
+    pub network: N,
+    listeners: Vec<Listening<N::Listener>>,
+    /// The socket of each client, at the index of its slot.
+    peers: Vec<Option<Peer<N::Stream>>>,
+    /// Out of descriptors or memory: nothing is accepted before this time, or before a client leaves.
+    accept_again_at_us: u64,
+    /// When the next failure to accept is worth a line in the log.
+    warn_again_at_us: u64,
+    /// The clients of the current stage; kept so that no turn allocates.
+    due: Vec<Slot>,
+    /// Clients whose sockets are dropped when the turn ends.
+    closing: Vec<Slot>,
+}
+
+struct Listening<L> {
+    listener: L,
+    face: Face,
+    is_ready: bool,
+}
+
+struct Peer<S> {
+    slot: Slot,
+    stream: S,
+}
+
+/// How long nothing is accepted after the system had no descriptor or memory left, if no client leaves before.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// How long the log is silent after a line about a failed accept.
+const WARN_INTERVAL_MS: u64 = 10_000;
+
+impl<N: Network> Turn<N> {
+    /// The first turn is yet to come.
+    pub fn new(engine: Engine, network: N, listeners: Vec<(N::Listener, Face)>) -> Turn<N> {
+        let listening = |(listener, face)| Listening { listener, face, is_ready: true };
+        Turn {
+            peers: (0..engine.config().clients_max).map(|_| None).collect(),
+            listeners: listeners.into_iter().map(listening).collect(),
+            engine,
+            network,
+            accept_again_at_us: 0,
+            warn_again_at_us: 0,
+            due: Vec::new(),
+            closing: Vec::new(),
+        }
+    }
+
+    /// The socket of a client that an event is about, unless the client has left; it takes part in the next turn.
+    pub fn client_event(&mut self, slot: Slot) -> Option<&mut N::Stream> {
+        let peer = peer(&mut self.peers, slot)?;
+        self.engine.mark_due(slot);
+        Some(&mut peer.stream)
+    }
+
+    /// Notes that a listener's backlog is not empty.
+    pub fn listener_event(&mut self, position: usize) {
+        if let Some(listening) = self.listeners.get_mut(position) {
+            listening.is_ready = true;
+        }
+    }
+
+    /// When the next turn has to begin although no event came, in monotonic microseconds.
+    pub fn wake_at_us(&self, now: Now) -> u64 {
+        if self.has_work_that_no_event_tells(now) {
+            return now.monotonic_us;
+        }
+        self.engine.deadline_us().min(self.accept_deadline_us())
+    }
+
+    /// One turn, but for the wait before it. An event that is recorded in between belongs to the next one.
+    pub fn run(&mut self, now: Now) {
+        self.receive(now);
+        self.engine.advance(now);
+        self.send(now);
+        self.reap();
+    }
+
+    /// Accepts who is in the backlogs already, since they were told that they are connected; then nobody any more.
+    pub fn close_listeners(&mut self, now: Now, unpublish: impl Fn(&mut N::Listener)) {
+        for listening in &mut self.listeners {
+            unpublish(&mut listening.listener);
+            listening.is_ready = true;
+        }
+        for index in 0..self.listeners.len() {
+            while self.listeners[index].is_ready && self.can_accept(now) {
+                self.accept_one(index, now);
+            }
+        }
+        self.listeners.clear();
+    }
+
+    /// Says good-bye to PostgreSQL, as far as its sockets take it at once.
+    pub fn leave_database(&mut self) {
+        for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
+            if let Some(connection) = lane.connection() {
+                connection.terminate();
+                self.network.send_for_lane(index, connection);
+            }
+        }
+    }
+
+    /// Whether a socket that was ready before, and still is, can be worked on right away.
+    fn has_work_that_no_event_tells(&self, now: Now) -> bool {
+        self.engine.has_due()
+            || self.network.has_readable_lane()
+            || (self.can_accept(now) && self.listeners.iter().any(|listening| listening.is_ready))
+    }
+
+    fn can_accept(&self, now: Now) -> bool {
+        self.engine.can_accept() && now.is_past(self.accept_again_at_us)
+    }
+
+    /// When the pause after a failed accept ends, if one is waited for.
+    fn accept_deadline_us(&self) -> u64 {
+        let is_waiting =
+            self.engine.can_accept() && self.listeners.iter().any(|listening| listening.is_ready);
+        if is_waiting { self.accept_again_at_us } else { u64::MAX }
+    }
+
+    /// Moves bytes from the sockets into the engine, and lets new connections in.
+    fn receive(&mut self, now: Now) {
+        self.connect_lanes(now);
+        let budget_bytes = self.engine.config().turn_read_bytes;
+        for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
+            if let Some(connection) = lane.connection() {
+                self.network.receive_for_lane(index, connection, budget_bytes);
+            }
+        }
+        self.accept(now);
+        self.engine.take_due(&mut self.due);
+        for index in 0..self.due.len() {
+            let slot = self.due[index];
+            self.receive_from_client(slot, budget_bytes);
+            self.engine.mark_due(slot);
+        }
+    }
+
+    fn receive_from_client(&mut self, slot: Slot, budget_bytes: usize) {
+        let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
+            return;
+        };
+        if !peer.stream.is_readable() {
+            return;
+        }
+        let received = peer.stream.fill(client, budget_bytes);
+        match &received {
+            Ok((_, Fill::Eof)) => client.peer_closed(),
+            Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => {}
+            Err(_reset) => client.lost(),
+        }
+        self.engine.metrics().received_bytes += received.map_or(0, |(bytes, _)| bytes as u64);
+    }
+
+    fn accept(&mut self, now: Now) {
+        let accepts_max = self.engine.config().turn_accepts_max;
+        for index in 0..self.listeners.len() {
+            for _ in 0..accepts_max {
+                if !self.listeners[index].is_ready || !self.can_accept(now) {
+                    break;
+                }
+                self.accept_one(index, now);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize, now: Now) {
+        let listening = &mut self.listeners[index];
+        match self.network.accept(&mut listening.listener) {
+            Ok(accepted) => {
+                if let Some(slot) = self.engine.accept(listening.face, now) {
+                    self.seat(slot, accepted);
+                }
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => listening.is_ready = false,
+                // The connection ended while it waited, or a signal came in between: on to the next one.
+                ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
+                // Out of descriptors or memory. The connection stays in the backlog; asking again at once would spin.
+                _ => {
+                    if now.is_past(self.warn_again_at_us) {
+                        log::warn!(
+                            "cannot accept connections: {error}; raise the limit of open files (ulimit -n)"
+                        );
+                        self.warn_again_at_us = now.after_ms(WARN_INTERVAL_MS);
+                    }
+                    self.engine.metrics().connections_refused += 1;
+                    self.accept_again_at_us = now.after_ms(ACCEPT_PAUSE_MS);
+                    listening.is_ready &= !planted(Bug::BacklogForgotten);
+                }
+            },
+        }
+    }
+
+    /// Gives a client its socket.
+    fn seat(&mut self, slot: Slot, accepted: N::Accepted) {
+        match self.network.watch(accepted, slot) {
+            Ok(stream) => self.peers[slot.index as usize] = Some(Peer { slot, stream }),
+            Err(error) => {
+                log::warn!("cannot watch a connection: {error}");
+                self.closing.push(slot);
+            }
+        }
+    }
+
+    /// Takes every lane that has no connection one step closer to one.
+    fn connect_lanes(&mut self, now: Now) {
+        while let Some((lane, result)) = self.network.poll_connected() {
+            match result {
+                Ok(()) => self.engine.lane_connected(lane, now),
+                Err(error) => self.connect_failed(lane, &error, now),
+            }
+        }
+        while let Some(lane) = self.engine.poll_connect(now) {
+            if let Err(error) = self.network.connect(lane, &self.engine.config().database_hosts) {
+                self.connect_failed(lane, &error, now);
+            }
+        }
+    }
+
+    fn connect_failed(&mut self, lane: usize, error: &io::Error, now: Now) {
+        self.engine.lane_connect_failed(lane, &format!("cannot connect: {error}"), now);
+    }
+
+    /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.
+    fn send(&mut self, now: Now) {
+        for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
+            if let Some(connection) = lane.connection() {
+                self.network.send_for_lane(index, connection);
+            }
+        }
+        self.engine.take_due(&mut self.due);
+        for index in 0..self.due.len() {
+            let slot = self.due[index];
+            self.send_to_client(slot, now);
+        }
+    }
+
+    fn send_to_client(&mut self, slot: Slot, now: Now) {
+        let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
+            return;
+        };
+        let sent = peer.stream.flush(client, self.network.registry());
+        if sent.is_err() {
+            client.lost();
+        }
+        self.engine.metrics().sent_bytes += sent.unwrap_or(0) as u64;
+        match self.engine.after_send(slot, now) {
+            AfterSend::Close => self.closing.push(slot),
+            AfterSend::ShutDownWrite => {
+                // If the connection is gone already, the next read tells.
+                let _ = peer.stream.shut_down_write();
+                self.engine.mark_due(slot);
+            }
+            AfterSend::Stay => {
+                let can_go_on = self.engine.client(slot).is_some_and(|client| {
+                    client.can_go_on() || (peer.stream.is_readable() && !client.recv_space().is_empty())
+                });
+                if can_go_on {
+                    self.engine.mark_due(slot);
+                }
+            }
+        }
+    }
+
+    /// Drops the sockets of closed clients and lanes. Only here: earlier in the turn an event could still be under way
+    /// to them.
+    fn reap(&mut self) {
+        for slot in self.closing.drain(..) {
+            self.peers[slot.index as usize] = None;
+            self.engine.remove(slot);
+            self.accept_again_at_us = 0;
+        }
+        for (index, lane) in self.engine.lanes().iter().enumerate() {
+            if !lane.wants_socket() {
+                self.network.disconnect(index);
+            }
+        }
+    }
+}
+
+/// The socket of a client, unless the slot is stale.
+fn peer<S>(peers: &mut [Option<Peer<S>>], slot: Slot) -> Option<&mut Peer<S>> {
+    peers.get_mut(slot.index as usize)?.as_mut().filter(|peer| peer.slot == slot)
+}
