@@ -167,6 +167,7 @@ impl Engine {
     /// Frees a client's slot. What the database still answers for it is counted and dropped.
     pub fn remove(&mut self, slot: Slot) {
         self.seats.remove(slot);
+        self.site.metrics.connections_open = self.seats.len() as u64;
     }
 
     /// The lanes, for their sockets and bytes.
