@@ -17,7 +17,7 @@ pub use progress::Progress;
 mod load;
 pub use load::{Generator, Load};
 mod k6;
-mod wrk;
+pub(crate) mod wrk;
 
 mod audit;
 mod others;

@@ -8,6 +8,8 @@
 //! - [`Nginx`]: the load balancer, from the project's own `nginx.conf`.
 //! - [`Stack`]: all of them together, as `cargo stress up` starts them.
 //! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` does.
+//! - [`Solo`]: PostgreSQL and one instance alone; [`mod@profile`] samples it under load, as `cargo stress flamegraph` does,
+//!   and [`mod@syscalls`] writes down its system calls, as `cargo stress trace` does.
 //!
 //! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
 //! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
@@ -15,6 +17,13 @@
 //! Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
 
 pub mod bench;
+
+pub mod profile;
+
+pub mod syscalls;
+
+mod solo;
+pub use solo::{Solo, SoloOptions};
 
 mod stack;
 pub use stack::{Ports, Stack, StackOptions};
@@ -41,6 +50,7 @@ pub mod health;
 pub mod install;
 pub mod lock;
 pub mod steps;
+pub mod strace;
 pub mod throwaway;
 pub mod tools;
 mod user;

@@ -1,7 +1,10 @@
 //! `cargo stress`: picks the subcommand and turns its result into an exit status.
 
+mod flamegraph;
 mod run;
+mod trace;
 mod up;
+mod values;
 
 use std::process::ExitCode;
 
@@ -21,6 +24,8 @@ fn main() -> ExitCode {
     match subcommand.to_str() {
         Some("up") => up::main(arguments),
         Some("run") => run::main(arguments),
+        Some("flamegraph") => flamegraph::main(arguments),
+        Some("trace") => trace::main(arguments),
         _ => usage(&format!("there is no subcommand {}", subcommand.display())),
     }
 }
@@ -37,8 +42,10 @@ The bench of the bank.
 Usage: cargo stress <SUBCOMMAND> [OPTIONS]
 
 Subcommands:
-  up    The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
-  run   The whole stack under load, measured: requests per second, latencies, CPU time per request
+  up          The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
+  run         The whole stack under load, measured: requests per second, latencies, CPU time per request
+  flamegraph  One instance under load, sampled: where its time goes, as a picture
+  trace       One transaction and one statement, system call by system call, with what each is for
 
 `cargo stress <SUBCOMMAND> --help` says more.
 ";

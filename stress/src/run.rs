@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 use stress::bench::{self, Balancer, BenchOptions, Case, Load, Progress, Report};
@@ -12,6 +11,7 @@ use stress::wait::Interrupt;
 use stress::{Durability, Error, Split, compile, install};
 
 use crate::usage;
+use crate::values::positive;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,13 +168,6 @@ fn balancer_named(name: &str) -> Result<Balancer, String> {
     all.into_iter()
         .find(|balancer| balancer.name() == name)
         .ok_or_else(|| "there are stream and http".to_owned())
-}
-
-fn positive(text: &str) -> Result<u32, String> {
-    u32::from_str(text)
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or_else(|| "a number from 1 on is needed".to_owned())
 }
 
 fn list(text: &str) -> Result<Vec<u32>, String> {
