@@ -20,21 +20,26 @@ use crate::throwaway::Throwaway;
 /// When perf cannot be run at all.
 pub fn obstacle(perf: &Path, view: View) -> Result<Option<String>, Error> {
     let scratch = Throwaway::new("perf")?;
-    let attempt = Command::new(perf)
-        .args(record_arguments(view, OBSTACLE_FREQUENCY_HZ))
-        .args(["--output", "perf.data", "--", "true"])
-        .current_dir(scratch.path())
-        .output()
-        .map_err(Error::io(format!("run {}", perf.display())))?;
-    if attempt.status.success() {
+    let attempt = |arguments: &[OsString]| {
+        let output = Command::new(perf).args(arguments).current_dir(scratch.path()).output();
+        output.map_err(Error::io(format!("run {}", perf.display())))
+    };
+    let mut record = record_arguments(view, OBSTACLE_FREQUENCY_HZ);
+    record.extend(["--output", "perf.data", "--", "true"].map(OsString::from));
+    let recorded = attempt(&record)?;
+    let events = attempt(&["evlist", "--input", "perf.data"].map(OsString::from))?;
+    let said = String::from_utf8_lossy(&recorded.stderr);
+    let why = if !recorded.status.success() {
+        said.lines().map(str::trim).find(|line| !line.is_empty() && *line != "Error:").unwrap_or_default()
+    } else if String::from_utf8_lossy(&events.stdout).trim_end().ends_with(":u") {
+        // perf is content with less than it was asked for, and all time in the kernel would be missing.
+        "it sees nothing of the kernel"
+    } else {
         return Ok(None);
-    }
-    let said = String::from_utf8_lossy(&attempt.stderr);
-    let said =
-        said.lines().map(str::trim).find(|line| !line.is_empty() && *line != "Error:").unwrap_or_default();
+    };
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     Ok(Some(format!(
-        "perf may not sample here ({said}): run as root, or `sudo sysctl kernel.perf_event_paranoid=1` (it is {}); in a \
+        "perf may not sample here ({why}): run as root, or `sudo sysctl kernel.perf_event_paranoid=1` (it is {}); in a \
          container that takes --privileged",
         paranoid.trim()
     )))
