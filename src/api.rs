@@ -230,6 +230,8 @@ impl Unavailable {
 ///
 /// # Errors
 /// `NotFound` before `MethodNotAllowed`: a method is judged only on a path that exists.
+// Out of line, so that profiles name it.
+#[inline(never)]
 pub fn route(method: &str, path: &str, face: Face, accounts: &Accounts) -> Result<Route, Reject> {
     let (route, allow) = match face {
         Face::Bank => bank_route(path, accounts).ok_or(Reject::NotFound)?,
@@ -268,6 +270,8 @@ fn parse_id(id: &str) -> Option<i32> {
 /// # Errors
 /// `NotJson` or `InvalidField`. An escape like `\ud800` is JSON by its grammar, though no text: it is an `InvalidField`
 /// in a field of ours and ignored elsewhere.
+// Out of line, so that profiles name it.
+#[inline(never)]
 pub fn parse_transaction(body: &[u8]) -> Result<Transaction, Reject> {
     let mut json = serde_json::Deserializer::from_slice(body);
     if let Ok(transaction) = Transaction::deserialize(&mut json)

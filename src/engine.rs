@@ -230,6 +230,8 @@ impl Engine {
     }
 
     /// One step of everything: results to clients, requests to the queue, the queue to the lanes.
+    // Out of line, so that profiles name it.
+    #[inline(never)]
     pub fn advance(&mut self, now: Now) {
         if self.site.now.unix_s != now.unix_s {
             self.site.date = response::date_at(now.unix_s);

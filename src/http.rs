@@ -104,6 +104,8 @@ pub enum Framing {
 ///
 /// # Errors
 /// A [`Violation`]: nothing after it on this connection can be trusted.
+// Out of line, so that profiles name it.
+#[inline(never)]
 pub fn parse_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Head<'a>>, Violation> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);

@@ -304,6 +304,8 @@ impl Lane {
     }
 
     /// The next thing that happened. Drain it to `None` after each input.
+    // Out of line, so that profiles name it.
+    #[inline(never)]
     pub fn poll_event(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'_>> {
         loop {
             if let Some((ticket, end)) = self.ended.pop_front() {

@@ -103,6 +103,8 @@ pub fn date_at(unix_s: u64) -> Date {
 }
 
 /// Appends a response. Every one has an exact `Content-Length` and a `Date`.
+// Out of line, so that profiles name it.
+#[inline(never)]
 pub fn write_response(
     out: &mut Vec<u8>,
     response: &Response<'_>,

@@ -110,6 +110,7 @@ impl Server {
     }
 
     /// Sleeps until something is ready or due. An event only records readiness; the work is done in later stages.
+    #[inline(never)]
     fn wait(&mut self, wake_at_us: u64) -> io::Result<()> {
         let now = self.clock.now();
         let timeout = match self.turn.wake_at_us(now).min(wake_at_us) {

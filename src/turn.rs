@@ -135,6 +135,9 @@ impl<N: Network> Turn<N> {
     }
 
     /// One turn, but for the wait before it. An event that is recorded in between belongs to the next one.
+    //
+    // The stages stay functions of their own in the optimised program, so that a profile names them; so do, for the same
+    // reason, the few others in the core that are marked.
     pub fn run(&mut self, now: Now) {
         self.receive(now);
         self.engine.advance(now);
@@ -185,6 +188,7 @@ impl<N: Network> Turn<N> {
     }
 
     /// Moves bytes from the sockets into the engine, and lets new connections in.
+    #[inline(never)]
     fn receive(&mut self, now: Now) {
         self.connect_lanes(now);
         let budget_bytes = self.engine.config().turn_read_bytes;
@@ -289,6 +293,7 @@ impl<N: Network> Turn<N> {
     }
 
     /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.
+    #[inline(never)]
     fn send(&mut self, now: Now) {
         for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
             if let Some(connection) = lane.connection() {
@@ -331,6 +336,7 @@ impl<N: Network> Turn<N> {
 
     /// Drops the sockets of closed clients and lanes. Only here: earlier in the turn an event could still be under way
     /// to them.
+    #[inline(never)]
     fn reap(&mut self) {
         for slot in self.closing.drain(..) {
             self.peers[slot.index as usize] = None;

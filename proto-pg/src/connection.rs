@@ -232,7 +232,7 @@ impl<T: Copy> Connection<T> {
         if self.flight.is_full() || !self.outbox.has_room_for(call_len_bytes(statement, parameters)) {
             return Err(Full);
         }
-        self.outbox.bind_execute(statement, parameters);
+        self.outbox.encode_call(statement, parameters);
         self.flight.push(ticket);
         Ok(())
     }

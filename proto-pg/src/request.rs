@@ -198,7 +198,9 @@ impl Outbox {
     ///
     /// The unnamed portal is used and overwritten by each call; parameters and results are all binary; 0 rows
     /// at most means all rows.
-    pub(crate) fn bind_execute(&mut self, statement: &Statement, parameters: &[Value<'_>]) {
+    // Out of line, so that profiles name it.
+    #[inline(never)]
+    pub(crate) fn encode_call(&mut self, statement: &Statement, parameters: &[Value<'_>]) {
         self.make_room(call_len_bytes(statement, parameters));
         let (all_binary, rows_max) = ([1], 0);
         let bound = frontend::bind(
@@ -326,7 +328,7 @@ mod tests {
     /// The encoded value within Bind, with its length before it.
     fn encoded(value: Value<'_>) -> Vec<u8> {
         let mut outbox = Outbox::new(1000);
-        outbox.bind_execute(&ANY[0], &[value]);
+        outbox.encode_call(&ANY[0], &[value]);
         let bytes = outbox.pending();
         assert_eq!(bytes.len(), call_len_bytes(&ANY[0], &[value]), "{value:?}");
         let (before, after) = (b"\0s\0\0\x01\0\x01\0\x01", b"\0\x01\0\x01");

@@ -19,7 +19,7 @@ pub use load::{Generator, Load};
 mod k6;
 pub use k6::require_k6;
 mod open;
-mod wrk;
+pub(crate) mod wrk;
 
 mod challenge;
 pub use challenge::{Challenge, ChallengeOptions, Mode, Target};

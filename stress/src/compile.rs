@@ -24,7 +24,32 @@ pub fn workspace() -> PathBuf {
 /// # Errors
 /// When the build fails; cargo has said why by then.
 pub fn build_server(workspace: &Path, log: &Path, interrupt: &Interrupt) -> Result<PathBuf, Error> {
-    let arguments = ["build", "--release", "--bin", SERVER, "--message-format", "json-render-diagnostics"];
+    build(workspace, "release", log, interrupt)
+}
+
+/// As [`build_server`], with the profile `profiling`: the code of release mode, with symbols and line tables.
+///
+/// # Errors
+/// As [`build_server`].
+pub fn build_server_for_profile(
+    workspace: &Path,
+    log: &Path,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Error> {
+    build(workspace, "profiling", log, interrupt)
+}
+
+/// Where cargo puts what it builds.
+///
+/// Format: The Cargo Book, "Build Cache" and "Environment Variables", `CARGO_TARGET_DIR`.
+pub fn target_directory(workspace: &Path) -> PathBuf {
+    let directory = env::var_os("CARGO_TARGET_DIR").filter(|directory| !directory.is_empty());
+    workspace.join(directory.unwrap_or_else(|| "target".into()))
+}
+
+fn build(workspace: &Path, profile: &str, log: &Path, interrupt: &Interrupt) -> Result<PathBuf, Error> {
+    let arguments =
+        ["build", "--profile", profile, "--bin", SERVER, "--message-format", "json-render-diagnostics"];
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Service::start(Launch {
         name: "cargo build",

@@ -41,7 +41,7 @@ pub enum Error {
 
 impl Error {
     /// Gives an [`io::Error`] the attempt that it lacks: `.map_err(Error::io("read x"))`.
-    pub(crate) fn io(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    pub fn io(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { attempt: attempt.into(), source }
     }
 }

@@ -69,6 +69,22 @@ pub fn require_influxdb() -> Result<PathBuf, Error> {
     require(Package::Influxdb, tools::find_influxdb)
 }
 
+/// A perf that runs here. Installed first where it is missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_perf() -> Result<PathBuf, Error> {
+    require(Package::Perf, tools::find_perf)
+}
+
+/// The strace that is installed. Installed first where it is missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_strace() -> Result<PathBuf, Error> {
+    require(Package::Strace, tools::find_strace)
+}
+
 /// Installs PostgreSQL and nginx where they are missing, if root on Debian, Ubuntu or their kin. A Ctrl-C does not
 /// reach the package tool: half an installation is worse than a late end.
 ///
@@ -86,6 +102,22 @@ pub fn install_missing(steps: Steps, log: &Path) -> Result<(), Error> {
 pub fn install_missing_for_load(is_k6: bool, steps: Steps, log: &Path) -> Result<(), Error> {
     let generator = if is_k6 { Package::Python } else { Package::Wrk };
     install_missing_of(&[Package::Postgresql, Package::Nginx, generator], steps, log)
+}
+
+/// As [`install_missing`], with what a profile of one instance needs: PostgreSQL, wrk and perf.
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn install_missing_for_profile(steps: Steps, log: &Path) -> Result<(), Error> {
+    install_missing_of(&[Package::Postgresql, Package::Wrk, Package::Perf], steps, log)
+}
+
+/// As [`install_missing`], with what a trace of one instance needs: PostgreSQL and strace.
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn install_missing_for_trace(steps: Steps, log: &Path) -> Result<(), Error> {
+    install_missing_of(&[Package::Postgresql, Package::Strace], steps, log)
 }
 
 fn require<T>(package: Package, find: impl Fn() -> Option<T>) -> Result<T, Error> {
@@ -106,11 +138,11 @@ fn install_missing_of(packages: &[Package], steps: Steps, log: &Path) -> Result<
     if missing.is_empty() {
         return Ok(());
     }
-    if !rustix::process::geteuid().is_root() || family() != Family::Debian {
+    let family = family();
+    if !rustix::process::geteuid().is_root() || !matches!(family, Family::Debian | Family::Ubuntu) {
         return Err(refusal(&missing));
     }
-    let names: Vec<&str> =
-        missing.iter().flat_map(|package| package.names(Family::Debian)).copied().collect();
+    let names: Vec<&str> = missing.iter().flat_map(|package| package.names(family)).copied().collect();
     steps.run(&format!("installing {}", names.join(", ")), "done", || install(&missing, &names, log))
 }
 
@@ -124,6 +156,8 @@ enum Package {
     Prometheus,
     PostgresExporter,
     Influxdb,
+    Perf,
+    Strace,
 }
 
 impl Package {
@@ -136,6 +170,8 @@ impl Package {
             Package::Prometheus => tools::find_prometheus().is_some(),
             Package::PostgresExporter => tools::find_postgres_exporter().is_some(),
             Package::Influxdb => tools::find_influxdb().is_some(),
+            Package::Perf => tools::find_perf().is_some(),
+            Package::Strace => tools::find_strace().is_some(),
         }
     }
 
@@ -143,18 +179,24 @@ impl Package {
     fn names(self, family: Family) -> &'static [&'static str] {
         match (self, family) {
             (Package::Postgresql, Family::RedHat) => &["postgresql-server"],
-            (Package::Postgresql, Family::Debian | Family::Arch | Family::Other) => &["postgresql"],
-            (Package::Nginx, Family::Debian) => &["nginx", "libnginx-mod-stream"],
+            (Package::Postgresql, Family::Debian | Family::Ubuntu | Family::Arch | Family::Other) => {
+                &["postgresql"]
+            }
+            (Package::Nginx, Family::Debian | Family::Ubuntu) => &["nginx", "libnginx-mod-stream"],
             (Package::Nginx, Family::RedHat) => &["nginx", "nginx-mod-stream"],
             (Package::Nginx, Family::Arch | Family::Other) => &["nginx"],
             (Package::Wrk, _) => &["wrk"],
-            (Package::Python, Family::Debian) => &["python3-venv"],
+            (Package::Python, Family::Debian | Family::Ubuntu) => &["python3-venv"],
             (Package::Python, Family::RedHat | Family::Other) => &["python3"],
             (Package::Python, Family::Arch) => &["python"],
             (Package::Prometheus, _) => &["prometheus"],
             (Package::PostgresExporter, Family::Debian) => &["prometheus-postgres-exporter"],
             (Package::PostgresExporter, _) => &["postgres_exporter"],
             (Package::Influxdb, _) => &["influxdb"],
+            (Package::Perf, Family::Debian) => &["linux-perf"],
+            (Package::Perf, Family::Ubuntu) => &["linux-tools-generic"],
+            (Package::Perf, Family::RedHat | Family::Arch | Family::Other) => &["perf"],
+            (Package::Strace, _) => &["strace"],
         }
     }
 
@@ -163,7 +205,7 @@ impl Package {
         match self {
             Package::Postgresql => Some("postgresql"),
             Package::Nginx => Some("nginx"),
-            Package::Wrk | Package::Python => None,
+            Package::Wrk | Package::Python | Package::Perf | Package::Strace => None,
             Package::Prometheus => Some("prometheus"),
             Package::PostgresExporter => Some("prometheus-postgres-exporter"),
             Package::Influxdb => Some("influxdb"),
@@ -175,6 +217,8 @@ impl Package {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Debian,
+    /// And what descends from it. Installs as Debian does, but some packages have other names.
+    Ubuntu,
     RedHat,
     Arch,
     Other,
@@ -190,7 +234,9 @@ fn family_of(os_release: &str) -> Family {
         os_release.lines().filter_map(|line| line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE=")));
     let ids: Vec<&str> = values.flat_map(|value| value.trim_matches('"').split_whitespace()).collect();
     let is_any = |names: &[&str]| ids.iter().any(|id| names.contains(id));
-    if is_any(&["debian", "ubuntu"]) {
+    if is_any(&["ubuntu"]) {
+        Family::Ubuntu
+    } else if is_any(&["debian"]) {
         Family::Debian
     } else if is_any(&["fedora", "rhel", "centos"]) {
         Family::RedHat
@@ -214,13 +260,15 @@ fn refusal(missing: &[Package]) -> Error {
             Package::Prometheus => "Prometheus with promtool",
             Package::PostgresExporter => "postgres_exporter",
             Package::Influxdb => "InfluxDB 1.x",
+            Package::Perf => "perf",
+            Package::Strace => "strace",
         })
         .collect::<Vec<_>>()
         .join(" and ");
     let names =
         missing.iter().flat_map(|package| package.names(family)).copied().collect::<Vec<_>>().join(" ");
     let remedy = match family {
-        Family::Debian => format!("sudo apt-get install -y --no-install-recommends {names}"),
+        Family::Debian | Family::Ubuntu => format!("sudo apt-get install -y --no-install-recommends {names}"),
         Family::RedHat => format!("sudo dnf install -y {names}"),
         Family::Arch => format!("sudo pacman -S --needed {names}"),
         Family::Other => format!("install {names} with this system's package tool"),
@@ -321,7 +369,8 @@ mod tests {
     #[test]
     fn knows_the_kin_of_debian() {
         assert_eq!(family_of("PRETTY_NAME=\"Debian\"\nID=debian\n"), Family::Debian);
-        assert_eq!(family_of("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"), Family::Debian);
+        assert_eq!(family_of("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"), Family::Ubuntu);
+        assert_eq!(family_of("ID=ubuntu\nID_LIKE=debian\n"), Family::Ubuntu);
         assert_eq!(family_of("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n"), Family::RedHat);
         assert_eq!(family_of("VERSION_ID=debian\nID=alpine\n"), Family::Other);
     }

@@ -10,6 +10,8 @@
 //! - [`Observer`]: Prometheus, its exporter for PostgreSQL, or InfluxDB: what the dashboards get their data from.
 //! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` and `cargo stress k6` do.
 //! - [`reports`]: the runs that are kept, and a page over all of them.
+//! - [`Solo`]: PostgreSQL and one instance alone; [`mod@profile`] samples it under load, as `cargo stress flamegraph` does,
+//!   and [`mod@syscalls`] writes down its system calls, as `cargo stress trace` does.
 //!
 //! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
 //! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
@@ -18,6 +20,13 @@
 
 pub mod bench;
 pub mod reports;
+
+pub mod profile;
+
+pub mod syscalls;
+
+mod solo;
+pub use solo::{Solo, SoloOptions};
 
 mod stack;
 pub use stack::{Ports, Stack, StackOptions};
@@ -48,6 +57,7 @@ pub mod health;
 pub mod install;
 pub mod lock;
 pub mod steps;
+pub mod strace;
 pub mod throwaway;
 pub mod tools;
 mod user;

@@ -1,10 +1,12 @@
 //! `cargo stress`: picks the subcommand and turns its result into an exit status.
 
 mod arguments;
+mod flamegraph;
 mod k6;
 mod report;
 mod run;
 mod sim;
+mod trace;
 mod up;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         Some("k6") => k6::main(arguments),
         Some("report") => report::main(arguments),
         Some("sim") => sim::main(arguments),
+        Some("flamegraph") => flamegraph::main(arguments),
+        Some("trace") => trace::main(arguments),
         _ => usage(&format!("there is no subcommand {}", subcommand.display())),
     }
 }
@@ -44,11 +48,13 @@ The bench of the bank.
 Usage: cargo stress <SUBCOMMAND> [OPTIONS]
 
 Subcommands:
-  up      The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
-  run     The whole stack under load, measured: requests per second, latencies, CPU time per request
-  k6      The challenge in k6: its validations and its load, with an HTML report
-  report  The page over all the runs that were kept
-  sim     The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
+  up          The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
+  run         The whole stack under load, measured: requests per second, latencies, CPU time per request
+  k6          The challenge in k6: its validations and its load, with an HTML report
+  report      The page over all the runs that were kept
+  flamegraph  One instance under load, sampled: where its time goes, as a picture
+  trace       One transaction and one statement, system call by system call, with what each is for
+  sim         The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
 
 `cargo stress <SUBCOMMAND> --help` says more.
 ";

@@ -1,4 +1,4 @@
-//! Finding the programs of others: PostgreSQL, nginx and what load and dashboards need, and their versions.
+//! Finding the programs of others: PostgreSQL, nginx and what load, dashboards and profiles need, and their versions.
 
 use std::env;
 use std::fs;
@@ -90,6 +90,25 @@ fn find_program(name: &str) -> Option<PathBuf> {
     search_path().into_iter().map(|directory| directory.join(name)).find(|program| program.is_file())
 }
 
+/// A perf that runs: on `PATH`, or where distributions put one for each kernel, newest first.
+///
+/// Where `perf` is a script of the distribution, it wants the program of exactly the running kernel's version and fails
+/// without. What we ask for is older than any of them, so another version does as well.
+pub fn find_perf() -> Option<PathBuf> {
+    let on_path = search_path().into_iter().map(|directory| directory.join("perf"));
+    on_path.chain(versioned_perfs()).find(|program| runs(program, "--version"))
+}
+
+/// The first strace on `PATH`.
+pub fn find_strace() -> Option<PathBuf> {
+    let on_path = search_path().into_iter().map(|directory| directory.join("strace"));
+    on_path.into_iter().find(|program| runs(program, "--version"))
+}
+
+fn runs(program: &Path, argument: &str) -> bool {
+    Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success())
+}
+
 fn search_path() -> Vec<PathBuf> {
     env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
@@ -106,6 +125,26 @@ fn versioned_directories() -> Vec<PathBuf> {
     }
     found.sort();
     found.into_iter().rev().map(|(_, directory)| directory).collect()
+}
+
+/// `/usr/bin/perf_5.10` of Debian, `/usr/lib/linux-tools/5.15.0-91-generic/perf` of Ubuntu.
+fn versioned_perfs() -> Vec<PathBuf> {
+    let mut found: Vec<(Vec<u32>, PathBuf)> = Vec::new();
+    for (parent, prefix, program) in [("/usr/bin", "perf_", ""), ("/usr/lib/linux-tools", "", "perf")] {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(version) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
+            let path = if program.is_empty() { entry.path() } else { entry.path().join(program) };
+            found.push((numbers(version), path));
+        }
+    }
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+/// The numbers of a version, in order: 5.10 is newer than 5.9.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
 /// `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
@@ -153,6 +192,12 @@ mod tests {
         assert_eq!(major("15.18"), Some(15));
         assert_eq!(major("17beta1"), Some(17));
         assert_eq!(major("common"), None);
+    }
+
+    #[test]
+    fn orders_versions_by_their_numbers() {
+        assert!(numbers("5.10") > numbers("5.9"));
+        assert!(numbers("6.1.0-13") > numbers("5.15.0-91-generic"));
     }
 
     #[test]

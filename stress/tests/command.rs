@@ -27,9 +27,16 @@ fn assert_refused(output: &Output, status: i32, wanted: &str) {
 #[test]
 fn help_is_given_on_request_and_without_a_subcommand() {
     let directory = Throwaway::new("test").unwrap();
-    for arguments in
-        [&[][..], &["--help"], &["up", "--help"], &["run", "--help"], &["k6", "-h"], &["report", "-h"]]
-    {
+    for arguments in [
+        &[][..],
+        &["--help"],
+        &["up", "--help"],
+        &["run", "--help"],
+        &["k6", "-h"],
+        &["report", "-h"],
+        &["flamegraph", "--help"],
+        &["trace", "--help"],
+    ] {
         let output = stress(arguments, directory.path());
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: cargo stress"));

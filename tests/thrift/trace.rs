@@ -1,18 +1,18 @@
 //! Writes down the system calls of a running server with strace(1), and counts those of its requests.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
+use stress::install;
+use stress::strace::{self, Call};
 use stress::throwaway::Throwaway;
 
 use crate::support::{SERVER, wait_for};
 
 /// A way to run the server so that its system calls are written down.
 pub(crate) struct Trace {
+    strace: PathBuf,
     directory: Throwaway,
 }
 
@@ -22,33 +22,22 @@ impl Trace {
     /// # Panics
     /// If strace is not installed, and is not ours to install.
     pub(crate) fn where_possible() -> Option<Trace> {
-        assert!(
-            is_strace_installed(),
-            "strace is missing; on Debian and Ubuntu: sudo apt-get install -y --no-install-recommends strace"
-        );
-        let attempt = Command::new("strace").args(["-qq", "-e", "trace=none", "true"]).output();
-        let attempt = attempt.expect("strace is installed");
-        if !attempt.status.success() {
+        let strace = install::require_strace().expect("strace is installed");
+        if let Some(reason) = strace::obstacle(&strace).expect("run strace") {
             // Not by `eprintln!`, which libtest keeps to itself as long as the test does not fail.
-            let reason = String::from_utf8_lossy(&attempt.stderr);
             let told =
                 writeln!(io::stderr(), "NOT TESTED: system calls, since ptrace is not allowed: {reason}");
             told.expect("standard error is open");
             return None;
         }
-        Some(Trace { directory: Throwaway::new("trace").expect("make a directory") })
+        Some(Trace { strace, directory: Throwaway::new("trace").expect("make a directory") })
     }
 
-    /// Stands in for the server's binary. With `-D` it is strace that becomes the child, so the server keeps the
-    /// process id and the signals that are meant for it, and needs no privilege to be traced.
+    /// Stands in for the server's binary.
     pub(crate) fn executable(&self) -> PathBuf {
-        let path = self.directory.path().join("traced");
-        let calls = self.calls_path();
-        let script =
-            format!("#!/bin/sh\nexec strace -D -f -q -yy -s 0 -o '{}' '{SERVER}'\n", calls.display());
-        fs::write(&path, script).expect("write the stand-in");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
-        path
+        let script = self.directory.path().join("traced");
+        strace::stand_in(&script, &self.strace, Path::new(SERVER), &self.calls_path(), 0)
+            .expect("write the stand-in")
     }
 
     /// A Unix socket for the server to listen on, as `LISTEN` has it.
@@ -60,7 +49,7 @@ impl Trace {
     pub(crate) fn calls(&self) -> Calls {
         let text = wait_for("the end of the trace", || {
             let text = fs::read_to_string(self.calls_path()).expect("strace has written a file");
-            text.ends_with("+++ exited with 0 +++\n").then_some(text)
+            text.ends_with(strace::END).then_some(text)
         });
         Calls::between_answers(&text)
     }
@@ -68,25 +57,6 @@ impl Trace {
     fn calls_path(&self) -> PathBuf {
         self.directory.path().join("calls")
     }
-}
-
-/// Installs strace where it is missing, which works for root on Debian and its kin: as `stress` does for PostgreSQL.
-fn is_strace_installed() -> bool {
-    static IS_INSTALLED: OnceLock<bool> = OnceLock::new();
-    let is_found = || Command::new("strace").arg("--version").output().is_ok();
-    let install = |arguments: &[&str]| {
-        let mut tool = Command::new("apt-get");
-        tool.args(["-qq", "-o", "DPkg::Lock::Timeout=120"])
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        tool.output().is_ok_and(|output| output.status.success())
-    };
-    *IS_INSTALLED.get_or_init(|| {
-        is_found()
-            || (install(&["update"])
-                && install(&["install", "-y", "--no-install-recommends", "strace"])
-                && is_found())
-    })
 }
 
 /// The system calls from the first answer on the last connection to the last one, without the first.
@@ -104,47 +74,39 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Format: strace(1) with `-f -yy`: process id, name of the call, arguments with the kind and ends of each
-    /// descriptor's socket, result.
     fn between_answers(trace: &str) -> Calls {
-        let lines: Vec<&str> =
-            trace.lines().map(|line| line.split_once(' ').expect("a process id").1).collect();
-        let accepting = lines.iter().filter(|line| line.trim_start().starts_with("accept4("));
-        let mut results = accepting.filter_map(|line| line.rsplit_once(" = ")).map(|(_, result)| result);
-        let client = results.rfind(|result| result.contains('<')).expect("a connection");
+        let lines: Vec<(&str, Option<Call<'_>>)> =
+            trace.lines().map(|line| (line, Call::parse(line))).collect();
+        let accepted = lines.iter().filter_map(|(_, call)| call.filter(|call| call.name == "accept4"));
+        let client =
+            accepted.map(|call| call.result).rfind(|result| result.contains('<')).expect("a connection");
 
-        let is_answer = |line: &&str| is_of(line, &WRITES, client);
+        let is_answer = |(_, call): &(&str, Option<Call<'_>>)| {
+            call.is_some_and(|call| call.is_write() && call.descriptor() == client)
+        };
         let first = lines.iter().position(is_answer).expect("an answer");
         let last = lines.iter().rposition(is_answer).expect("an answer");
         let mut calls = Calls::default();
-        for line in &lines[first + 1..=last] {
-            if is_of(line, &READS, client) {
-                calls.client_reads += 1;
-            } else if is_of(line, &WRITES, client) {
-                calls.client_writes += 1;
-            } else if is_of(line, &READS, DATABASE) {
-                calls.database_reads += 1;
-            } else if is_of(line, &WRITES, DATABASE) {
-                calls.database_writes += 1;
-            } else if is_of(line, &["epoll_wait"], "") {
-                calls.waits += usize::from(!line.ends_with(" = 0") || line.ends_with(", 0) = 0"));
-            } else {
-                calls.others.push((*line).to_owned());
+        for (line, call) in &lines[first + 1..=last] {
+            match call {
+                Some(call) if call.is_read() && call.descriptor() == client => calls.client_reads += 1,
+                Some(call) if call.is_write() && call.descriptor() == client => calls.client_writes += 1,
+                Some(call) if call.is_read() && call.descriptor().contains(DATABASE) => {
+                    calls.database_reads += 1;
+                }
+                Some(call) if call.is_write() && call.descriptor().contains(DATABASE) => {
+                    calls.database_writes += 1;
+                }
+                Some(call) if call.name == "epoll_wait" => {
+                    calls.waits += usize::from(call.result != "0" || call.arguments.ends_with(", 0"));
+                }
+                Some(_) | None => calls.others.push((*line).to_owned()),
             }
         }
         calls
     }
 }
 
-/// Whether the line is one of these calls on such a descriptor.
-fn is_of(line: &str, names: &[&str], descriptor: &str) -> bool {
-    let Some((name, arguments)) = line.trim_start().split_once('(') else { return false };
-    let first = arguments.split(", ").next().unwrap_or_default();
-    names.contains(&name) && first.contains(descriptor)
-}
-
-const READS: [&str; 4] = ["read", "readv", "recvfrom", "recvmsg"];
-const WRITES: [&str; 4] = ["write", "writev", "sendto", "sendmsg"];
 /// But for the client, nothing else that a server reads or writes in its steady state is a Unix socket.
 const DATABASE: &str = "<UNIX-STREAM:";
 

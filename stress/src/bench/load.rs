@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BenchOptions;
 use super::report::Latency;
+use super::usage::float;
 use super::{k6::K6, open::Open, wrk::Wrk};
 use crate::cgroup::{Group, Parent};
 use crate::wait::Interrupt;
@@ -67,19 +68,26 @@ impl Load {
 
 /// What a load generator saw.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Requests that were answered.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// How long it took.
-    pub(super) duration_s: f64,
+    pub(crate) duration_s: f64,
     /// From sending a request to its whole answer.
-    pub(super) latency: Latency,
+    pub(crate) latency: Latency,
     /// The same with connecting, where each request has its own connection.
-    pub(super) latency_with_connect: Option<Latency>,
+    pub(crate) latency_with_connect: Option<Latency>,
     /// What went wrong, by kind: `connect`, `read`, `write`, `timeout`, `dropped`. Zeros are left out.
-    pub(super) errors: Vec<(String, u64)>,
+    pub(crate) errors: Vec<(String, u64)>,
     /// Answers with a status of 400 or more, where it does not count 422 apart.
-    pub(super) refusals: Option<u64>,
+    pub(crate) refusals: Option<u64>,
+}
+
+impl Outcome {
+    /// Answers per second.
+    pub(crate) fn requests_per_second(&self) -> f64 {
+        float(self.requests) / self.duration_s
+    }
 }
 
 /// A load generator that is installed.

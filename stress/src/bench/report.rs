@@ -176,6 +176,7 @@ impl Case {
 
 impl Run {
     pub(super) fn new(outcome: Outcome, counts: &Counts, parts: Vec<Part>, ledger: Ledger) -> Run {
+        let requests_per_second = outcome.requests_per_second();
         let mut errors: BTreeMap<String, u64> = outcome.errors.into_iter().collect();
         for (status, count) in &counts.statuses {
             if !EXPECTED.contains(&status.as_str()) {
@@ -192,7 +193,7 @@ impl Run {
         }
         Run {
             requests: outcome.requests,
-            requests_per_second: float(outcome.requests) / outcome.duration_s,
+            requests_per_second,
             latency: outcome.latency,
             latency_with_connect: outcome.latency_with_connect,
             errors,

@@ -31,7 +31,7 @@ pub struct Wrk {
 }
 
 impl Wrk {
-    pub(super) fn find(
+    pub(crate) fn find(
         scratch: &Path,
         group: Option<Arc<Group>>,
         is_health_only: bool,
@@ -57,14 +57,8 @@ impl Wrk {
         &self.version
     }
 
-    pub(super) fn run(
-        &self,
-        target: &str,
-        connections: u32,
-        seconds: u32,
-        interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
-    ) -> Result<Outcome, Error> {
+    /// The command that loads `target`, to be run in [`Wrk::directory`].
+    pub(crate) fn command(&self, target: &str, connections: u32, seconds: u32) -> (&Path, Vec<OsString>) {
         let threads = THREADS_MAX.min(connections);
         let mut arguments = vec![
             format!("-t{threads}"),
@@ -77,13 +71,30 @@ impl Wrk {
         if self.is_health_only {
             arguments.extend(["--", "health"].map(str::to_owned));
         }
+        (&self.program, arguments.into_iter().map(OsString::from).collect())
+    }
+
+    /// Where its script is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.scratch
+    }
+
+    pub(crate) fn run(
+        &self,
+        target: &str,
+        connections: u32,
+        seconds: u32,
+        interrupt: &Interrupt,
+        tick: &mut dyn FnMut(),
+    ) -> Result<Outcome, Error> {
+        let (program, arguments) = self.command(target, connections, seconds);
         let log = self.scratch.join("wrk.log");
         // Appended to by each run; only this one's output counts.
         let _ = fs::remove_file(&log);
         let mut wrk = Service::start(Launch {
             name: "wrk",
-            program: &self.program,
-            arguments: arguments.into_iter().map(OsString::from).collect(),
+            program,
+            arguments,
             environment: Vec::new(),
             directory: &self.scratch,
             user: None,
@@ -96,7 +107,7 @@ impl Wrk {
             orphan_signal: "KILL",
         })?;
         wrk.run_to_end_ticking(Duration::from_secs(seconds.into()) + PATIENCE, interrupt, tick)?;
-        parse(&wrk.log()).ok_or_else(|| wrk.failure("printed no result"))
+        outcome_in(&wrk.log()).ok_or_else(|| wrk.failure("printed no result"))
     }
 }
 
@@ -118,7 +129,8 @@ struct Printed {
     status: u64,
 }
 
-fn parse(output: &str) -> Option<Outcome> {
+/// What it printed at its end, between whatever else.
+pub(crate) fn outcome_in(output: &str) -> Option<Outcome> {
     let line = output.lines().rev().find(|line| line.starts_with('{'))?;
     let printed: Printed = serde_json::from_str(line).ok()?;
     let errors = [
@@ -152,7 +164,7 @@ const SCRIPT: &str = "mix.lua";
 const THREADS_MAX: u32 = 2;
 const TIMEOUT_SECONDS: u32 = 5;
 /// Beyond the load itself: its start, and the last answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +183,7 @@ Requests/sec:  12000.00
 
     #[test]
     fn reads_the_line_of_the_script() {
-        let outcome = parse(OUTPUT).unwrap();
+        let outcome = outcome_in(OUTPUT).unwrap();
         assert_eq!((outcome.requests, outcome.refusals), (12_000, Some(17)));
         assert!((outcome.duration_s - 1.0).abs() < 1e-9);
         assert!((outcome.latency.mean_ms - 1.7905).abs() < 1e-9);
@@ -181,7 +193,7 @@ Requests/sec:  12000.00
 
     #[test]
     fn output_without_the_line_is_no_result() {
-        assert_eq!(parse("unable to connect to 127.0.0.1:1 Connection refused\n"), None);
-        assert_eq!(parse("{\"requests\": 1}\n"), None);
+        assert_eq!(outcome_in("unable to connect to 127.0.0.1:1 Connection refused\n"), None);
+        assert_eq!(outcome_in("{\"requests\": 1}\n"), None);
     }
 }

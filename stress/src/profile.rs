@@ -1,0 +1,127 @@
+//! One instance under load, sampled with perf: what `cargo stress flamegraph` does, without its command line.
+//!
+//! Samples are stacks. Folded, they are lines of a whole stack and its weight, which is all that a flamegraph needs.
+
+use std::path::PathBuf;
+
+use crate::bench::wrk::{self, Wrk};
+use crate::solo::{Solo, SoloOptions};
+use crate::steps::Steps;
+use crate::wait::Interrupt;
+use crate::{Error, install};
+
+mod perf;
+pub use perf::obstacle;
+
+mod folded;
+pub use folded::Folded;
+
+mod draw;
+pub use draw::{difference, flamegraph};
+
+mod samples;
+
+/// What to profile.
+#[derive(Debug, Clone)]
+pub struct ProfileOptions {
+    /// The server's binary, with symbols: [`crate::compile::build_server_for_profile`].
+    pub server: PathBuf,
+    /// The directory of the project.
+    pub workspace: PathBuf,
+    /// What the samples tell.
+    pub view: View,
+    /// Whether stacks go on into the kernel. Without, its time counts for the function that called it.
+    pub has_kernel: bool,
+    /// Connections of the load.
+    pub connections: u32,
+    /// How long it is sampled, after a second to warm up.
+    pub seconds: u32,
+    /// Samples per second of the server's CPU time; unused off the CPU.
+    pub frequency_hz: u32,
+    /// Where logs and samples go: up to 300 MB.
+    pub logs: PathBuf,
+    /// Who is told how it goes.
+    pub steps: Steps,
+    /// Calls it off.
+    pub interrupt: Interrupt,
+}
+
+/// What samples tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// What the server does while it has a processor: samples at even intervals of its CPU time.
+    OnCpu,
+    /// What it was about to do while it has none, and for how long: each time it sleeps or is displaced.
+    OffCpu,
+}
+
+impl View {
+    /// What a weight counts.
+    pub fn unit(self) -> &'static str {
+        match self {
+            View::OnCpu => "samples",
+            View::OffCpu => "µs",
+        }
+    }
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// The stacks with their weights.
+    pub folded: Folded,
+    /// What the load had answered, meanwhile.
+    pub requests_per_second: f64,
+}
+
+/// Starts PostgreSQL and one instance, loads it, samples it, and stops both.
+///
+/// # Errors
+/// [`Error::Refused`] with the remedy where perf may not sample; else the first failure. What was started is stopped.
+pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
+    let perf = install::require_perf()?;
+    if let Some(obstacle) = obstacle(&perf, options.view)? {
+        return Err(Error::Refused(obstacle));
+    }
+    let wrk = Wrk::find(&options.logs, None, false)?;
+    let solo = Solo::start(&SoloOptions {
+        server: &options.server,
+        workspace: &options.workspace,
+        logs: &options.logs,
+        steps: options.steps,
+        interrupt: &options.interrupt,
+    })?;
+    let target = format!("http://{}", solo.address());
+    options.steps.run("warm-up", "done", || {
+        wrk.run(&target, options.connections, WARM_UP_SECONDS, &options.interrupt, &mut || {})
+    })?;
+
+    let data = options.logs.join("perf.data");
+    let step = format!("sampling for {} s under {} connections", options.seconds, options.connections);
+    let output = options.steps.run(&step, "done", || {
+        perf::record(
+            &perf,
+            options,
+            solo.instance.pid(),
+            wrk.directory(),
+            &data,
+            wrk.command(&target, options.connections, options.seconds),
+        )
+    })?;
+    let load = wrk::outcome_in(&output)
+        .ok_or_else(|| Error::Refused(format!("wrk printed no result; perf and wrk said: {output}")))?;
+    drop(solo);
+
+    let script = options.steps.run("reading the samples", "done", || perf::script(&perf, options, &data))?;
+    let records = samples::records(&script);
+    let folded = match options.view {
+        View::OnCpu => Folded::on_cpu(&records, options.has_kernel),
+        View::OffCpu => Folded::off_cpu(&records, options.has_kernel),
+    };
+    if folded.is_empty() {
+        return Err(Error::Refused("perf took no samples of the server: try more --seconds".to_owned()));
+    }
+    Ok(Profile { folded, requests_per_second: load.requests_per_second() })
+}
+
+const WARM_UP_SECONDS: u32 = 1;

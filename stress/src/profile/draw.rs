@@ -1,0 +1,90 @@
+//! Draws folded stacks as SVG, with inferno.
+
+use inferno::differential;
+use inferno::flamegraph::color::MultiPalette;
+use inferno::flamegraph::{self, Options, Palette};
+
+use super::{Folded, View};
+use crate::Error;
+
+/// One profile: the wider a function, the more of the weight is its own or that of what it calls.
+///
+/// # Errors
+/// When there is nothing to draw.
+pub fn flamegraph(folded: &Folded, view: View, subtitle: &str) -> Result<String, Error> {
+    let title = match view {
+        View::OnCpu => "Where the server's CPU time goes",
+        View::OffCpu => "Where the server waits",
+    };
+    draw(&folded.text(), &mut options(title, view, subtitle))
+}
+
+/// Two profiles: the widths are those of the second, red is what grew and blue what shrank. The first is scaled to the
+/// weight of the second before, so that it is shares that are compared.
+///
+/// # Errors
+/// When there is nothing to draw.
+pub fn difference(before: &Folded, after: &Folded, view: View, subtitle: &str) -> Result<String, Error> {
+    let mut both = Vec::new();
+    let scaled = differential::Options { normalize: true, ..differential::Options::default() };
+    differential::from_readers(scaled, before.text().as_bytes(), after.text().as_bytes(), &mut both)
+        .map_err(Error::io("compare two profiles"))?;
+    draw(
+        &String::from_utf8_lossy(&both),
+        &mut options("What has changed: red grew, blue shrank", view, subtitle),
+    )
+}
+
+fn options<'a>(title: &str, view: View, subtitle: &str) -> Options<'a> {
+    let mut options = Options::default();
+    title.clone_into(&mut options.title);
+    options.subtitle = Some(subtitle.to_owned());
+    view.unit().clone_into(&mut options.count_name);
+    options.colors = Palette::Multi(MultiPalette::Rust);
+    // The same function has the same colour in every picture.
+    options.deterministic = true;
+    // What is narrower cannot be seen, and would be most of the file.
+    options.min_width = WIDTH_MIN_PERCENT;
+    options
+}
+
+fn draw(lines: &str, options: &mut Options<'_>) -> Result<String, Error> {
+    let mut svg = Vec::new();
+    flamegraph::from_lines(options, lines.lines(), &mut svg).map_err(Error::io("draw a flamegraph"))?;
+    Ok(String::from_utf8_lossy(&svg).into_owned())
+}
+
+const WIDTH_MIN_PERCENT: f64 = 0.1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folded(text: &str) -> Folded {
+        Folded::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_drawing_names_what_is_wide_and_leaves_out_what_is_not() {
+        let profile = folded("run;turn;wait 6000\nrun;turn;send 4000\nrun;turn;rare 1\n");
+        let svg = flamegraph(&profile, View::OnCpu, "100 req/s").unwrap();
+        for text in ["turn (10,001 samples", "wait (6,000 samples, 59.99%)", "100 req/s"] {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
+        assert!(!svg.contains("rare"), "{svg}");
+    }
+
+    #[test]
+    fn a_difference_compares_shares() {
+        let (before, after) = (folded("run;wait 10\nrun;send 10\n"), folded("run;wait 25\nrun;send 75\n"));
+        let svg = difference(&before, &after, View::OnCpu, "").unwrap();
+        for text in ["send (75 samples, 75.00%; +25.00%)", "wait (25 samples, 25.00%; -25.00%)"] {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
+    }
+
+    #[test]
+    fn nothing_cannot_be_drawn() {
+        assert!(flamegraph(&Folded::default(), View::OffCpu, "").is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! Reads what `perf script` prints: stacks, and when threads lost and got the processor.
+//!
+//! Format: the manual page perf-script(1) with `--fields tid,time,event,ip,sym,dso --ns --show-switch-events`. A sample
+//! is a line with thread, time and event, one line for each function from the innermost on, and an empty line.
+
+/// One entry of the recording.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    /// Where a thread was.
+    Sample {
+        thread: u32,
+        /// From the innermost function to the outermost.
+        stack: Vec<Frame<'a>>,
+    },
+    /// A thread lost the processor: it sleeps, or another was put in its place.
+    Off { thread: u32, at_ns: u64, is_displaced: bool },
+    /// A thread got the processor.
+    On { thread: u32, at_ns: u64 },
+}
+
+/// One function of a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame<'a> {
+    /// Its name, `[unknown]` where there is none.
+    pub(super) symbol: &'a str,
+    /// Whether it is the kernel's.
+    pub(super) is_kernel: bool,
+}
+
+/// All that the text tells, in order. Lines of any other kind are passed over.
+pub(super) fn records(text: &str) -> Vec<Record<'_>> {
+    let mut records = Vec::new();
+    for line in text.lines() {
+        if let Some(line) = line.strip_prefix('\t') {
+            if let (Some(Record::Sample { stack, .. }), Some(frame)) = (records.last_mut(), frame(line)) {
+                stack.push(frame);
+            }
+        } else {
+            records.extend(head(line));
+        }
+    }
+    records
+}
+
+/// `13891 13455.620393123: PERF_RECORD_SWITCH OUT preempt`, `13891 13455.620544123: cpu-clock: `
+fn head(line: &str) -> Option<Record<'_>> {
+    let (thread, rest) = line.trim_start().split_once(' ')?;
+    let thread = thread.parse().ok()?;
+    let (time, what) = rest.trim_start().split_once(':')?;
+    let at_ns = nanoseconds(time)?;
+    Some(match what.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["PERF_RECORD_SWITCH", "IN", ..] => Record::On { thread, at_ns },
+        ["PERF_RECORD_SWITCH", "OUT", rest @ ..] => {
+            Record::Off { thread, at_ns, is_displaced: rest.first() == Some(&"preempt") }
+        }
+        [event, ..] if event.ends_with(':') => Record::Sample { thread, stack: Vec::new() },
+        [..] => return None,
+    })
+}
+
+/// `13455.620393123`, with nine digits behind the point.
+fn nanoseconds(time: &str) -> Option<u64> {
+    let (seconds, fraction) = time.split_once('.')?;
+    if fraction.len() != 9 {
+        return None;
+    }
+    seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction.parse().ok()?)
+}
+
+/// `ffffffff821fb643 schedule ([kernel.kallsyms])`, `55d1c0a0f2e1 rinha::server::Server::wait (/path/to/rinha)`
+fn frame(line: &str) -> Option<Frame<'_>> {
+    let (address, rest) = line.trim_start().split_once(' ')?;
+    // A symbol may hold parentheses, and a path may end in " (deleted)": the file is the last that starts as one.
+    let file_start = rest.rfind(" (/").max(rest.rfind(" (["))?;
+    let symbol = rest[..file_start].trim();
+    // The kernel has the upper half of the addresses, on every processor of 64 bits that it runs on. An address that is
+    // in no file at all is where the walk of a stack has ended.
+    let is_kernel = address.len() == 16 && address.starts_with("ffff") && !rest.ends_with("([unknown])");
+    Some(Frame { symbol: if symbol.is_empty() { UNKNOWN } else { symbol }, is_kernel })
+}
+
+/// What perf calls a function without a name.
+pub(super) const UNKNOWN: &str = "[unknown]";
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Two samples of `cpu-clock`, and a sleep and a displacement of `context-switches`.
+    pub(in crate::profile) const SCRIPT: &str = include_str!("samples.txt");
+
+    #[test]
+    fn reads_samples_from_the_innermost_function_on() {
+        let records = records(SCRIPT);
+        let Record::Sample { thread: 14_201, stack } = &records[0] else { panic!("{:?}", records[0]) };
+        assert_eq!(stack[0], Frame { symbol: "rinha::http::parse_head", is_kernel: false });
+        let Record::Sample { stack, .. } = &records[1] else { panic!("{:?}", records[1]) };
+        assert_eq!(stack[0], Frame { symbol: "tcp_sendmsg_locked", is_kernel: true });
+        let symbols: Vec<&str> = stack.iter().map(|frame| frame.symbol).collect();
+        assert!(symbols.contains(&"rinha::server::Server::send"), "{symbols:?}");
+    }
+
+    #[test]
+    fn reads_when_a_thread_lost_and_got_the_processor() {
+        let switches: Vec<Record<'_>> =
+            records(SCRIPT).into_iter().filter(|record| !matches!(record, Record::Sample { .. })).collect();
+        let expected = [
+            Record::Off { thread: 14_201, at_ns: 13_455_620_549_000, is_displaced: false },
+            Record::On { thread: 14_201, at_ns: 13_455_620_562_000 },
+            Record::Off { thread: 14_201, at_ns: 13_455_620_600_000, is_displaced: true },
+            Record::On { thread: 14_201, at_ns: 13_455_620_607_500 },
+        ];
+        assert_eq!(switches, expected);
+    }
+
+    #[test]
+    fn a_file_may_be_gone_and_a_symbol_may_hold_anything() {
+        let of = |line| frame(line).unwrap().symbol;
+        assert_eq!(
+            of("  55d1 core::ops::FnOnce<fn (u8)>::call (/t/rinha (deleted))"),
+            "core::ops::FnOnce<fn (u8)>::call"
+        );
+        assert_eq!(of("     0 [unknown] ([unknown])"), "[unknown]");
+        assert_eq!(of("7f0c  (/usr/lib/libc.so.6)"), "[unknown]");
+        assert!(!frame("ffffffffffffffff [unknown] ([unknown])").unwrap().is_kernel);
+        assert_eq!(frame("of another kind"), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! The system calls of single requests, told one by one: what `cargo stress trace` does, without its command line.
+
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::solo::{Solo, SoloOptions};
+use crate::steps::Steps;
+use crate::wait::{self, Interrupt};
+use crate::{Error, install, strace};
+
+mod annotate;
+pub use annotate::{Socket, Stage, Step};
+
+mod messages;
+
+mod literal;
+
+/// What to trace.
+#[derive(Debug, Clone)]
+pub struct TraceOptions {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// The directory of the project.
+    pub workspace: PathBuf,
+    /// Where logs and the trace go.
+    pub logs: PathBuf,
+    /// Who is told how it goes.
+    pub steps: Steps,
+    /// Calls it off.
+    pub interrupt: Interrupt,
+}
+
+/// One request, from the wait that it ended to the answer that left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Story {
+    /// What was asked.
+    pub title: &'static str,
+    /// In order.
+    pub steps: Vec<Step>,
+}
+
+/// Starts PostgreSQL and one instance, asks it on one connection until nothing is new any more, then asks once for a
+/// transaction and once for a statement, and tells the system calls of these two.
+///
+/// # Errors
+/// [`Error::Refused`] where nobody may trace; else the first failure. What was started is stopped.
+pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
+    let strace = install::require_strace()?;
+    if let Some(obstacle) = strace::obstacle(&strace)? {
+        return Err(Error::Refused(format!(
+            "nobody may trace here ({obstacle}); in a container that takes --cap-add SYS_PTRACE"
+        )));
+    }
+    let calls = options.logs.join("calls");
+    let script = options.logs.join("traced");
+    let server = fs::canonicalize(&options.server)
+        .map_err(Error::io(format!("find the server {}", options.server.display())))?;
+    let traced = strace::stand_in(&script, &strace, &server, &calls, BYTES_MAX)
+        .map_err(Error::io(format!("write {}", script.display())))?;
+    let solo = Solo::start(&SoloOptions {
+        server: &traced,
+        workspace: &options.workspace,
+        logs: &options.logs,
+        steps: options.steps,
+        interrupt: &options.interrupt,
+    })?;
+    let server_thread = solo.instance.pid();
+    options.steps.run("requests", "answered", || {
+        let address = solo.address();
+        let mut wire = TcpStream::connect(&address).map_err(Error::io(format!("connect to {address}")))?;
+        for _ in 0..WARM_UP_REQUESTS {
+            ask(&mut wire, &transaction(WARM_UP_DESCRIPTION))?;
+            ask(&mut wire, STATEMENT)?;
+        }
+        ask(&mut wire, &transaction(DESCRIPTION))?;
+        ask(&mut wire, STATEMENT)?;
+        // A client may have its answer before the call that sent it returns. By the next answer it has.
+        ask(&mut wire, STATEMENT)
+    })?;
+    // The trace is whole when strace has seen the server's end.
+    drop(solo);
+    let text = wait::until(TRACE_PATIENCE, &options.interrupt, || {
+        let text = fs::read_to_string(&calls).map_err(Error::io(format!("read {}", calls.display())))?;
+        Ok(text.ends_with(strace::END).then_some(text))
+    })?;
+    let text = text.ok_or_else(|| Error::Refused(format!("strace did not finish {}", calls.display())))?;
+    tell(&text, server_thread)
+        .ok_or_else(|| Error::Refused("the trace lacks the requests: it is another strace's".to_owned()))
+}
+
+/// Finds the two requests in what strace wrote down.
+fn tell(trace: &str, thread: u32) -> Option<Vec<Story>> {
+    let calls: Vec<strace::Call<'_>> =
+        trace.lines().filter_map(strace::Call::parse).filter(|call| call.thread == thread).collect();
+    let is_transaction = |call: &strace::Call<'_>| call.is_read() && call.arguments.contains(DESCRIPTION);
+    let asked = calls.iter().position(is_transaction)?;
+    let is_statement =
+        |call: &strace::Call<'_>| call.is_read() && call.arguments.contains("GET /clientes/1/extrato ");
+    let asked_again = asked + calls[asked..].iter().position(is_statement)?;
+    Some(vec![
+        Story { title: "A transaction: a credit of 10 cents", steps: annotate::request(&calls, asked)? },
+        Story { title: "A statement", steps: annotate::request(&calls, asked_again)? },
+    ])
+}
+
+/// Sends one request and reads its whole answer.
+///
+/// Format: RFC 9112, "HTTP/1.1"; the server says `Content-Length` in each answer.
+fn ask(wire: &mut TcpStream, request: &str) -> Result<(), Error> {
+    let attempt = || Error::io("ask the traced server");
+    wire.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(attempt())?;
+    wire.write_all(request.as_bytes()).map_err(attempt())?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    while !is_whole(&answer) {
+        match wire.read(&mut piece).map_err(attempt())? {
+            0 => return Err(Error::Refused("the traced server closed the connection".to_owned())),
+            n => answer.extend_from_slice(&piece[..n]),
+        }
+    }
+    if answer.starts_with(b"HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    Err(Error::Refused(format!("the traced server answered {}", String::from_utf8_lossy(&answer))))
+}
+
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    text.split_once("\r\n\r\n").is_some_and(|(head, content)| {
+        let len_bytes = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        len_bytes.and_then(|len| len.parse().ok()).is_some_and(|len: usize| content.len() >= len)
+    })
+}
+
+fn transaction(description: &str) -> String {
+    let body = format!(r#"{{"valor": 10, "tipo": "c", "descricao": "{description}"}}"#);
+    format!(
+        "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+impl Display for Story {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.title)?;
+        writeln!(f, "     µs  stage    system call")?;
+        let begin_us = self.steps.first().and_then(|step| step.at_us).unwrap_or(0);
+        for step in &self.steps {
+            let at = step.at_us.map_or_else(String::new, |at_us| (at_us - begin_us).to_string());
+            writeln!(f, "\n{at:>7}  {:<7}  {}", step.stage.name(), step.call)?;
+            for line in &step.bytes {
+                writeln!(f, "                  | {line}")?;
+            }
+            for line in step.why.lines() {
+                writeln!(f, "                  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const STATEMENT: &str = "GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\n\r\n";
+const DESCRIPTION: &str = "told";
+const WARM_UP_DESCRIPTION: &str = "before";
+/// Enough for buffers to have their size, and for a full statement.
+const WARM_UP_REQUESTS: usize = 20;
+/// Longer than any message of these two requests.
+const BYTES_MAX: usize = 65_536;
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+const TRACE_PATIENCE: Duration = Duration::from_secs(30);
