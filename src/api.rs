@@ -273,11 +273,16 @@ pub fn parse_transaction(body: &[u8]) -> Result<Transaction, Reject> {
     if let Ok(transaction) = Transaction::deserialize(&mut json)
         && json.end().is_ok()
         && str::from_utf8(body).is_ok()
+        // Names are read as bytes, in which a raw line break, which JSON forbids, looks like an escaped one.
+        && (body.iter().all(|byte| *byte >= b' ') || is_json(body))
     {
         return Ok(transaction);
     }
-    let is_json = str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-    Err(if is_json { Reject::InvalidField } else { Reject::NotJson })
+    Err(if is_json(body) { Reject::InvalidField } else { Reject::NotJson })
+}
+
+fn is_json(body: &[u8]) -> bool {
+    str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 // Written by hand: what `derive` makes would also take an array for the object, and `{"c": null}` for "c".
@@ -399,6 +404,18 @@ pub enum Outcome<'a> {
     Statement(&'a [u8]),
     /// There is no result.
     Unavailable(Unavailable),
+}
+
+impl Outcome<'_> {
+    /// Why the request is refused, if it is.
+    pub fn reject(&self) -> Option<Reject> {
+        match *self {
+            Outcome::Accepted { .. } | Outcome::Statement(_) => None,
+            Outcome::Refused => Some(Reject::PastLimit),
+            Outcome::UnknownAccount => Some(Reject::NotFound),
+            Outcome::Unavailable(reason) => Some(Reject::Unavailable(reason)),
+        }
+    }
 }
 
 /// The answer that tells an outcome. `scratch` is overwritten where the body has to be made.

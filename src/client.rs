@@ -201,6 +201,9 @@ impl Client {
         let Phase::Awaiting { request } = self.phase else {
             panic!("an answer for a client that awaits none")
         };
+        if let Some(reject) = outcome.reject() {
+            site.metrics.count_reject(reject);
+        }
         let mut body = std::mem::take(&mut site.scratch);
         self.respond(request, &api::answer(outcome, &mut body), site);
         site.scratch = body;
@@ -318,6 +321,7 @@ impl Client {
                 // this connection could be either.
                 let persistence = if expects_continue { Persistence::Close } else { persistence };
                 self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
+                site.metrics.count_reject(reject);
                 self.write(Endpoint::Other, &api::rejection(reject), persistence, is_head_only, site);
                 self.phase = match persistence {
                     Persistence::KeepAlive if planted(Bug::RefusedContentKept) => Phase::Idle,
@@ -408,7 +412,10 @@ impl Client {
             Route::Transaction { account } => {
                 match api::parse_transaction(&self.inbox.unread()[..content_bytes]) {
                     Ok(transaction) => return Verdict::Call(Call::Transaction { account, transaction }),
-                    Err(reject) => self.respond(request, &api::rejection(reject), site),
+                    Err(reject) => {
+                        site.metrics.count_reject(reject);
+                        self.respond(request, &api::rejection(reject), site);
+                    }
                 }
             }
             Route::Statement { account } => return Verdict::Call(Call::Statement { account }),
@@ -472,6 +479,7 @@ impl Client {
 
     /// Answers what is no valid request, and ends the connection.
     fn refuse(&mut self, violation: Violation, site: &mut Site) {
+        site.metrics.count_violation(violation);
         let mut body = std::mem::take(&mut site.scratch);
         self.write(Endpoint::Other, &api::violation(violation, &mut body), Persistence::Close, false, site);
         site.scratch = body;

@@ -92,7 +92,7 @@ impl Engine {
                 is_draining: false,
                 date: response::date_at(now.unix_s),
                 now,
-                metrics: Metrics::default(),
+                metrics: Metrics::since(now.unix_s),
                 scratch: Vec::new(),
             },
         }
@@ -459,7 +459,7 @@ impl Engine {
         metrics.connections_open = self.seats.len() as u64;
         metrics.calls_queued = (self.queue.len() + self.again.len()) as u64;
         metrics.calls_in_flight = self.lanes.iter().map(|lane| lane.in_flight_calls() as u64).sum();
-        metrics.lanes_ready = self.lanes.iter().filter(|lane| lane.is_ready()).count() as u64;
+        metrics.set_lanes(self.lanes.iter().map(Lane::metered_state));
     }
 }
 

@@ -119,13 +119,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Head<'a
         }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Violation::HeadTooLong),
-        Err(httparse::Error::Version) if is_cut_in_version(bytes) => return Ok(None),
-        Err(httparse::Error::Version) if names_other_version(bytes) => {
-            return Err(Violation::UnsupportedVersion);
-        }
-        Err(httparse::Error::Version) => {
-            return Err(Violation::Malformed("the request line names no HTTP version"));
-        }
+        Err(httparse::Error::Version) => return other_version(bytes, limits),
         Err(httparse::Error::Token) => return Err(Violation::Malformed("the request line is malformed")),
         Err(httparse::Error::NewLine) => return Err(Violation::Malformed("a line does not end in CRLF")),
         Err(httparse::Error::HeaderName) => return Err(Violation::Malformed("a field name is malformed")),
@@ -294,30 +288,28 @@ fn unfinished_target_len(bytes: &[u8]) -> usize {
     words.nth(1).map_or(0, <[u8]>::len)
 }
 
-/// Whether the first line ends in `HTTP/` digit `.` digit, so that it is HTTP, but of another version.
-fn names_other_version(bytes: &[u8]) -> bool {
-    let mut lines =
-        bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty());
-    let version = lines.next().and_then(|line| line.rsplit(|&byte| byte == b' ').next());
-    matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+/// What to say of a request line that names neither HTTP/1.0 nor HTTP/1.1. The parser gives up at the first byte that is
+/// in neither; whether this is HTTP of another version shows only at the end of the line.
+fn other_version<'a>(bytes: &[u8], limits: &Limits) -> Result<Option<Head<'a>>, Violation> {
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    let line = lines.find(|line| !line.trim_ascii_end().is_empty()).unwrap_or_default();
+    let version = line.splitn(3, |&byte| byte == b' ').nth(2).map_or(line, <[u8]>::trim_ascii_end);
+    let is_version_so_far = version.len() <= VERSION_FORM.len()
+        && version.iter().zip(VERSION_FORM).all(|(byte, form)| match form {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == form,
+        });
+    if is_version_so_far && !line.ends_with(b"\n") && bytes.len() < limits.head_len_max_bytes {
+        Ok(None)
+    } else if is_version_so_far && version.len() == VERSION_FORM.len() {
+        Err(Violation::UnsupportedVersion)
+    } else {
+        Err(Violation::Malformed("the request line names no HTTP version"))
+    }
 }
 
-/// Whether the first line is not whole and ends, as far as it is here, in what may become a version.
-fn is_cut_in_version(bytes: &[u8]) -> bool {
-    let line = bytes.trim_ascii_start();
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    let word = word.strip_suffix(b"\r").unwrap_or(word);
-    let fits = |(&byte, &pattern): (&u8, &u8)| {
-        if pattern == b'0' { byte.is_ascii_digit() } else { byte == pattern }
-    };
-    !line.contains(&b'\n')
-        && word.len() <= VERSION_PATTERN.len()
-        && word.iter().zip(VERSION_PATTERN).all(fits)
-}
-
-/// A version, where 0 stands for any digit.
-const VERSION_PATTERN: &[u8; 8] = b"HTTP/0.0";
+/// A version as RFC 9112, section 2.3, has it; 0 stands for any digit.
+const VERSION_FORM: &[u8] = b"HTTP/0.0";
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
     let pairs = head.iter().zip(head.iter().skip(1));
@@ -429,18 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_judged_by_its_whole_line_wherever_that_is_cut() {
-        for (line, violation) in [
-            ("GET / HTTP/2.0\r\n", Violation::UnsupportedVersion),
-            ("GET / HTTP/2.0x\r\n", Violation::Malformed("the request line names no HTTP version")),
-        ] {
-            for cut in 0..=line.len() {
-                match parse(&line[..cut]) {
-                    Ok(head) => assert_eq!(head, None, "{:?}", &line[..cut]),
-                    Err(early) => assert_eq!(early, violation, "{:?}", &line[..cut]),
-                }
-            }
-            assert_eq!(parse(line), Err(violation));
+    fn another_version_is_named_only_when_its_line_is_whole() {
+        let text = "POST / HTTP/2.1 \r\n";
+        for len_bytes in 0..text.len() {
+            assert_eq!(parse(&text[..len_bytes]), Ok(None), "{len_bytes} bytes");
+        }
+        assert_eq!(parse(text), Err(Violation::UnsupportedVersion));
+        for hopeless in ["POST / HTTP/2.x", "POST / HTTP/22", "POST / HTTP/2.1x", "POST / x"] {
+            assert!(matches!(parse(hopeless), Err(Violation::Malformed(_))), "{hopeless}");
         }
     }
 

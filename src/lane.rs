@@ -8,6 +8,7 @@ use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlSt
 use crate::api::{Accounts, Call, Outcome, Unavailable};
 use crate::buf::Pipe;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
+use crate::metrics::LaneState;
 use crate::now::Now;
 use crate::planted::{Bug, planted};
 use crate::random::Random;
@@ -201,6 +202,18 @@ impl Lane {
     /// Whether it takes calls at all.
     pub fn is_ready(&self) -> bool {
         matches!(&self.state, State::Ready { connection, .. } if connection.is_ready())
+    }
+
+    /// How far it is, for the metrics.
+    pub fn metered_state(&self) -> LaneState {
+        match &self.state {
+            State::Down { .. } => LaneState::Down,
+            State::Connecting { .. } => LaneState::Connecting,
+            State::Starting { .. } => LaneState::Starting,
+            State::Ready { connection, .. } if connection.is_ready() => LaneState::Ready,
+            // Closed, and about to fall.
+            State::Ready { .. } => LaneState::Down,
+        }
     }
 
     /// Whether it takes a batch now.

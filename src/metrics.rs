@@ -4,7 +4,8 @@
 
 use std::fmt::{self, Write};
 
-use crate::api::{Route, Unavailable};
+use crate::api::{Reject, Route, Unavailable};
+use crate::http::Violation;
 use crate::response::Status;
 
 /// Everything one instance counts. Counters only ever rise; gauges are set by the engine each turn.
@@ -14,7 +15,10 @@ pub struct Metrics {
     responses: [[u64; Status::ALL.len()]; Endpoint::ALL.len()],
     durations: [Histogram; Endpoint::ALL.len()],
     batch_calls: Histogram,
+    rejected: [u64; Refusal::ALL.len()],
     unavailable: [u64; Unavailable::ALL.len()],
+    lanes: [u64; LaneState::ALL.len()],
+    started_unix_s: u64,
     pub connections_open: u64,
     pub connections_accepted: u64,
     pub connections_refused: u64,
@@ -26,7 +30,6 @@ pub struct Metrics {
     pub calls_run_again: u64,
     pub calls_abandoned: u64,
     pub answers_late: u64,
-    pub lanes_ready: u64,
     pub lane_connects: u64,
     pub lane_closes: u64,
 }
@@ -69,6 +72,110 @@ impl From<Route> for Endpoint {
     }
 }
 
+/// Why a request was answered with an error that is the asker's own. Those without a result from the database are
+/// counted by [`Unavailable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    NotFound,
+    MethodNotAllowed,
+    NotJson,
+    InvalidField,
+    PastLimit,
+    Malformed,
+    TooSlow,
+    BodyTooLong,
+    TargetTooLong,
+    HeadTooLong,
+    UnsupportedCoding,
+    UnsupportedVersion,
+}
+
+impl Refusal {
+    const ALL: [Refusal; 12] = [
+        Refusal::NotFound,
+        Refusal::MethodNotAllowed,
+        Refusal::NotJson,
+        Refusal::InvalidField,
+        Refusal::PastLimit,
+        Refusal::Malformed,
+        Refusal::TooSlow,
+        Refusal::BodyTooLong,
+        Refusal::TargetTooLong,
+        Refusal::HeadTooLong,
+        Refusal::UnsupportedCoding,
+        Refusal::UnsupportedVersion,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Refusal::NotFound => "not_found",
+            Refusal::MethodNotAllowed => "method_not_allowed",
+            Refusal::NotJson => "not_json",
+            Refusal::InvalidField => "invalid_field",
+            Refusal::PastLimit => "past_limit",
+            Refusal::Malformed => "malformed",
+            Refusal::TooSlow => "too_slow",
+            Refusal::BodyTooLong => "body_too_long",
+            Refusal::TargetTooLong => "target_too_long",
+            Refusal::HeadTooLong => "head_too_long",
+            Refusal::UnsupportedCoding => "unsupported_coding",
+            Refusal::UnsupportedVersion => "unsupported_version",
+        }
+    }
+
+    fn of(reject: Reject) -> Option<Refusal> {
+        match reject {
+            Reject::NotFound => Some(Refusal::NotFound),
+            Reject::MethodNotAllowed { allow: _ } => Some(Refusal::MethodNotAllowed),
+            Reject::NotJson => Some(Refusal::NotJson),
+            Reject::InvalidField => Some(Refusal::InvalidField),
+            Reject::PastLimit => Some(Refusal::PastLimit),
+            Reject::Unavailable(_) => None,
+        }
+    }
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Refusal {
+        match violation {
+            Violation::Malformed(_) => Refusal::Malformed,
+            Violation::TooSlow => Refusal::TooSlow,
+            Violation::BodyTooLong => Refusal::BodyTooLong,
+            Violation::TargetTooLong => Refusal::TargetTooLong,
+            Violation::HeadTooLong => Refusal::HeadTooLong,
+            Violation::UnsupportedCoding => Refusal::UnsupportedCoding,
+            Violation::UnsupportedVersion => Refusal::UnsupportedVersion,
+        }
+    }
+}
+
+/// How far a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// It has no socket.
+    Down,
+    /// Its socket is being connected.
+    Connecting,
+    /// It logs in and prepares its statements.
+    Starting,
+    /// It takes batches.
+    Ready,
+}
+
+impl LaneState {
+    const ALL: [LaneState; 4] =
+        [LaneState::Down, LaneState::Connecting, LaneState::Starting, LaneState::Ready];
+
+    fn label(self) -> &'static str {
+        match self {
+            LaneState::Down => "down",
+            LaneState::Connecting => "connecting",
+            LaneState::Starting => "starting",
+            LaneState::Ready => "ready",
+        }
+    }
+}
+
 /// Counts per bucket; a bucket holds what is at most its bound.
 #[derive(Clone, Debug)]
 struct Histogram {
@@ -92,7 +199,9 @@ impl Histogram {
     }
 
     fn record(&mut self, value: u64) {
-        self.counts[self.bounds.partition_point(|&bound| bound < value)] += 1;
+        // Most values are small: a look from the small end is over sooner than a search by halves.
+        let bucket = self.bounds.iter().take_while(|&&bound| bound < value).count();
+        self.counts[bucket] += 1;
         self.sum += value;
     }
 
@@ -143,7 +252,10 @@ impl Default for Metrics {
             responses: Default::default(),
             durations: std::array::from_fn(|_| Histogram::new(DURATION_BOUNDS_US)),
             batch_calls: Histogram::new(BATCH_BOUNDS_CALLS),
+            rejected: Default::default(),
             unavailable: Default::default(),
+            lanes: Default::default(),
+            started_unix_s: 0,
             connections_open: 0,
             connections_accepted: 0,
             connections_refused: 0,
@@ -155,7 +267,6 @@ impl Default for Metrics {
             calls_run_again: 0,
             calls_abandoned: 0,
             answers_late: 0,
-            lanes_ready: 0,
             lane_connects: 0,
             lane_closes: 0,
         }
@@ -163,6 +274,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Nothing counted yet, by an instance that starts at `unix_s` seconds after 1970.
+    pub fn since(unix_s: u64) -> Metrics {
+        Metrics { started_unix_s: unix_s, ..Metrics::default() }
+    }
+
     /// Counts one response.
     pub fn count_response(&mut self, endpoint: Endpoint, status: Status) {
         self.responses[endpoint as usize][status as usize] += 1;
@@ -178,9 +294,35 @@ impl Metrics {
         self.batch_calls.record(calls);
     }
 
+    /// Counts one request that was refused while its connection lives on, unless for want of the database: those are
+    /// counted as calls.
+    pub fn count_reject(&mut self, reject: Reject) {
+        if let Some(refusal) = Refusal::of(reject) {
+            self.rejected[refusal as usize] += 1;
+        }
+    }
+
+    /// Counts one connection that ended over what it sent.
+    pub fn count_violation(&mut self, violation: Violation) {
+        self.rejected[Refusal::from(violation) as usize] += 1;
+    }
+
     /// Counts one call that ended without a result.
     pub fn count_unavailable(&mut self, reason: Unavailable) {
         self.unavailable[reason as usize] += 1;
+    }
+
+    /// How many lanes there are in this state, as it was last set.
+    pub fn lanes_in(&self, state: LaneState) -> u64 {
+        self.lanes[state as usize]
+    }
+
+    /// Sets how many lanes there are in each state.
+    pub fn set_lanes(&mut self, states: impl Iterator<Item = LaneState>) {
+        self.lanes = Default::default();
+        for state in states {
+            self.lanes[state as usize] += 1;
+        }
     }
 
     /// Overwrites `out` with all metrics.
@@ -194,8 +336,10 @@ impl Metrics {
     }
 
     fn render_text(&self, out: &mut String) -> fmt::Result {
-        family(out, "rinha_build_info", "gauge", "The version that runs.")?;
-        writeln!(out, "rinha_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))?;
+        family(out, "rinha_build_info", "gauge", "The version that runs, and how it was built.")?;
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let version = env!("CARGO_PKG_VERSION");
+        writeln!(out, "rinha_build_info{{version=\"{version}\",profile=\"{profile}\"}} 1")?;
 
         family(out, "rinha_responses_total", "counter", "Responses by endpoint and status.")?;
         for endpoint in Endpoint::ALL {
@@ -220,10 +364,27 @@ impl Metrics {
         family(out, "rinha_batch_calls", "histogram", "Calls that shared one Sync.")?;
         self.batch_calls.render(out, "rinha_batch_calls", None, 1.0)?;
 
+        family(
+            out,
+            "rinha_rejected_total",
+            "counter",
+            "Requests refused for what they ask or how, by reason.",
+        )?;
+        for refusal in Refusal::ALL {
+            let count = self.rejected[refusal as usize];
+            writeln!(out, "rinha_rejected_total{{reason=\"{}\"}} {count}", refusal.label())?;
+        }
+
         family(out, "rinha_unavailable_total", "counter", "Calls answered 503, by reason.")?;
         for reason in Unavailable::ALL {
             let count = self.unavailable[reason as usize];
             writeln!(out, "rinha_unavailable_total{{reason=\"{}\"}} {count}", reason.label())?;
+        }
+
+        family(out, "rinha_lanes", "gauge", "Connections to PostgreSQL by state.")?;
+        for state in LaneState::ALL {
+            let count = self.lanes[state as usize];
+            writeln!(out, "rinha_lanes{{state=\"{}\"}} {count}", state.label())?;
         }
 
         for (name, kind, help, value) in self.singles() {
@@ -236,6 +397,12 @@ impl Metrics {
     /// The metrics that are one number each.
     fn singles(&self) -> [(&'static str, &'static str, &'static str, u64); 14] {
         [
+            (
+                "process_start_time_seconds",
+                "gauge",
+                "When this instance started, in seconds since 1970.",
+                self.started_unix_s,
+            ),
             ("rinha_connections", "gauge", "HTTP connections open now.", self.connections_open),
             (
                 "rinha_connections_accepted_total",
@@ -287,7 +454,6 @@ impl Metrics {
                 "Results that came after their client had left.",
                 self.answers_late,
             ),
-            ("rinha_lanes_ready", "gauge", "PostgreSQL connections ready for calls.", self.lanes_ready),
             (
                 "rinha_lane_connects_total",
                 "counter",
@@ -359,6 +525,37 @@ mod tests {
         assert!(text.contains("rinha_responses_total{endpoint=\"transacoes\",status=\"200\"} 2\n"));
         assert!(text.contains("rinha_responses_total{endpoint=\"other\",status=\"404\"} 1\n"));
         assert!(!text.contains("left over"));
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason() {
+        let mut metrics = Metrics::default();
+        metrics.count_reject(Reject::PastLimit);
+        metrics.count_reject(Reject::PastLimit);
+        metrics.count_reject(Reject::Unavailable(Unavailable::QueueFull));
+        metrics.count_violation(Violation::TooSlow);
+        let text = rendered(&metrics);
+        assert!(text.contains("rinha_rejected_total{reason=\"past_limit\"} 2\n"));
+        assert!(text.contains("rinha_rejected_total{reason=\"too_slow\"} 1\n"));
+        assert_eq!(metrics.rejected.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn lanes_are_counted_anew_each_time() {
+        let mut metrics = Metrics::default();
+        metrics.set_lanes([LaneState::Down, LaneState::Ready, LaneState::Ready].into_iter());
+        metrics.set_lanes([LaneState::Starting, LaneState::Ready].into_iter());
+        assert_eq!(metrics.lanes, [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn every_label_has_its_place() {
+        for (position, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, position);
+        }
+        for (position, state) in LaneState::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, position);
+        }
     }
 
     #[test]

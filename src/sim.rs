@@ -16,6 +16,7 @@ use std::rc::Rc;
 use crate::api::Face;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::metrics::LaneState;
 use crate::planted::{self, Bug};
 use crate::turn::Turn;
 
@@ -439,7 +440,7 @@ impl World {
         let sockets = turn.network.client_sockets().count();
         let census = turn.engine.census();
         let gauges = turn.engine.metrics();
-        let shown = [gauges.calls_queued, gauges.calls_in_flight, gauges.lanes_ready];
+        let shown = [gauges.calls_queued, gauges.calls_in_flight, gauges.lanes_in(LaneState::Ready)];
         let open = gauges.connections_open;
         let in_flight_max = config.batch_calls_max * config.batches_in_flight_max;
         if census.queued > config.queue_calls_max {

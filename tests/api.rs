@@ -857,7 +857,10 @@ fn metrics_count_what_was_answered() {
     ];
     assert_eq!(counts, [3, 2, 1, 4, 5, 1]);
     assert_eq!(bank.metric("rinha_batch_calls_sum"), 7);
-    assert_eq!(bank.metric("rinha_lanes_ready"), 1);
+    assert_eq!(bank.metric("rinha_lanes{state=\"ready\"}"), 1);
+    for (reason, count) in [("invalid_field", 2), ("not_json", 1), ("not_found", 5), ("past_limit", 0)] {
+        assert_eq!(bank.metric(&format!("rinha_rejected_total{{reason=\"{reason}\"}}")), count, "{reason}");
+    }
     assert_eq!(bank.metric("rinha_request_duration_seconds_count{endpoint=\"extrato\"}"), 4);
 }
 

@@ -115,3 +115,33 @@ fn every_file_of_the_server_is_in_the_reading_order_and_in_the_readme() {
         assert!(readme.contains(&format!("(src/{file})")), "README.md's tour lacks src/{file}");
     }
 }
+
+/// Every Rust file below these directories, as one text.
+fn text_below(directories: &[&str]) -> String {
+    let mut pending: Vec<PathBuf> = directories.iter().map(|path| Path::new(ROOT).join(path)).collect();
+    let mut text = String::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(
+                fs::read_dir(&path).expect("list a directory").map(|entry| entry.expect("read").path()),
+            );
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).expect("read a source");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_the_conformance_table_names_exists() {
+    let table = fs::read_to_string(Path::new(ROOT).join("docs/http-conformance.md")).expect("read the table");
+    let code = text_below(&["src", "tests"]);
+    // A word in code font with that many underscores is no setting and no header.
+    let names = table.split('`').skip(1).step_by(2).filter(|word| {
+        word.matches('_').count() >= 2
+            && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    });
+    let missing: Vec<&str> = names.clone().filter(|name| !code.contains(&format!("fn {name}()"))).collect();
+    assert!(names.count() > 40, "the table names its tests");
+    assert_eq!(missing, [""; 0], "docs/http-conformance.md names tests that are not there");
+}

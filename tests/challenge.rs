@@ -2,43 +2,13 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
 
 use serde_json::{Value, json};
-use stress::throwaway::Throwaway;
-use stress::{Instance, InstanceOptions, Nginx, NginxOptions};
-use support::{Database, SERVER, Wire, get, post, transaction, workspace};
+use support::{Balanced, get, post, transaction};
 
-/// The stack as users have it, but on free ports and without limits. Dropped in this order.
-struct Bank {
-    nginx: Nginx,
-    instances: [Instance; 2],
-    database: Database,
-    _sockets: Throwaway,
-}
-
-impl Bank {
-    fn open(configuration: &str) -> Bank {
-        let database = Database::new();
-        let directory = Throwaway::new("challenge").expect("make a directory");
-        let sockets = ["webapi1", "webapi2"].map(|name| directory.path().join(format!("{name}.sock")));
-        let instances = sockets.each_ref().map(|socket| {
-            let listen = vec![format!("unix:{}", socket.display())];
-            Instance::start(&InstanceOptions { listen, ..InstanceOptions::new(SERVER, database.url()) })
-                .expect("start an instance")
-        });
-        let template = workspace().join("nginx").join(configuration);
-        let nginx = Nginx::start(&NginxOptions::new(template, sockets)).expect("start nginx");
-        Bank { nginx, instances, database, _sockets: directory }
-    }
-
-    fn connect(&self) -> Wire {
-        let address: SocketAddr = self.nginx.address();
-        Wire::connect(&address.to_string())
-    }
-
+impl Balanced {
     fn statement(&self, account: i32) -> Value {
         let answer = self.connect().ask(get(&format!("/clientes/{account}/extrato")));
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -130,10 +100,10 @@ fn assert_newest(statement: &Value, expected: &[(&str, &str)]) {
 
 #[test]
 fn the_validation_passes_through_nginx_that_passes_bytes_on() {
-    Bank::open("nginx.conf").validate();
+    Balanced::open("nginx.conf").validate();
 }
 
 #[test]
 fn the_validation_passes_through_nginx_as_an_http_proxy() {
-    Bank::open("nginx-http.conf").validate();
+    Balanced::open("nginx-http.conf").validate();
 }

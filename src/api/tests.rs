@@ -138,6 +138,18 @@ fn what_is_not_json_is_named_so() {
     );
 }
 
+#[test]
+fn a_raw_control_character_in_a_name_is_not_json_and_an_escaped_one_is() {
+    let valid = r#", "valor": 1, "tipo": "c", "descricao": "a"}"#;
+    for character in ["\0", "\t", "\n", "\u{1f}"] {
+        let body = format!("{{\"x{character}y\": 1{valid}");
+        assert_eq!(transaction(&body), Err(Reject::NotJson), "{body:?}");
+    }
+    for body in [format!(r#"{{"x\u0000\ny": 1{valid}"#), format!("\t{{\r\n\"xy\":\n1{valid}\n")] {
+        assert!(transaction(&body).is_ok(), "{body:?}");
+    }
+}
+
 fn routed(method: &str, path: &str) -> Result<Route, Reject> {
     route(method, path, Face::Bank, &Accounts::new(vec![5, 1, 3]))
 }

@@ -4,7 +4,7 @@
 //! a second, loaded, and audited: a run whose ledger does not add up is an error, never a figure.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup::Parent;
 use crate::throwaway::Throwaway;
@@ -17,7 +17,12 @@ pub use progress::Progress;
 mod load;
 pub use load::{Generator, Load};
 mod k6;
+pub use k6::require_k6;
+mod open;
 mod wrk;
+
+mod challenge;
+pub use challenge::{Challenge, ChallengeOptions, Mode, Target};
 
 mod audit;
 mod others;
@@ -27,6 +32,7 @@ pub use audit::audit;
 pub use scrape::Counts;
 
 mod report;
+pub(crate) use report::DISTURBING_CPUS;
 pub use report::{Case, Latency, Ledger, Part, Report, Run, ServiceLimits, Setup};
 mod machine;
 pub use machine::Machine;
@@ -34,6 +40,10 @@ pub use machine::Machine;
 mod chart;
 mod ratio;
 mod table;
+pub(crate) use table::{aligned, parts_table};
+
+#[cfg(test)]
+pub(crate) use report::tests as testing;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -62,6 +72,41 @@ pub struct BenchOptions {
     pub logs: PathBuf,
     /// Calls it off.
     pub interrupt: Interrupt,
+}
+
+impl BenchOptions {
+    fn own_stack(&self) -> OwnStack {
+        OwnStack {
+            server: self.server.clone(),
+            split: self.split,
+            balancer: self.balancer,
+            durability: self.durability,
+            settings: self.settings.clone(),
+        }
+    }
+}
+
+/// A stack that is started to be measured.
+#[derive(Debug, Clone)]
+pub struct OwnStack {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// The limits.
+    pub split: Split,
+    /// Which of the project's configurations nginx runs.
+    pub balancer: Balancer,
+    /// What the database promises.
+    pub durability: Durability,
+    /// Settings of both instances by the name of their environment variable.
+    pub settings: Vec<(String, String)>,
+}
+
+impl OwnStack {
+    /// What figures depend on, beside the limits.
+    fn describe(&self) -> String {
+        let settings = self.settings.iter().map(|(name, value)| (name, value));
+        conditions(self.balancer.name(), self.durability == Durability::Durable, settings).join(", ")
+    }
 }
 
 /// The project's two configurations of nginx.
@@ -96,15 +141,7 @@ impl Balancer {
 /// # Errors
 /// The first failure, or [`Error::Refused`] for a run whose ledger does not add up. What was started is stopped.
 pub fn measure(options: &BenchOptions, progress: &Progress) -> Result<Report, Error> {
-    let groups = match (Parent::find(), options.split) {
-        (Ok(parent), _) => Some(parent),
-        (Err(_), Split::None) => None,
-        (Err(why), Split::Default | Split::Tuned) => {
-            return Err(Error::Refused(format!(
-                "limits cannot be applied here: {why}; without them: --limits none"
-            )));
-        }
-    };
+    let groups = groups_for(options.split)?;
     let scratch = Throwaway::new("load")?;
     let generator = Generator::find(options, scratch.path(), groups.as_ref())?;
     let machine = Machine::look();
@@ -117,7 +154,10 @@ pub fn measure(options: &BenchOptions, progress: &Progress) -> Result<Report, Er
             // Each stack's own: a log is appended to, and an instance's addresses are read from it.
             let logs = options.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
             fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
-            let stack = Stack::start(&stack_options(options, groups.clone(), logs))?;
+            let interrupt = options.interrupt.clone();
+            let own = options.own_stack();
+            let stack =
+                Stack::start(&stack_options(&own, &options.workspace, groups.clone(), logs, interrupt))?;
             setup.get_or_insert_with(|| Setup::of(options, &stack, &generator));
             let run = measure_stack(&stack, &generator, *connections, options, progress)?;
             progress.end(&run);
@@ -167,19 +207,47 @@ pub fn measure_stack(
     Ok(Run { others_cpus, ..Run::new(outcome, &counts, parts, ledger) })
 }
 
-fn stack_options(options: &BenchOptions, groups: Option<Parent>, logs: PathBuf) -> StackOptions {
-    let base = StackOptions::new(&options.workspace, &options.server);
+/// Where the groups of a split are made; `None` when there are no limits to apply and no account can be kept.
+fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
+    match (Parent::find(), split) {
+        (Ok(parent), _) => Ok(Some(parent)),
+        (Err(_), Split::None) => Ok(None),
+        (Err(why), Split::Default | Split::Tuned) => {
+            Err(Error::Refused(format!("limits cannot be applied here: {why}; without them: --limits none")))
+        }
+    }
+}
+
+fn stack_options(
+    own: &OwnStack,
+    workspace: &Path,
+    groups: Option<Parent>,
+    logs: PathBuf,
+    interrupt: Interrupt,
+) -> StackOptions {
+    let base = StackOptions::new(workspace, &own.server);
     StackOptions {
         ports: Ports::Free,
-        nginx_conf: options.workspace.join(options.balancer.template()),
+        nginx_conf: workspace.join(own.balancer.template()),
         groups,
-        split: options.split,
-        postgres: crate::PostgresOptions { durability: options.durability, ..base.postgres.clone() },
-        environment: options.settings.clone(),
+        split: own.split,
+        postgres: crate::PostgresOptions { durability: own.durability, ..base.postgres.clone() },
+        environment: own.settings.clone(),
         logs: Some(logs),
-        interrupt: options.interrupt.clone(),
+        interrupt,
         ..base
     }
+}
+
+/// One word for each thing that is not as usual, and for nginx.
+fn conditions<'a>(
+    nginx: &str,
+    is_durable: bool,
+    settings: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Vec<String> {
+    let durable = is_durable.then(|| "durable".to_owned());
+    let settings = settings.map(|(name, value)| format!("{name}={value}"));
+    [format!("nginx {nginx}")].into_iter().chain(durable).chain(settings).collect()
 }
 
 const WARM_UP_SECONDS: u32 = 1;

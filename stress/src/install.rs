@@ -45,6 +45,30 @@ pub fn require_python() -> Result<PathBuf, Error> {
     require(Package::Python, tools::find_python)
 }
 
+/// Prometheus and its `promtool`, in this order. Installed first where they are missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_prometheus() -> Result<(PathBuf, PathBuf), Error> {
+    require(Package::Prometheus, tools::find_prometheus)
+}
+
+/// The `postgres_exporter` that is installed. Installed first where it is missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_postgres_exporter() -> Result<PathBuf, Error> {
+    require(Package::PostgresExporter, tools::find_postgres_exporter)
+}
+
+/// The server of InfluxDB 1.x that is installed. Installed first where it is missing, as by [`install_missing`].
+///
+/// # Errors
+/// As [`install_missing`].
+pub fn require_influxdb() -> Result<PathBuf, Error> {
+    require(Package::Influxdb, tools::find_influxdb)
+}
+
 /// Installs PostgreSQL and nginx where they are missing, if root on Debian, Ubuntu or their kin. A Ctrl-C does not
 /// reach the package tool: half an installation is worse than a late end.
 ///
@@ -97,6 +121,9 @@ enum Package {
     Nginx,
     Wrk,
     Python,
+    Prometheus,
+    PostgresExporter,
+    Influxdb,
 }
 
 impl Package {
@@ -106,6 +133,9 @@ impl Package {
             Package::Nginx => tools::find_nginx().is_some(),
             Package::Wrk => tools::find_wrk().is_some(),
             Package::Python => tools::find_python().is_some(),
+            Package::Prometheus => tools::find_prometheus().is_some(),
+            Package::PostgresExporter => tools::find_postgres_exporter().is_some(),
+            Package::Influxdb => tools::find_influxdb().is_some(),
         }
     }
 
@@ -121,6 +151,10 @@ impl Package {
             (Package::Python, Family::Debian) => &["python3-venv"],
             (Package::Python, Family::RedHat | Family::Other) => &["python3"],
             (Package::Python, Family::Arch) => &["python"],
+            (Package::Prometheus, _) => &["prometheus"],
+            (Package::PostgresExporter, Family::Debian) => &["prometheus-postgres-exporter"],
+            (Package::PostgresExporter, _) => &["postgres_exporter"],
+            (Package::Influxdb, _) => &["influxdb"],
         }
     }
 
@@ -130,6 +164,9 @@ impl Package {
             Package::Postgresql => Some("postgresql"),
             Package::Nginx => Some("nginx"),
             Package::Wrk | Package::Python => None,
+            Package::Prometheus => Some("prometheus"),
+            Package::PostgresExporter => Some("prometheus-postgres-exporter"),
+            Package::Influxdb => Some("influxdb"),
         }
     }
 }
@@ -174,6 +211,9 @@ fn refusal(missing: &[Package]) -> Error {
             Package::Nginx => "nginx",
             Package::Wrk => "wrk",
             Package::Python => "Python 3 with venv, for k6",
+            Package::Prometheus => "Prometheus with promtool",
+            Package::PostgresExporter => "postgres_exporter",
+            Package::Influxdb => "InfluxDB 1.x",
         })
         .collect::<Vec<_>>()
         .join(" and ");

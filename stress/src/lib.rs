@@ -7,7 +7,9 @@
 //! - [`Instance`]: one process of the server under test.
 //! - [`Nginx`]: the load balancer, from the project's own `nginx.conf`.
 //! - [`Stack`]: all of them together, as `cargo stress up` starts them.
-//! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` does.
+//! - [`Observer`]: Prometheus, its exporter for PostgreSQL, or InfluxDB: what the dashboards get their data from.
+//! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` and `cargo stress k6` do.
+//! - [`reports`]: the runs that are kept, and a page over all of them.
 //!
 //! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
 //! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
@@ -15,6 +17,7 @@
 //! Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
 
 pub mod bench;
+pub mod reports;
 
 mod stack;
 pub use stack::{Ports, Stack, StackOptions};
@@ -31,6 +34,10 @@ pub use instance::{Instance, InstanceOptions, Readiness};
 mod nginx;
 pub use nginx::{Nginx, NginxOptions};
 mod nginx_conf;
+
+mod observer;
+pub use observer::Observer;
+mod listening;
 
 mod service;
 pub use service::Service;

@@ -1,5 +1,8 @@
 //! `cargo stress`: picks the subcommand and turns its result into an exit status.
 
+mod arguments;
+mod k6;
+mod report;
 mod run;
 mod sim;
 mod up;
@@ -22,6 +25,8 @@ fn main() -> ExitCode {
     match subcommand.to_str() {
         Some("up") => up::main(arguments),
         Some("run") => run::main(arguments),
+        Some("k6") => k6::main(arguments),
+        Some("report") => report::main(arguments),
         Some("sim") => sim::main(arguments),
         _ => usage(&format!("there is no subcommand {}", subcommand.display())),
     }
@@ -39,9 +44,11 @@ The bench of the bank.
 Usage: cargo stress <SUBCOMMAND> [OPTIONS]
 
 Subcommands:
-  up    The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
-  run   The whole stack under load, measured: requests per second, latencies, CPU time per request
-  sim   The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
+  up      The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
+  run     The whole stack under load, measured: requests per second, latencies, CPU time per request
+  k6      The challenge in k6: its validations and its load, with an HTML report
+  report  The page over all the runs that were kept
+  sim     The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
 
 `cargo stress <SUBCOMMAND> --help` says more.
 ";

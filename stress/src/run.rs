@@ -1,16 +1,17 @@
 //! `cargo stress run`: the command line of the bench, and what becomes of its report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 use stress::bench::{self, Balancer, BenchOptions, Case, Load, Progress, Report};
+use stress::reports::Summary;
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
-use stress::{Durability, Error, Split, compile, install};
+use stress::{Durability, Error, Split, compile, install, reports};
 
+use crate::arguments::{balancer_named, positive, setting};
 use crate::usage;
 
 /// What the command line asks for.
@@ -33,6 +34,7 @@ struct Options {
     settings: Vec<(String, String)>,
     server: Option<PathBuf>,
     out: Option<PathBuf>,
+    keep: Option<PathBuf>,
     against: Option<PathBuf>,
 }
 
@@ -69,6 +71,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
         settings: Vec::new(),
         server: None,
         out: None,
+        keep: None,
         against: None,
     };
     while let Some(argument) = arguments.next()? {
@@ -84,6 +87,11 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
             Long("set") => options.settings.push(arguments.value()?.parse_with(setting)?),
             Long("server") => options.server = Some(arguments.value()?.into()),
             Long("out") => options.out = Some(arguments.value()?.into()),
+            Long("keep") => {
+                let directory = arguments.optional_value().map(PathBuf::from);
+                options.keep =
+                    Some(directory.unwrap_or_else(|| reports::default_directory(&compile::workspace())));
+            }
             Long("against") => options.against = Some(arguments.value()?.into()),
             Long("help") | Short('h') => return Ok(Request::Help),
             other => return Err(other.unexpected()),
@@ -136,10 +144,21 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
             return Err(error);
         }
     };
-    tell(&report, earlier.as_ref(), options.out.as_deref())
+    tell(&report, earlier.as_ref());
+    if let Some(directory) = &options.out {
+        let [json, svg] = report.write_into(directory)?;
+        Steps::Printed.line(&format!("written: {} and {}", json.display(), svg.display()));
+    }
+    if let Some(directory) = &options.keep {
+        let svg = report.chart();
+        let kept = reports::keep(directory, &Summary::of_report(&report), Some(("svg", svg.as_bytes())))?;
+        let index = directory.join("index.html");
+        Steps::Printed.line(&format!("kept: {}; all runs: {}", kept.display(), index.display()));
+    }
+    Ok(())
 }
 
-fn tell(report: &Report, earlier: Option<&Report>, out: Option<&Path>) -> Result<(), Error> {
+fn tell(report: &Report, earlier: Option<&Report>) {
     Steps::Printed.line(&report.tables());
     let is_disturbed = |case: &&Case| case.median.is_disturbed();
     if let Some(cpus) = report.cases.iter().find(is_disturbed).and_then(|case| case.median.others_cpus) {
@@ -150,10 +169,6 @@ fn tell(report: &Report, earlier: Option<&Report>, out: Option<&Path>) -> Result
     if let Some(earlier) = earlier {
         Steps::Printed.line(&report.ratios(earlier));
     }
-    let Some(directory) = out else { return Ok(()) };
-    let [json, svg] = report.write_into(directory)?;
-    Steps::Printed.line(&format!("written: {} and {}", json.display(), svg.display()));
-    Ok(())
 }
 
 fn load_named(name: &str) -> Result<Load, String> {
@@ -163,27 +178,8 @@ fn load_named(name: &str) -> Result<Load, String> {
         .ok_or_else(|| "there are saturate, open and direct".to_owned())
 }
 
-fn balancer_named(name: &str) -> Result<Balancer, String> {
-    let all = [Balancer::Stream, Balancer::Http];
-    all.into_iter()
-        .find(|balancer| balancer.name() == name)
-        .ok_or_else(|| "there are stream and http".to_owned())
-}
-
-fn positive(text: &str) -> Result<u32, String> {
-    u32::from_str(text)
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or_else(|| "a number from 1 on is needed".to_owned())
-}
-
 fn list(text: &str) -> Result<Vec<u32>, String> {
     text.split(',').map(positive).collect()
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 const HELP: &str = "\
@@ -210,6 +206,7 @@ Options:
   --set NAME=VALUE     A setting of both instances, such as BATCH_CALLS_MAX=32; may be repeated
   --server FILE        This binary of the server in place of a fresh build
   --out DIR            Writes run.json (everything) and run.svg (a chart) there
+  --keep[=DIR]         Keeps the run with those in DIR: its chart, a line of JSON, and the index [default: docs/reports]
   --against FILE       Also prints the ratios to an earlier run.json
   -h, --help           This text
 
@@ -246,7 +243,7 @@ mod tests {
     #[test]
     fn reads_its_options() {
         let arguments = "--seconds 2 direct --health --connections=1,64 --runs 3 --limits tuned --nginx http --durable \
-                         --set LANES=2 --set BATCH_CALLS_MAX=8 --server s --out o --against a";
+                         --set LANES=2 --set BATCH_CALLS_MAX=8 --server s --out o --keep=k --against a";
         let options = options(&arguments.split_whitespace().collect::<Vec<_>>());
         let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let expected = Options {
@@ -260,9 +257,11 @@ mod tests {
             settings: vec![setting("LANES", "2"), setting("BATCH_CALLS_MAX", "8")],
             server: Some("s".into()),
             out: Some("o".into()),
+            keep: Some("k".into()),
             against: Some("a".into()),
         };
         assert_eq!(options, expected);
+        assert!(self::options(&["--keep", "open"]).keep.unwrap().ends_with("docs/reports"));
         assert_eq!(parse_all(&["open", "--help"]).unwrap(), Request::Help);
     }
 

@@ -160,15 +160,23 @@ impl Service {
         interrupt: &Interrupt,
         tick: &mut dyn FnMut(),
     ) -> Result<(), Error> {
+        let status = self.wait_end_ticking(patience, interrupt, tick)?;
+        if status.success() { Ok(()) } else { Err(self.failure("failed")) }
+    }
+
+    /// The same, however it ends: gives its status.
+    pub(crate) fn wait_end_ticking(
+        &mut self,
+        patience: Duration,
+        interrupt: &Interrupt,
+        tick: &mut dyn FnMut(),
+    ) -> Result<ExitStatus, Error> {
         let ended = wait::until(patience, interrupt, || {
             tick();
             Ok(self.has_exited().then_some(()))
         })?;
-        match ended.and_then(|()| self.reap()) {
-            Some(status) if status.success() => Ok(()),
-            Some(_) => Err(self.failure("failed")),
-            None => Err(self.failure(&format!("did not end within {patience:?}"))),
-        }
+        let status = ended.and_then(|()| self.reap());
+        status.ok_or_else(|| self.failure(&format!("did not end within {patience:?}")))
     }
 
     /// What the user is told when it fails: how it ended, or else `what`, and the end of its log.

@@ -1,4 +1,4 @@
-//! Finding the programs of others: PostgreSQL, nginx and what the load needs, and their versions.
+//! Finding the programs of others: PostgreSQL, nginx and what load and dashboards need, and their versions.
 
 use std::env;
 use std::fs;
@@ -67,6 +67,27 @@ pub fn find_python() -> Option<PathBuf> {
         let modules = Command::new(program).args(["-c", "import venv, ensurepip"]).output();
         modules.is_ok_and(|output| output.status.success())
     })
+}
+
+/// The first `prometheus` on `PATH`, and the first `promtool`.
+pub fn find_prometheus() -> Option<(PathBuf, PathBuf)> {
+    Some((find_program("prometheus")?, find_program("promtool")?))
+}
+
+/// The first `postgres_exporter` on `PATH`, which Debian calls by another name.
+pub fn find_postgres_exporter() -> Option<PathBuf> {
+    find_program("postgres_exporter").or_else(|| find_program("prometheus-postgres-exporter"))
+}
+
+/// The first `influxd` on `PATH`, if it is of version 1, the last one that k6 writes to by itself.
+pub fn find_influxdb() -> Option<PathBuf> {
+    let program = find_program("influxd")?;
+    let output = Command::new(&program).arg("version").output().ok()?;
+    String::from_utf8_lossy(&output.stdout).starts_with("InfluxDB v1.").then_some(program)
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    search_path().into_iter().map(|directory| directory.join(name)).find(|program| program.is_file())
 }
 
 fn search_path() -> Vec<PathBuf> {

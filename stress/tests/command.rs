@@ -27,7 +27,9 @@ fn assert_refused(output: &Output, status: i32, wanted: &str) {
 #[test]
 fn help_is_given_on_request_and_without_a_subcommand() {
     let directory = Throwaway::new("test").unwrap();
-    for arguments in [&[][..], &["--help"], &["up", "--help"], &["run", "--help"]] {
+    for arguments in
+        [&[][..], &["--help"], &["up", "--help"], &["run", "--help"], &["k6", "-h"], &["report", "-h"]]
+    {
         let output = stress(arguments, directory.path());
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: cargo stress"));
@@ -42,6 +44,9 @@ fn a_wrong_command_line_is_named() {
     assert_refused(&stress(&["up", "--limits", "all"], directory.path()), 2, "tuned");
     assert_refused(&stress(&["run", "fast"], directory.path()), 2, "saturate, open");
     assert_refused(&stress(&["run"], directory.path()), 2, "saturate, open");
+    assert_refused(&stress(&["k6", "--mode", "half"], directory.path()), 2, "open and closed");
+    assert_refused(&stress(&["k6", "--url", "h:1"], directory.path()), 2, "http://");
+    assert_refused(&stress(&["report", "a", "b"], directory.path()), 2, "b");
     assert_refused(&stress(&["up", "--port", "70000"], directory.path()), 2, "70000");
 }
 
@@ -71,4 +76,12 @@ fn a_run_reads_what_it_is_compared_with_before_it_works() {
     std::fs::write(&earlier, "{}").unwrap();
     let output = stress(&["run", "open", "--against", earlier.to_str().unwrap()], directory.path());
     assert_refused(&output, 1, "is no report of `cargo stress run --out`");
+}
+
+#[test]
+fn a_report_of_no_directory_is_refused() {
+    let directory = Throwaway::new("test").unwrap();
+    let missing = directory.path().join("missing");
+    let output = stress(&["report", missing.to_str().unwrap()], directory.path());
+    assert_refused(&output, 1, "cannot read the directory");
 }

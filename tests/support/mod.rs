@@ -4,10 +4,13 @@
 // Each test binary compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
+pub(crate) mod balanced;
 pub(crate) mod bank;
 pub(crate) mod cluster;
+pub(crate) mod framing;
 pub(crate) mod wire;
 
+pub(crate) use balanced::Balanced;
 pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
 pub(crate) use cluster::{Database, workspace};
 pub(crate) use wire::{Answer, Wire, get, post, request, transaction};

@@ -162,6 +162,17 @@ impl Wire {
         answer
     }
 
+    /// As [`Wire::last_answer`], of somebody who answers in ways of his own: the status.
+    pub(crate) fn last_status(&mut self) -> u16 {
+        let answer = self.head();
+        while self.unread.len() < answer.content_length() {
+            assert!(self.read_more(), "the connection ended within the content of {answer:?}");
+        }
+        self.unread.drain(..answer.content_length());
+        self.assert_closed();
+        answer.status
+    }
+
     /// Reads to the end of the connection, which must not send anything before it.
     pub(crate) fn assert_closed(&mut self) {
         while self.read_more() {}

@@ -4,7 +4,6 @@
 
 use std::fmt::{self, Write};
 
-use super::Load;
 use super::report::Report;
 
 impl Report {
@@ -37,7 +36,7 @@ impl Report {
         self.legend(svg, y)?;
         y += TITLE_HEIGHT / 2.0;
         for case in &self.cases {
-            label(svg, y, &Load::case_name(case.connections))?;
+            label(svg, y, &case.name())?;
             let mut x = BARS_X;
             for (part, color) in case.median.parts.iter().zip(COLORS) {
                 let cpu_us = part.cpu_us_per_request.unwrap_or(0.0);
@@ -61,7 +60,7 @@ impl Report {
         text(svg, MARGIN, y, "bold", "Requests per second")?;
         y += TITLE_HEIGHT / 2.0;
         for case in &self.cases {
-            label(svg, y, &Load::case_name(case.connections))?;
+            label(svg, y, &case.name())?;
             let rate = case.median.requests_per_second;
             let width = rate / rate_max * BARS_WIDTH;
             bar(svg, BARS_X, y, width, RATE_COLOR)?;

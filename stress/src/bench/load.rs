@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BenchOptions;
 use super::report::Latency;
-use super::{k6::K6, wrk::Wrk};
+use super::{k6::K6, open::Open, wrk::Wrk};
 use crate::cgroup::{Group, Parent};
 use crate::wait::Interrupt;
 use crate::{Error, Stack};
@@ -88,7 +88,7 @@ pub enum Generator {
     /// For connections that stay.
     Wrk(Wrk),
     /// For an open model.
-    K6(K6),
+    Open(Open),
 }
 
 impl Generator {
@@ -101,7 +101,10 @@ impl Generator {
         match options.load {
             Load::Saturate | Load::Direct => Wrk::find(scratch, group, false).map(Generator::Wrk),
             Load::DirectHealth => Wrk::find(scratch, group, true).map(Generator::Wrk),
-            Load::Open => K6::find(scratch, group, options).map(Generator::K6),
+            Load::Open => {
+                let k6 = K6::find(scratch, group, &options.logs, &options.interrupt)?;
+                Open::new(k6).map(Generator::Open)
+            }
         }
     }
 
@@ -109,7 +112,7 @@ impl Generator {
     pub fn version(&self) -> &str {
         match self {
             Generator::Wrk(wrk) => wrk.version(),
-            Generator::K6(k6) => k6.version(),
+            Generator::Open(open) => open.k6().version(),
         }
     }
 
@@ -117,7 +120,7 @@ impl Generator {
     pub(super) fn group(&self) -> Option<&Arc<Group>> {
         match self {
             Generator::Wrk(wrk) => wrk.group(),
-            Generator::K6(k6) => k6.group(),
+            Generator::Open(open) => open.k6().group(),
         }
     }
 
@@ -132,7 +135,7 @@ impl Generator {
     ) -> Result<Outcome, Error> {
         match self {
             Generator::Wrk(wrk) => wrk.run(target, connections.unwrap_or(1), seconds, interrupt, tick),
-            Generator::K6(k6) => k6.run(target, seconds, interrupt, tick),
+            Generator::Open(open) => open.run(target, seconds, interrupt, tick),
         }
     }
 }

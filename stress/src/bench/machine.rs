@@ -41,6 +41,11 @@ impl Machine {
             measured_at_unix_s: now.map_or(0, |since| since.as_secs()),
         }
     }
+
+    /// Such as `2 × A CPU @ 2 GHz`.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} × {}", self.cpus, self.cpu)
+    }
 }
 
 /// Format: the manual pages `proc_cpuinfo(5)` and `proc_meminfo(5)`: `key : value`.

@@ -1,6 +1,5 @@
 //! A report against an earlier one.
 
-use super::Load;
 use super::report::{Case, Latency, Report};
 use super::table::{aligned, row};
 
@@ -22,7 +21,7 @@ impl Report {
         for (case, other) in pairs {
             let (figures, others) = (figures(case), figures(other));
             let cells = figures.into_iter().zip(others).map(|(figure, other)| ratio(figure, other));
-            rows.push([Load::case_name(case.connections)].into_iter().chain(cells).collect());
+            rows.push([case.name()].into_iter().chain(cells).collect());
         }
         title + &aligned(&rows)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::load::Outcome;
 use super::scrape::Counts;
 use super::usage::float;
-use super::{BenchOptions, Generator, Load, Machine};
+use super::{BenchOptions, Generator, Load, Machine, conditions};
 use crate::{Durability, Error, Stack};
 
 /// Everything about one `cargo stress run`.
@@ -154,6 +154,23 @@ impl Setup {
             settings: options.settings.iter().cloned().collect(),
             versions: versions.into_iter().map(|(name, version)| (name.into(), version.into())).collect(),
         }
+    }
+
+    /// What figures depend on, beside the load and the limits.
+    pub(crate) fn describe(&self) -> String {
+        let mut words = conditions(&self.nginx, self.is_durable, self.settings.iter());
+        words.push(format!("{} s", self.seconds));
+        if self.runs > 1 {
+            words.push(format!("medians of {} runs", self.runs));
+        }
+        words.join(", ")
+    }
+}
+
+impl Case {
+    /// How tables call it.
+    pub(crate) fn name(&self) -> String {
+        Load::case_name(self.connections)
     }
 }
 
@@ -308,16 +325,16 @@ fn sums<'a>(maps: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<S
 /// Raised when a report of today could not be read as one of yesterday.
 pub(super) const FORMAT: u32 = 2;
 /// What ticks, kernel threads and a terminal need stays below it.
-const DISTURBING_CPUS: f64 = 0.15;
+pub(crate) const DISTURBING_CPUS: f64 = 0.15;
 /// What a bank under the official mix answers: a debit past the limit is refused with 422.
 const EXPECTED: [&str; 2] = ["200", "422"];
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::throwaway::Throwaway;
 
-    pub(in crate::bench) fn run(requests_per_second: f64, cpu_us: f64) -> Run {
+    pub(crate) fn run(requests_per_second: f64, cpu_us: f64) -> Run {
         let part = |name: &str, share: f64| Part {
             name: name.to_owned(),
             cpu_us_per_request: Some(cpu_us * share),
@@ -339,7 +356,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::bench) fn report(runs: &[Run]) -> Report {
+    pub(crate) fn report(runs: &[Run]) -> Report {
         Report {
             format: FORMAT,
             machine: Machine::look(),

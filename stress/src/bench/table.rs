@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Load;
-use super::report::{Latency, Report};
+use super::report::{Latency, Part, Report};
 
 impl Report {
     /// What was measured, then requests and latencies, then CPU and memory by part.
@@ -15,19 +14,16 @@ impl Report {
         text.push_str("\n\n");
         text.push_str(&self.latencies());
         text.push('\n');
-        text.push_str(&self.parts());
+        let cases = self.cases.iter().map(|case| (case.name(), case.median.parts.as_slice()));
+        text.push_str(&parts_table(&cases.collect::<Vec<_>>()));
         if self.cases.iter().any(|case| !case.median.errors.is_empty()) {
             text.push_str("\nErrors:\n");
             for case in &self.cases {
                 let kinds = case.median.errors.iter().map(|(kind, count)| format!("{count} {kind}"));
                 let kinds = kinds.collect::<Vec<_>>().join(", ");
                 // Writing to memory does not fail.
-                let _ = writeln!(
-                    text,
-                    "  {}: {}",
-                    Load::case_name(case.connections),
-                    if kinds.is_empty() { "none" } else { &kinds }
-                );
+                let _ =
+                    writeln!(text, "  {}: {}", case.name(), if kinds.is_empty() { "none" } else { &kinds });
             }
         }
         text
@@ -36,20 +32,7 @@ impl Report {
     /// One line that names everything that figures depend on.
     pub(super) fn title(&self) -> String {
         let setup = &self.setup;
-        let mut words = vec![
-            setup.load.name().to_owned(),
-            format!("limits {}", setup.limits),
-            format!("nginx {}", setup.nginx),
-        ];
-        if setup.is_durable {
-            words.push("durable".to_owned());
-        }
-        words.extend(setup.settings.iter().map(|(name, value)| format!("{name}={value}")));
-        words.push(format!("{} s", setup.seconds));
-        if setup.runs > 1 {
-            words.push(format!("medians of {} runs", setup.runs));
-        }
-        words.join(", ")
+        format!("{}, limits {}, {}", setup.load.name(), setup.limits, setup.describe())
     }
 
     fn latencies(&self) -> String {
@@ -68,7 +51,7 @@ impl Report {
             let rate = format!("{:.0}", run.requests_per_second);
             let batch = run.calls_per_batch.map_or_else(unknown, |calls| format!("{calls:.1}"));
             let last = [batch, format!("{:.0} %", run.refused_percent()), errors.to_string()];
-            rows.push(cells(Load::case_name(case.connections), rate, &run.latency, last));
+            rows.push(cells(case.name(), rate, &run.latency, last));
             if let Some(latency) = &run.latency_with_connect {
                 let none = [const { String::new() }; 3];
                 rows.push(cells("  with connecting".to_owned(), String::new(), latency, none));
@@ -76,28 +59,28 @@ impl Report {
         }
         aligned(&rows)
     }
+}
 
-    fn parts(&self) -> String {
-        let Some(first) = self.cases.first() else { return String::new() };
-        let names = first.median.parts.iter().map(|part| part.name.clone());
-        let head =
-            |what: &str| [what.to_owned()].into_iter().chain(names.clone()).chain(["total".to_owned()]);
-        let mut rows: Vec<Vec<String>> = vec![head("CPU µs per request").collect()];
-        for case in &self.cases {
-            let figures = case.median.parts.iter().map(|part| part.cpu_us_per_request);
-            let figures = figures.chain([case.median.cpu_us_per_request()]);
-            let cells = figures.map(|figure| figure.map_or_else(unknown, |figure| format!("{figure:.1}")));
-            rows.push([Load::case_name(case.connections)].into_iter().chain(cells).collect());
-        }
-        rows.push(head("peak memory MB").collect());
-        for case in &self.cases {
-            let figures = || case.median.parts.iter().map(|part| part.memory_peak_bytes);
-            let figures = figures().chain([figures().sum()]);
-            let cells = figures.map(|figure| figure.map_or_else(unknown, |bytes| (bytes >> 20).to_string()));
-            rows.push([Load::case_name(case.connections)].into_iter().chain(cells).collect());
-        }
-        aligned(&rows)
+/// CPU time and peak memory by part, for each case by name.
+pub(crate) fn parts_table(cases: &[(String, &[Part])]) -> String {
+    let Some((_, first)) = cases.first() else { return String::new() };
+    let names = first.iter().map(|part| part.name.clone());
+    let head = |what: &str| [what.to_owned()].into_iter().chain(names.clone()).chain(["total".to_owned()]);
+    let mut rows: Vec<Vec<String>> = vec![head("CPU µs per request").collect()];
+    for (name, parts) in cases {
+        let figures = || parts.iter().map(|part| part.cpu_us_per_request);
+        let figures = figures().chain([figures().sum()]);
+        let cells = figures.map(|figure| figure.map_or_else(unknown, |figure| format!("{figure:.1}")));
+        rows.push([name.clone()].into_iter().chain(cells).collect());
     }
+    rows.push(head("peak memory MB").collect());
+    for (name, parts) in cases {
+        let figures = || parts.iter().map(|part| part.memory_peak_bytes);
+        let figures = figures().chain([figures().sum()]);
+        let cells = figures.map(|figure| figure.map_or_else(unknown, |bytes| (bytes >> 20).to_string()));
+        rows.push([name.clone()].into_iter().chain(cells).collect());
+    }
+    aligned(&rows)
 }
 
 fn unknown() -> String {
@@ -109,7 +92,7 @@ pub(super) fn row(cells: &[&str]) -> Vec<String> {
 }
 
 /// The first column to the left, all others to the right.
-pub(super) fn aligned(rows: &[Vec<String>]) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let mut text = String::new();

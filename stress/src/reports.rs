@@ -1,0 +1,128 @@
+//! The runs that are kept: a directory with one line of JSON for each, what else it left, and a page over all of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+mod summary;
+pub use summary::{FailedCheck, Row, Summary, Threshold};
+
+mod index;
+mod moment;
+mod plot;
+mod table;
+
+/// Where runs are kept unless the user says otherwise.
+pub fn default_directory(workspace: &Path) -> PathBuf {
+    workspace.join("docs/reports")
+}
+
+/// Keeps a run in `directory`, which is made if need be, and writes the index anew. A run may have left a page: its
+/// extension and content. Gives the path of the page, or else that of the summary.
+///
+/// # Errors
+/// When a file cannot be written, or as [`write_index`].
+pub fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) -> Result<PathBuf, Error> {
+    fs::create_dir_all(directory).map_err(Error::io(format!("make {}", directory.display())))?;
+    let stem = summary.file_stem();
+    let write = |extension: &str, content: &[u8]| {
+        let path = directory.join(format!("{stem}.{extension}"));
+        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
+        Ok(path)
+    };
+    let json = write("json", summary.to_line()?.as_bytes())?;
+    let page = page.map(|(extension, content)| write(extension, content)).transpose()?;
+    write_index(directory)?;
+    Ok(page.unwrap_or(json))
+}
+
+/// Writes `index.html` of `directory` from all the summaries in it. Gives its path.
+///
+/// # Errors
+/// [`Error::Refused`] naming a JSON file that is no summary; [`Error::Io`] when the directory or a file in it cannot be
+/// read or written.
+pub fn write_index(directory: &Path) -> Result<PathBuf, Error> {
+    let path = directory.join("index.html");
+    let page = index::page(&kept_in(directory)?);
+    fs::write(&path, page).map_err(Error::io(format!("write {}", path.display())))?;
+    Ok(path)
+}
+
+/// A run that was kept.
+#[derive(Debug)]
+struct Kept {
+    summary: Summary,
+    /// The name of what else it left.
+    page: Option<String>,
+}
+
+/// All runs, the oldest first.
+fn kept_in(directory: &Path) -> Result<Vec<Kept>, Error> {
+    let attempt = || Error::io(format!("read the directory {}", directory.display()));
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(directory).map_err(attempt())? {
+        let path = entry.map_err(attempt())?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let pages = ["html", "svg"].map(|extension| path.with_extension(extension));
+            let page = pages.iter().find(|page| page.is_file()).and_then(|page| page.file_name());
+            let page = page.map(|name| name.to_string_lossy().into_owned());
+            kept.push(Kept { summary: Summary::read(&path)?, page });
+        }
+    }
+    kept.sort_by(|a, b| {
+        let key = |kept: &Kept| (kept.summary.began_at_unix_s, kept.summary.file_stem());
+        key(a).cmp(&key(b))
+    });
+    Ok(kept)
+}
+
+/// Format: WHATWG, "HTML", section Named character references.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summary::tests::summary;
+    use super::*;
+    use crate::compile;
+    use crate::throwaway::Throwaway;
+
+    #[test]
+    fn a_kept_run_is_in_the_index_with_its_page() {
+        let directory = Throwaway::new("test").unwrap();
+        let reports = directory.path().join("docs/reports");
+        let later = Summary { began_at_unix_s: 1_800_000_060, ..summary() };
+        let json = keep(&reports, &later, None).unwrap();
+        assert_eq!(json.file_name().unwrap(), "2027-01-15T08-01-00Z-k6-open.json");
+        assert_eq!(fs::read_to_string(&json).unwrap().lines().count(), 1);
+        let page = keep(&reports, &summary(), Some(("html", b"<p>"))).unwrap();
+        assert_eq!(page.file_name().unwrap(), "2027-01-15T08-00-00Z-k6-open.html");
+
+        let index = fs::read_to_string(reports.join("index.html")).unwrap();
+        assert!(index.contains("href=\"2027-01-15T08-00-00Z-k6-open.html\""), "{index}");
+        let kept = kept_in(&reports).unwrap();
+        assert_eq!(kept.iter().map(|kept| kept.page.is_some()).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_summary_is_named() {
+        let directory = Throwaway::new("test").unwrap();
+        fs::write(directory.path().join("other.json"), "{}").unwrap();
+        let refusal = write_index(directory.path()).unwrap_err().to_string();
+        assert!(refusal.contains("other.json is no summary of a run"), "{refusal}");
+        let missing = write_index(&directory.path().join("missing")).unwrap_err().to_string();
+        assert!(missing.contains("cannot read the directory"), "{missing}");
+    }
+
+    #[test]
+    fn the_committed_index_is_that_of_the_committed_runs() {
+        let directory = default_directory(&compile::workspace());
+        let index = fs::read_to_string(directory.join("index.html")).unwrap();
+        assert!(
+            index == index::page(&kept_in(&directory).unwrap()),
+            "run `cargo stress report` and commit it"
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! One run in one line of JSON: what runs of every kind of load have in common.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::moment;
+use crate::Error;
+use crate::bench::{Ledger, Part, Report};
+
+/// What is kept of a run. k6 writes what it knows of it itself: stress/k6/challenge/summary.js.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The version of this form.
+    pub format: u32,
+    /// When it began, in seconds since 1970.
+    pub began_at_unix_s: u64,
+    /// What was sent: `saturate`, `k6 open`. Only runs of the same load are compared.
+    pub load: String,
+    /// `limits default`, or the URL of a bank that was not ours.
+    pub place: String,
+    /// What else the figures depend on, for people.
+    pub setup: String,
+    /// The CPUs that it was measured on; empty where that is not known.
+    #[serde(default)]
+    pub machine: String,
+    /// The figures: of everything together, or for each number of connections.
+    pub cases: Vec<Row>,
+    /// The same for each scenario, where a load has several at once.
+    #[serde(default)]
+    pub scenarios: Vec<Row>,
+    /// What the run had to keep to.
+    #[serde(default)]
+    pub thresholds: Vec<Threshold>,
+    /// The rules of the bank that were broken.
+    #[serde(default)]
+    pub failed_checks: Vec<FailedCheck>,
+    /// Pairs of statements that had to agree.
+    #[serde(default)]
+    pub balances_compared: u64,
+    /// Balances that cannot be true.
+    #[serde(default)]
+    pub balances_inconsistent: u64,
+    /// CPUs that others used on average meanwhile.
+    #[serde(default)]
+    pub others_cpus: Option<f64>,
+    /// What the audit saw.
+    #[serde(default)]
+    pub ledger: Option<Ledger>,
+}
+
+/// The figures of a case or a scenario.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in `bench::Run` and `bench::Latency`")]
+pub struct Row {
+    pub name: String,
+    pub requests: u64,
+    pub requests_per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+    /// Of all kinds.
+    #[serde(default)]
+    pub errors: u64,
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// A threshold of k6.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Of what.
+    pub metric: String,
+    /// Such as `p(98)<250`.
+    pub limit: String,
+    /// What it was.
+    pub value: f64,
+    /// Whether that is within the limit.
+    pub is_kept: bool,
+}
+
+/// A rule that an answer broke.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as k6 counts them")]
+pub struct FailedCheck {
+    pub name: String,
+    pub fails: u64,
+    pub passes: u64,
+}
+
+impl Row {
+    /// The CPU time of all parts; `None` when it is not known.
+    pub fn cpu_us_per_request(&self) -> Option<f64> {
+        let parts = Some(&self.parts).filter(|parts| !parts.is_empty())?;
+        parts.iter().map(|part| part.cpu_us_per_request).sum()
+    }
+}
+
+impl Summary {
+    /// That of a whole `cargo stress run`: the medians of each case.
+    pub fn of_report(report: &Report) -> Summary {
+        let row = |case: &crate::bench::Case| Row {
+            name: case.name(),
+            requests: case.median.requests,
+            requests_per_second: case.median.requests_per_second,
+            p50_ms: case.median.latency.p50_ms,
+            p99_ms: case.median.latency.p99_ms,
+            max_ms: case.median.latency.max_ms,
+            errors: case.median.errors.values().sum(),
+            parts: case.median.parts.clone(),
+        };
+        let others = report.cases.iter().filter_map(|case| case.median.others_cpus);
+        Summary {
+            format: FORMAT,
+            began_at_unix_s: report.machine.measured_at_unix_s,
+            load: report.setup.load.name().to_owned(),
+            place: format!("limits {}", report.setup.limits),
+            setup: report.setup.describe(),
+            machine: report.machine.describe(),
+            cases: report.cases.iter().map(row).collect(),
+            scenarios: Vec::new(),
+            thresholds: Vec::new(),
+            failed_checks: Vec::new(),
+            balances_compared: 0,
+            balances_inconsistent: 0,
+            others_cpus: others.reduce(f64::max),
+            ledger: report.cases.last().map(|case| case.median.ledger),
+        }
+    }
+
+    /// Whether all thresholds were kept.
+    pub fn has_passed(&self) -> bool {
+        self.thresholds.iter().all(|threshold| threshold.is_kept)
+    }
+
+    /// By time and load: `2026-01-31T12-00-05Z-k6-open`.
+    pub(super) fn file_stem(&self) -> String {
+        let load: Vec<&str> =
+            self.load.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        format!("{}-{}", moment::file_name(self.began_at_unix_s), load.join("-"))
+    }
+
+    /// One line of JSON, with its end.
+    pub(super) fn to_line(&self) -> Result<String, Error> {
+        let line = serde_json::to_string(self).map_err(|error| Error::Refused(error.to_string()))?;
+        Ok(line + "\n")
+    }
+
+    /// Reads the file of a kept run, or of k6.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it is no summary of this version.
+    pub fn read(path: &Path) -> Result<Summary, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
+        let summary: Result<Summary, _> = serde_json::from_str(&text);
+        let problem = match summary {
+            Ok(summary) if summary.format == FORMAT => return Ok(summary),
+            Ok(summary) => format!("it has format {}, not {FORMAT}", summary.format),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::Refused(format!("{} is no summary of a run: {problem}", path.display())))
+    }
+}
+
+/// Raised, with that of stress/k6/challenge/summary.js, when a summary of today could not be read as one of yesterday.
+const FORMAT: u32 = 1;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::throwaway::Throwaway;
+
+    /// As k6 writes it.
+    const LINE: &str = r#"{"format":1,"began_at_unix_s":1800000000,"load":"k6 open","place":"http://localhost:9999",
+        "setup":"240 s, scale 1","cases":[{"name":"all","requests":62000,"requests_per_second":257.3,"p50_ms":1.5,
+        "p99_ms":9.25,"max_ms":40}],"scenarios":[{"name":"debits","requests":40000,"requests_per_second":170,
+        "p50_ms":1.4,"p99_ms":9,"max_ms":40}],"thresholds":[{"metric":"checks","limit":"rate==1","value":1,
+        "is_kept":true}],"failed_checks":[],"balances_compared":200,"balances_inconsistent":0}"#;
+
+    pub(in crate::reports) fn summary() -> Summary {
+        serde_json::from_str(LINE).unwrap()
+    }
+
+    #[test]
+    fn reads_what_k6_writes_and_gives_it_back() {
+        let directory = Throwaway::new("test").unwrap();
+        let path = directory.path().join("run.json");
+        fs::write(&path, LINE).unwrap();
+        let summary = Summary::read(&path).unwrap();
+        assert_eq!((summary.scenarios[0].requests, summary.balances_compared), (40_000, 200));
+        assert!(summary.has_passed());
+        assert_eq!(summary.cases[0].cpu_us_per_request(), None);
+
+        let line = summary.to_line().unwrap();
+        assert_eq!(line.lines().count(), 1);
+        fs::write(&path, line).unwrap();
+        assert_eq!(Summary::read(&path).unwrap(), summary);
+    }
+
+    #[test]
+    fn refuses_another_version_and_other_files() {
+        let directory = Throwaway::new("test").unwrap();
+        let path = directory.path().join("run.json");
+        for (text, wanted) in
+            [(LINE.replace("\"format\":1", "\"format\":2"), "format 2"), ("{".to_owned(), "run.json is no")]
+        {
+            fs::write(&path, text).unwrap();
+            let refusal = Summary::read(&path).unwrap_err().to_string();
+            assert!(refusal.contains(wanted), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn one_threshold_that_was_not_kept_fails_the_run() {
+        let mut summary = summary();
+        summary.thresholds[0].is_kept = false;
+        assert!(!summary.has_passed());
+    }
+
+    #[test]
+    fn a_report_is_summed_up_by_case() {
+        use crate::bench::testing::{report, run};
+        let summary = Summary::of_report(&report(&[run(12_000.0, 40.0)]));
+        assert_eq!((summary.load.as_str(), summary.place.as_str()), ("saturate", "limits default"));
+        assert_eq!(summary.setup, "nginx stream, LANES=2, 10 s");
+        assert_eq!((summary.cases[0].name.as_str(), summary.cases[0].errors), ("32 connections", 1));
+        assert!((summary.cases[0].cpu_us_per_request().unwrap() - 40.0).abs() < 1e-9);
+        assert!(summary.file_stem().ends_with("Z-saturate"));
+    }
+}

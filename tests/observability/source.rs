@@ -1,0 +1,46 @@
+//! Asks Prometheus and InfluxDB over their HTTP interfaces.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::support::wire::PATIENCE;
+
+/// The samples of an instant query; those that are no number are left out.
+///
+/// Format: Prometheus documentation, "HTTP API", section Instant queries.
+pub(crate) fn prometheus(address: SocketAddr, query: &str) -> Vec<f64> {
+    let answer = get(address, &format!("/api/v1/query?query={}", encoded(query)));
+    assert_eq!(answer["status"], "success", "{query}: {answer}");
+    let series = answer["data"]["result"].as_array().expect("a vector");
+    let values = series.iter().map(|series| series["value"][1].as_str().expect("a sample"));
+    values.map(|value| value.parse().expect("a number")).filter(|value: &f64| !value.is_nan()).collect()
+}
+
+/// How many rows of a query have a value.
+///
+/// Format: InfluxDB 1.8 documentation, "InfluxDB API", section `/query`. The first column is the time, or the key.
+pub(crate) fn influxdb(address: SocketAddr, query: &str) -> usize {
+    let answer = get(address, &format!("/query?db=k6&q={}", encoded(query)));
+    let results = answer["results"].as_array().unwrap_or_else(|| panic!("{query}: {answer}"));
+    assert!(results.iter().all(|result| result["error"].is_null()), "{query}: {answer}");
+    let series = results.iter().filter_map(|result| result["series"].as_array()).flatten();
+    let rows = series.filter_map(|series| series["values"].as_array()).flatten();
+    rows.filter(|row| row.as_array().is_some_and(|row| row.len() > 1 && !row[1].is_null())).count()
+}
+
+/// One GET. In HTTP/1.0, so that the end of the connection is the end of the content, which is JSON.
+fn get(address: SocketAddr, target: &str) -> Value {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
+    write!(stream, "GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("receive");
+    let (_head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{target}: {error}: {answer}"))
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()
+}
