@@ -217,7 +217,7 @@ impl Client {
         } else if site.now.is_past(self.phase_deadline_us) {
             match self.phase {
                 // It still reads its answer, and has its own deadline for that.
-                Phase::Idle | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
+                Phase::Idle | Phase::Skipping { .. } | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
                 Phase::Idle
                 | Phase::Flushing { .. }
                 | Phase::Lingering

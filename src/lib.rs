@@ -25,6 +25,9 @@
 //! * A late answer finds a stale [`slots::Slot`] and is dropped; it never reaches a stranger.
 //! * Every queue, buffer and wait has its limit in [`config`].
 //!
+//! `sim` keeps it so: it runs the core in worlds made of one seed, where everything around it fails. It is there in tests
+//! and with the feature `sim` alone; `docs/simulation.md` has the details.
+//!
 //! The modules below stand in reading order; each uses only those after it.
 
 pub mod server;

@@ -340,20 +340,21 @@ fn a_peer_that_does_not_read_is_given_up() {
 }
 
 #[test]
-fn the_end_of_idleness_cuts_no_answer_short() {
-    for closes_half in [false, true] {
-        let mut world = World::with_settings(&[("IDLE_TIMEOUT_MS", "50")]);
-        world.receive(HEALTH);
+fn no_other_deadline_cuts_an_answer_short_that_the_peer_still_reads() {
+    let half_refused = "POST /nowhere HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\n1234";
+    for (request, closes_half) in [(HEALTH, false), (HEALTH, true), (half_refused, false)] {
+        let mut world = World::with_settings(&[("IDLE_TIMEOUT_MS", "50"), ("BODY_TIMEOUT_MS", "50")]);
+        world.receive(request);
         assert_eq!(world.after_send(), AfterSend::Stay);
         world.client.send_advance(1);
         if closes_half {
             world.close_peer();
         }
         world.expire();
-        assert_eq!(world.after_send(), AfterSend::Stay);
+        assert_eq!(world.after_send(), AfterSend::Stay, "{request}");
         world.sent();
         world.expire();
-        assert_eq!(world.after_send(), AfterSend::Close);
+        assert_eq!(world.after_send(), AfterSend::Close, "{request}");
     }
 }
 

@@ -263,9 +263,12 @@ impl Postgres {
         let session = &mut self.sessions[id];
         session.has_failed = true;
         session.transaction = Transaction::default();
-        // All members of a set fail together; nothing else is skipped as yet.
-        for description in session.ran.last().into_iter().chain(&session.skipped).cloned() {
-            self.failures_seen.push(Failure { description, is_first: session.calls == 1, at: self.messages });
+        // All members of a set fail together; nothing else has run or is skipped as yet.
+        let is_set = session.bound.as_ref().is_some_and(|(statement, _)| statement == "s");
+        let first = if is_set { 0 } else { session.ran.len().saturating_sub(1) };
+        for description in session.ran[first..].iter().chain(&session.skipped).cloned() {
+            let is_first = session.calls == 1;
+            self.failures_seen.push(Failure { description, is_first, at: self.messages });
         }
         error(&mut session.sent, "ERROR", code);
         self.release(id);
@@ -639,4 +642,99 @@ fn row(out: &mut Vec<u8>, columns: &[Option<&[u8]>]) {
 /// What is made here is far shorter than four gigabytes.
 fn len_field(len_bytes: usize) -> [u8; 4] {
     u32::try_from(len_bytes).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server and two sessions that have started, with a lock timeout of 50 ms.
+    fn two_sessions() -> (Postgres, [usize; 2]) {
+        let mut postgres = Postgres::new();
+        let sessions = [(); 2].map(|()| {
+            let session = postgres.connect();
+            let body = [&196_608i32.to_be_bytes()[..], b"lock_timeout\x0050\0\0"].concat();
+            postgres.receive(session, len_field(body.len() + 4));
+            postgres.receive(session, body);
+            assert!(postgres.work(session, 0));
+            session
+        });
+        (postgres, sessions)
+    }
+
+    /// The messages of one call of `InsertTransacao`.
+    fn debit(account: i32, description: &str) -> Vec<u8> {
+        let mut body = b"\0t\0\0\0\0\x04".to_vec();
+        let (account, value) = (account.to_be_bytes(), 10i32.to_be_bytes());
+        for parameter in [&account[..], &value, b"d", description.as_bytes()] {
+            body.extend(len_field(parameter.len()));
+            body.extend(parameter);
+        }
+        let mut out = Vec::new();
+        message(&mut out, b'B', &body);
+        message(&mut out, b'E', b"\0\0\0\0\0");
+        out
+    }
+
+    fn run(postgres: &mut Postgres, session: usize, bytes: Vec<u8>, now_us: u64) {
+        postgres.receive(session, bytes);
+        while postgres.work(session, now_us) {}
+    }
+
+    fn sync() -> Vec<u8> {
+        let mut out = Vec::new();
+        message(&mut out, b'S', b"");
+        out
+    }
+
+    fn rows(postgres: &Postgres) -> Vec<&str> {
+        postgres.ledger.rows.iter().map(|entry| entry.description.as_str()).collect()
+    }
+
+    #[test]
+    fn a_session_waits_for_a_row_until_the_other_one_commits() {
+        let (mut postgres, [a, b]) = two_sessions();
+        run(&mut postgres, a, debit(1, "a"), 0);
+        run(&mut postgres, b, [debit(1, "b"), sync()].concat(), 0);
+        assert_eq!(rows(&postgres), [""; 0]);
+        run(&mut postgres, a, sync(), 0);
+        run(&mut postgres, b, Vec::new(), 0);
+        assert_eq!(rows(&postgres), ["a", "b"]);
+        assert_eq!(postgres.ledger.accounts[&1], (1_000, -20));
+    }
+
+    #[test]
+    fn a_session_that_hangs_up_gives_back_its_rows_and_what_it_did() {
+        let (mut postgres, [a, b]) = two_sessions();
+        run(&mut postgres, a, debit(1, "a"), 0);
+        run(&mut postgres, b, [debit(1, "b"), sync()].concat(), 0);
+        postgres.hang_up(a);
+        run(&mut postgres, a, Vec::new(), 0);
+        run(&mut postgres, b, Vec::new(), 0);
+        assert_eq!(rows(&postgres), ["b"]);
+    }
+
+    #[test]
+    fn a_wait_for_a_row_has_an_end() {
+        let (mut postgres, [a, b]) = two_sessions();
+        run(&mut postgres, a, debit(1, "a"), 0);
+        run(&mut postgres, b, [debit(1, "b"), sync()].concat(), 0);
+        assert_eq!(postgres.deadline_us(), 50_000);
+        run(&mut postgres, b, Vec::new(), 50_000);
+        assert!(String::from_utf8_lossy(postgres.sent(b)).contains(LOCK_NOT_AVAILABLE));
+        run(&mut postgres, a, sync(), 50_000);
+        assert_eq!(rows(&postgres), ["a"]);
+    }
+
+    #[test]
+    fn sessions_that_wait_for_each_other_are_an_offence_and_one_of_them_fails() {
+        let (mut postgres, [a, b]) = two_sessions();
+        run(&mut postgres, a, debit(1, "a"), 0);
+        run(&mut postgres, b, debit(2, "b"), 0);
+        run(&mut postgres, a, [debit(2, "c"), sync()].concat(), 0);
+        run(&mut postgres, b, [debit(1, "d"), sync()].concat(), 0);
+        assert_eq!(postgres.offences, ["two batches wait for each other"]);
+        run(&mut postgres, a, Vec::new(), 0);
+        assert_eq!(rows(&postgres), ["a", "c"]);
+    }
 }
