@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use support::Balanced;
-use support::load::{Load, Outcome, Told};
+use stress::{Durability, PostgresOptions, Stack, StackOptions};
+use support::load::{Load, Outcome, Record, Told};
+use support::proxy::{BOTH, Break, Way};
+use support::{Balanced, Database, Frozen, Proxy, SERVER, unsent_lock, wait_for, workspace};
 
 /// Says how a test went. The figures are in docs/faults.md.
 fn report(fault: &str, recoveries: &[Duration], told: &Told) {
@@ -21,6 +24,69 @@ fn report(fault: &str, recoveries: &[Duration], told: &Told) {
 /// Ends one session of an instance, any of them.
 const TERMINATE_ONE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
     WHERE datname = current_database() AND application_name = 'rinha' ORDER BY random() LIMIT 1";
+
+/// A stack with a PostgreSQL of its own, to be hurt, and these settings of the instances.
+fn stack(postgres: PostgresOptions, settings: &[(&str, &str)]) -> Stack {
+    let environment =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let base = StackOptions::new(workspace(), SERVER);
+    Stack::start(&StackOptions { postgres, environment, ..base }).expect("start the stack")
+}
+
+/// Deadlines that pass while a test looks on.
+const IMPATIENT: [(&str, &str); 5] = [
+    ("LOCK_TIMEOUT_MS", "200"),
+    ("STATEMENT_TIMEOUT_MS", "300"),
+    ("ANSWER_TIMEOUT_MS", "400"),
+    ("CONNECT_TIMEOUT_MS", "400"),
+    ("QUEUE_TIMEOUT_MS", "300"),
+];
+
+// ---------------------------------------------------------------------------------------------------------------------
+// PostgreSQL. That it is killed, tests/durability.rs has for durable mode and tests/api.rs for benchmark mode.
+
+#[test]
+fn a_fast_restart_of_postgresql_costs_what_was_in_flight() {
+    const RESTARTS: usize = 3;
+    let durable = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
+    // Who waits for the database waits long enough: all that fails is what was in flight.
+    let mut stack = stack(durable, &[("QUEUE_TIMEOUT_MS", "30000")]);
+    let load = Load::start(stack.address().to_string());
+    let recoveries: Vec<Duration> = (0..RESTARTS)
+        .map(|_| {
+            stack.postgres.stop();
+            stack.postgres.start_again().expect("start PostgreSQL again");
+            load.wait_served(Instant::now())
+        })
+        .collect();
+    let told = load.finish(&mut stack.postgres.connect("rinha").expect("connect"));
+    report("PostgreSQL restarted", &recoveries, &told);
+    // Every client has one request under way.
+    assert!(told.count(|outcome| *outcome == Outcome::InDoubt) <= RESTARTS * Load::CLIENTS, "{told}");
+    assert_eq!(told.count(|outcome| matches!(outcome, Outcome::NothingDone { .. })), 0, "{told}");
+    assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
+}
+
+#[test]
+fn a_paused_postgresql_runs_nothing_twice_when_it_goes_on() {
+    let stack = stack(PostgresOptions::default(), &IMPATIENT);
+    let load = Load::start(stack.address().to_string());
+    let recoveries: Vec<Duration> = (0..3)
+        .map(|_| {
+            let frozen = Frozen::all_of(&stack.postgres);
+            let paused_at = Instant::now();
+            load.wait_each("every client to be told", paused_at, Outcome::is_unavailable);
+            // Longer than every deadline, also that of an attempt to log in again.
+            thread::sleep(Duration::from_millis(800));
+            drop(frozen);
+            load.wait_served(Instant::now())
+        })
+        .collect();
+    let told = load.finish(&mut stack.postgres.connect("rinha").expect("connect"));
+    report("PostgreSQL paused", &recoveries, &told);
+    assert!(told.count(|outcome| *outcome == Outcome::InDoubt) > 0, "{told}");
+    assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
+}
 
 #[test]
 fn a_terminated_backend_costs_what_was_in_flight() {
@@ -37,4 +103,168 @@ fn a_terminated_backend_costs_what_was_in_flight() {
     let told = load.finish(&mut stranger);
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "nobody loses a connection: {told}");
     report("backend terminated", &recoveries, &told);
+}
+
+#[test]
+fn without_a_connection_to_spare_it_waits_for_one() {
+    let few = PostgresOptions { connections_max: 12, ..PostgresOptions::default() };
+    // The lanes come back late enough for strangers to take their places.
+    let settings = [("RECONNECT_MIN_MS", "200"), ("QUEUE_TIMEOUT_MS", "300")];
+    let stack = stack(few, &settings);
+    let load = Load::start(stack.address().to_string());
+    let mut stranger = stack.postgres.connect("rinha").expect("connect");
+    let mut strangers = Vec::new();
+    wait_for("strangers in all places", || {
+        stranger.query(TERMINATE_ONE, &[]).expect("terminate a backend");
+        while let Ok(another) = stack.postgres.connect("rinha") {
+            strangers.push(another);
+        }
+        let lanes = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'rinha'";
+        stranger.query(lanes, &[]).expect("look for lanes").is_empty().then_some(())
+    });
+    load.wait_each("every client to be told", Instant::now(), Outcome::is_unavailable);
+    for instance in &stack.instances {
+        wait_for("the log tells why", || instance.log().contains("too many clients").then_some(()));
+    }
+    drop(strangers);
+    let recovery = load.wait_served(Instant::now());
+    let told = load.finish(&mut stranger);
+    report("out of connections", &[recovery], &told);
+    assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
+}
+
+#[test]
+fn a_row_that_a_stranger_locks_costs_its_own_client_alone() {
+    let bank = Balanced::open_with(&[("LOCK_TIMEOUT_MS", "150"), ("QUEUE_TIMEOUT_MS", "10000")]);
+    let load = Load::start(bank.address());
+    let stranger = unsent_lock(&bank.database, 1);
+    let locked_at = Instant::now();
+    let is_after = |record: &Record| record.sent_at > locked_at;
+    load.wait_records("refusals of client 1", 10, |record| {
+        is_after(record) && matches!(record.outcome, Outcome::NothingDone { .. })
+    });
+    for account in 2..=5 {
+        load.wait_records("the others to be served", 5, |record| {
+            is_after(record) && record.account == account && record.outcome.is_served()
+        });
+    }
+    drop(stranger);
+    let recovery = load.wait_served(Instant::now());
+    let told = load.finish(&mut bank.database.connect());
+    report("row locked", &[recovery], &told);
+    for record in told.records.iter().filter(|record| !record.outcome.is_served()) {
+        assert_eq!(record.account, 1, "{record:?}");
+        assert!(matches!(record.outcome, Outcome::NothingDone { .. }), "{record:?}");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The link to PostgreSQL.
+
+/// Both instances reach the database through a proxy.
+fn behind_proxy(settings: &[(&str, &str)]) -> (Proxy, Balanced) {
+    let database = Database::new();
+    let proxy = Proxy::to(&database.url());
+    let url = format!("postgresql://rinha@127.0.0.1:{}/{}", proxy.port(), database.name());
+    let bank = Balanced::over(database, &url, "nginx.conf", settings);
+    (proxy, bank)
+}
+
+/// From within a message to a few batches.
+fn after_bytes(round: usize) -> usize {
+    [0, 1, 7, 40, 100, 333, 1_000, 2_500][round % 8]
+}
+
+#[test]
+fn a_link_that_is_reset_anywhere_leaves_nothing_done_twice() {
+    let (proxy, bank) = behind_proxy(&[]);
+    let load = Load::start(bank.address());
+    let mut recoveries = Vec::new();
+    for round in 0..16 {
+        for &way in BOTH {
+            proxy.break_after(Break::Reset, way, after_bytes(round));
+            recoveries.push(load.wait_served(Instant::now()));
+        }
+    }
+    let told = load.finish(&mut bank.database.connect());
+    report("link reset", &recoveries, &told);
+    assert!(told.count(|outcome| *outcome == Outcome::InDoubt) > 0, "{told}");
+    assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
+}
+
+#[test]
+fn a_link_that_swallows_everything_leaves_nothing_done_twice() {
+    let (proxy, bank) = behind_proxy(&IMPATIENT);
+    let load = Load::start(bank.address());
+    let mut recoveries = Vec::new();
+    let ways: [(Way, &'static [Way]); 4] = [
+        (Way::ToServer, &[Way::ToServer]),
+        (Way::ToClient, &[Way::ToClient]),
+        (Way::ToServer, BOTH),
+        (Way::ToClient, BOTH),
+    ];
+    for (round, (way, ways)) in (0..).zip(ways.into_iter().cycle().take(8)) {
+        proxy.break_after(Break::Blackhole(ways), way, after_bytes(round));
+        load.wait_each("every client to be told", Instant::now(), Outcome::is_unavailable);
+        proxy.heal();
+        recoveries.push(load.wait_served(Instant::now()));
+    }
+    let told = load.finish(&mut bank.database.connect());
+    report("link blackholed", &recoveries, &told);
+    assert!(told.count(|outcome| *outcome == Outcome::InDoubt) > 0, "{told}");
+    assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The instances.
+
+#[test]
+fn an_instance_that_is_killed_costs_its_connections_and_the_other_serves() {
+    let mut bank = Balanced::open("nginx.conf");
+    let load = Load::start(bank.address());
+    let mut recoveries = Vec::new();
+    let mut kills = Vec::new();
+    for round in 0..20 {
+        kills.push(Instant::now());
+        bank.kill_instance(round % 2);
+        // Before it is back.
+        recoveries.push(load.wait_served(Instant::now()));
+        bank.start_instance(round % 2);
+    }
+    let told = load.finish(&mut bank.database.connect());
+    report("instance killed", &recoveries, &told);
+    assert_eq!(told.count(Outcome::is_unavailable), 0, "{told}");
+    // Whoever loses a connection is served by the next one.
+    for (index, killed_at) in kills.iter().enumerate() {
+        for client in 0..Load::CLIENTS {
+            let broken = told.records.iter().filter(|record| {
+                record.client == client
+                    && record.outcome == Outcome::Broken
+                    && record.ended_at >= *killed_at
+                    && kills.get(index + 1).is_none_or(|next| record.ended_at < *next)
+            });
+            let broken: Vec<&Record> = broken.collect();
+            assert!(broken.len() <= 1, "after one kill: {broken:?}");
+        }
+    }
+}
+
+#[test]
+fn both_instances_away_are_found_again_at_once() {
+    let mut bank = Balanced::open("nginx.conf");
+    let load = Load::start(bank.address());
+    let mut recoveries = Vec::new();
+    for _ in 0..2 {
+        bank.kill_instance(0);
+        bank.kill_instance(1);
+        thread::sleep(Duration::from_millis(500));
+        bank.start_instance(0);
+        let recovery = load.wait_served(Instant::now());
+        // nginx would take both out of its list for 10 s if it were left to its defaults.
+        assert!(recovery < Duration::from_secs(3), "{recovery:?}");
+        recoveries.push(recovery);
+        bank.start_instance(1);
+    }
+    let told = load.finish(&mut bank.database.connect());
+    report("both instances away", &recoveries, &told);
 }

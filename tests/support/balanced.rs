@@ -23,6 +23,13 @@ impl Balanced {
         Balanced::over(database, &url, configuration, &[])
     }
 
+    /// With these settings of both instances.
+    pub(crate) fn open_with(settings: &[(&str, &str)]) -> Balanced {
+        let database = Database::new();
+        let url = database.url();
+        Balanced::over(database, &url, "nginx.conf", settings)
+    }
+
     /// Over this database, which the instances reach through `url`, with these settings.
     pub(crate) fn over(
         database: Database,

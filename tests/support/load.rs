@@ -115,15 +115,16 @@ impl Outcome {
     }
 }
 
-/// As many as make the batches of two instances sets.
-const CLIENTS: usize = 12;
 /// A busy client's rest between an answer and its next request: the load is to be steady, not the most that there is.
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl Load {
+    /// How many clients it has by default: as many as make the batches of two instances sets.
+    pub(crate) const CLIENTS: usize = 12;
+
     /// A dozen busy clients of the bank at `address`; returns when each of them has been served.
     pub(crate) fn start(address: impl Into<String>) -> Load {
-        Load::with(address, CLIENTS, PAUSE)
+        Load::with(address, Load::CLIENTS, PAUSE)
     }
 
     /// So many clients, who pause that long, more or less, between an answer and their next request.
