@@ -215,6 +215,8 @@ impl Client {
             self.phase = Phase::Closed;
         } else if site.now.is_past(self.phase_deadline_us) {
             match self.phase {
+                // A request came in the last moment: it has been taken off the socket, so it is served.
+                Phase::Idle if !self.inbox.unread().is_empty() => {}
                 Phase::Idle
                 | Phase::Flushing { .. }
                 | Phase::Lingering
@@ -478,8 +480,12 @@ impl Client {
     }
 
     fn become_idle(&mut self, site: &Site) {
+        let config = &site.config;
         self.phase = Phase::Idle;
-        self.phase_deadline_us = site.now.after_ms(site.config.idle_timeout_ms);
+        self.phase_deadline_us = site.now.after_ms(config.idle_timeout_ms);
+        if site.is_draining {
+            self.drain(site.now.after_ms(config.drain_idle_ms));
+        }
         self.inbox.shrink();
     }
 }
