@@ -48,6 +48,8 @@ pub struct Server {
 }
 
 struct Listening {
+    /// Tells its events from those of the others, some of which may have been closed.
+    position: u32,
     listener: Listener,
     face: Face,
     is_ready: bool,
@@ -105,7 +107,7 @@ impl Server {
                 let position = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
                 listener.register(poll.registry(), Token::from(Source::Listener(position)))?;
                 log::info!("{verb} on {listener}");
-                listeners.push(Listening { listener, face, is_ready: true });
+                listeners.push(Listening { position, listener, face, is_ready: true });
             }
         }
 
@@ -139,7 +141,7 @@ impl Server {
             self.turn(u64::MAX)?;
         }
         let deadline_us = self.drain();
-        while !self.engine.is_drained() && self.stops < 2 && !self.clock.now().is_past(deadline_us) {
+        while !self.is_drained() && self.stops < 2 && !self.clock.now().is_past(deadline_us) {
             self.turn(deadline_us)?;
         }
         if !self.engine.is_drained() {
@@ -185,7 +187,7 @@ impl Server {
                 }
                 Source::Lane(position) => self.links[position as usize].record(event),
                 Source::Listener(position) => {
-                    if let Some(listening) = self.listeners.get_mut(position as usize) {
+                    for listening in self.listeners.iter_mut().filter(|other| other.position == position) {
                         listening.is_ready = true;
                     }
                 }
@@ -384,7 +386,7 @@ impl Server {
         }
     }
 
-    /// Stops accepting, and lets the engine finish. Returns when it has to be done.
+    /// Lets nobody new in, and lets the engine finish. Returns when it has to be done.
     fn drain(&mut self) -> u64 {
         let now = self.clock.now();
         log::info!("stopping: {} connections are open", self.engine.metrics().connections_open);
@@ -398,9 +400,15 @@ impl Server {
                 self.accept_one(index, now);
             }
         }
-        self.listeners.clear();
+        // Somebody may have looked a path up just before it was removed, and connect only now: such a listener stays.
+        self.listeners.retain(|listening| listening.listener.is_unpublished());
         self.engine.drain(now);
         now.after_ms(self.engine.config().drain_timeout_ms)
+    }
+
+    /// Whether every client has left, and nobody waits to be let in.
+    fn is_drained(&self) -> bool {
+        self.engine.is_drained() && !self.listeners.iter().any(|listening| listening.is_ready)
     }
 
     /// Says good-bye to PostgreSQL, as far as its sockets take it at once.
