@@ -6,10 +6,11 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use stress::{Durability, PostgresOptions, Stack, StackOptions};
+use stress::throwaway::Throwaway;
+use stress::{Durability, PostgresOptions, Signal, Stack, StackOptions};
 use support::load::{Load, Outcome, Record, Told};
 use support::proxy::{BOTH, Break, Way};
-use support::{Balanced, Database, Frozen, Proxy, SERVER, unsent_lock, wait_for, workspace};
+use support::{Balanced, Bank, Database, Frozen, Proxy, SERVER, Wire, get, unsent_lock, wait_for, workspace};
 
 /// Says how a test went. The figures are in docs/faults.md.
 fn report(fault: &str, recoveries: &[Duration], told: &Told) {
@@ -267,4 +268,64 @@ fn both_instances_away_are_found_again_at_once() {
     }
     let told = load.finish(&mut bank.database.connect());
     report("both instances away", &recoveries, &told);
+}
+
+fn restart_one_after_the_other(configuration: &str) {
+    let mut bank = Balanced::open(configuration);
+    let load = Load::start(bank.address());
+    let mut recoveries = Vec::new();
+    for _ in 0..2 {
+        for index in 0..2 {
+            bank.restart_instance(index);
+            recoveries.push(load.wait_served(Instant::now()));
+        }
+        bank.reload_nginx();
+        recoveries.push(load.wait_served(Instant::now()));
+    }
+    let told = load.finish(&mut bank.database.connect());
+    report(&format!("rolling restart and reload, {configuration}"), &recoveries, &told);
+    for record in &told.records {
+        assert!(record.outcome.is_served(), "{record:?}");
+    }
+}
+
+#[test]
+fn a_rolling_restart_and_a_reload_of_nginx_cost_no_request() {
+    restart_one_after_the_other("nginx.conf");
+}
+
+#[test]
+fn a_rolling_restart_and_a_reload_of_nginx_as_a_proxy_cost_no_request() {
+    restart_one_after_the_other("nginx-http.conf");
+}
+
+/// Whoever connects while an instance stops either does not find it, and goes to the other one, or is served by it.
+#[test]
+fn nobody_connects_to_a_stopping_instance_in_vain() {
+    let directory = Throwaway::new("faults").expect("make a directory");
+    let unix = format!("unix:{}", directory.path().join("bank.sock").display());
+    for _ in 0..6 {
+        let mut bank = Bank::start(Database::new(), &[("DRAIN_IDLE_MS", "50")], |options| {
+            options.listen = vec![unix.clone(), "127.0.0.1:0".to_owned()];
+        });
+        let tcp = bank.instance.addresses().swap_remove(1);
+        bank.instance.signal(Signal::STOP).expect("send a signal");
+        // To let them all in takes the instance a while, in which the others connect to its first address.
+        let backlog: Vec<Wire> = (0..400).map(|_| Wire::connect(&tcp)).collect();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while let Ok(mut wire) = Wire::try_connect(&unix) {
+                        let answer = wire.try_send(&get("/healthz")).and_then(|()| wire.try_answer());
+                        assert!(answer.is_ok(), "it was let in and not answered: {answer:?}");
+                    }
+                });
+            }
+            bank.instance.signal(Signal::TERM).expect("send a signal");
+            bank.instance.signal(Signal::CONT).expect("send a signal");
+        });
+        let status = bank.instance.wait_exit(support::wire::PATIENCE).expect("it ends");
+        assert!(status.success(), "{status}");
+        drop(backlog);
+    }
 }

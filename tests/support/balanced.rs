@@ -66,6 +66,28 @@ impl Balanced {
         wait_for("the end of an instance", || self.instances[index].wait_exit(super::wire::PATIENCE));
     }
 
+    /// Stops an instance as a deployment does, waits until it has ended, and starts it again.
+    pub(crate) fn restart_instance(&mut self, index: usize) {
+        self.instances[index].signal(Signal::TERM).expect("send a signal");
+        let status = self.instances[index].wait_exit(super::wire::PATIENCE).expect("it ends");
+        assert!(status.success(), "{status}: {}", self.instances[index].log());
+        self.start_instance(index);
+    }
+
+    /// Has nginx read its configuration again, and waits until new workers are there. The old ones keep the
+    /// connections that they have.
+    pub(crate) fn reload_nginx(&self) {
+        let pid = self.nginx.service().pid();
+        let workers = || {
+            let children =
+                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let old = workers();
+        self.nginx.service().signal(Signal::HUP).expect("send a signal");
+        wait_for("a new worker", || workers().iter().any(|worker| !old.contains(worker)).then_some(()));
+    }
+
     /// Starts an instance that has ended again, where it was before, and waits until it is ready.
     pub(crate) fn start_instance(&mut self, index: usize) {
         self.instances[index] = Instance::start(&self.options[index]).expect("start an instance again");
