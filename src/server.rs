@@ -165,7 +165,7 @@ impl Server {
     /// Sleeps until something is ready or due. An event only records readiness; the work is done in later stages.
     fn wait(&mut self, wake_at_us: u64) -> io::Result<()> {
         let now = self.clock.now();
-        let timeout = if self.has_work_that_no_event_tells(now) {
+        let mut timeout = if self.has_work_that_no_event_tells(now) {
             Some(Duration::ZERO)
         } else {
             match self.engine.deadline_us().min(wake_at_us).min(self.accept_deadline_us()) {
@@ -173,9 +173,13 @@ impl Server {
                 deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
             }
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
+        // Interrupted, as after a stop and SIGCONT, it has not looked: what is ready must be known before the turn acts on
+        // deadlines, or a request that is there is closed on.
+        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+            timeout = Some(Duration::ZERO);
         }
         for event in &self.events {
             match Source::from(event.token()) {
