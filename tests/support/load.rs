@@ -1,7 +1,7 @@
 //! Clients that go on asking whatever happens to the bank, and remember what they were told; afterwards the ledger is
 //! held against it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,9 +193,10 @@ impl Load {
         }
         let records = std::mem::take(&mut *self.records());
         wait_settled(database);
-        assert_ledger_agrees(&records, database);
         assert_ledger_adds_up(database);
-        Told { records }
+        let mut told = Told { records, done: HashSet::new() };
+        told.done = told.assert_agrees(database);
+        told
     }
 }
 
@@ -278,12 +279,68 @@ impl Random {
 /// What all clients were told, in about the order of the answers.
 pub(crate) struct Told {
     pub(crate) records: Vec<Record>,
+    /// The descriptions in the ledger.
+    done: HashSet<String>,
 }
 
 impl Told {
     /// How many outcomes were of that kind.
     pub(crate) fn count(&self, is_such: impl Fn(&Outcome) -> bool) -> usize {
         self.records.iter().filter(|record| is_such(&record.outcome)).count()
+    }
+
+    /// Whether what was asked is in the ledger.
+    pub(crate) fn is_done(&self, record: &Record) -> bool {
+        match &record.asked {
+            Asked::Transaction { description, .. } => self.done.contains(description),
+            Asked::Statement => false,
+        }
+    }
+
+    /// Each 200 has exactly one row, and was told the balance after it; what was refused or not done has none; what nobody
+    /// knows has at most one; and there is no other row. No balance on the way was past its limit. Returns the
+    /// descriptions in the ledger.
+    pub(crate) fn assert_agrees(&self, database: &mut Client) -> HashSet<String> {
+        let mut limits_cents: HashMap<i32, i64> = HashMap::new();
+        for row in database.query("SELECT id, limite FROM clientes", &[]).expect("read the clients") {
+            limits_cents.insert(row.get(0), row.get(1));
+        }
+        let mut running_cents: HashMap<i32, i64> = HashMap::new();
+        let mut ledger: HashMap<String, Vec<Row>> = HashMap::new();
+        let rows = database
+            .query(
+                "SELECT cliente_id, CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END, descricao \
+             FROM transacoes ORDER BY cliente_id, id",
+                &[],
+            )
+            .expect("read the ledger");
+        for row in rows {
+            let (account, change_cents, description): (i32, i64, String) =
+                (row.get(0), row.get(1), row.get(2));
+            let balance_cents = running_cents.entry(account).or_default();
+            *balance_cents += change_cents;
+            assert!(
+                *balance_cents >= -limits_cents[&account],
+                "client {account} was past its limit after {description}: {balance_cents}"
+            );
+            let row = Row { account, change_cents, balance_cents: *balance_cents };
+            ledger.entry(description).or_default().push(row);
+        }
+
+        let mut known = 0;
+        for record in &self.records {
+            match &record.asked {
+                Asked::Transaction { description, change_cents } => {
+                    let rows = ledger.get(description).map_or(&[][..], Vec::as_slice);
+                    assert_rows_agree(record, *change_cents, rows);
+                    known += rows.len();
+                }
+                Asked::Statement => assert_statement_agrees(record, &ledger),
+            }
+        }
+        let rows: usize = ledger.values().map(Vec::len).sum();
+        assert_eq!(known, rows, "the ledger has rows that nobody asked for");
+        ledger.into_keys().collect()
     }
 }
 
@@ -317,49 +374,6 @@ struct Row {
     account: i32,
     change_cents: i64,
     balance_cents: i64,
-}
-
-/// Each 200 has exactly one row, and was told the balance after it; what was refused or not done has none; what nobody
-/// knows has at most one; and there is no other row. No balance on the way was past its limit.
-fn assert_ledger_agrees(records: &[Record], database: &mut Client) {
-    let mut limits_cents: HashMap<i32, i64> = HashMap::new();
-    for row in database.query("SELECT id, limite FROM clientes", &[]).expect("read the clients") {
-        limits_cents.insert(row.get(0), row.get(1));
-    }
-    let mut running_cents: HashMap<i32, i64> = HashMap::new();
-    let mut ledger: HashMap<String, Vec<Row>> = HashMap::new();
-    let rows = database
-        .query(
-            "SELECT cliente_id, CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END, descricao \
-             FROM transacoes ORDER BY cliente_id, id",
-            &[],
-        )
-        .expect("read the ledger");
-    for row in rows {
-        let (account, change_cents, description): (i32, i64, String) = (row.get(0), row.get(1), row.get(2));
-        let balance_cents = running_cents.entry(account).or_default();
-        *balance_cents += change_cents;
-        assert!(
-            *balance_cents >= -limits_cents[&account],
-            "client {account} was past its limit after {description}: {balance_cents}"
-        );
-        let row = Row { account, change_cents, balance_cents: *balance_cents };
-        ledger.entry(description).or_default().push(row);
-    }
-
-    let mut known = 0;
-    for record in records {
-        match &record.asked {
-            Asked::Transaction { description, change_cents } => {
-                let rows = ledger.get(description).map_or(&[][..], Vec::as_slice);
-                assert_rows_agree(record, *change_cents, rows);
-                known += rows.len();
-            }
-            Asked::Statement => assert_statement_agrees(record, &ledger),
-        }
-    }
-    let rows: usize = ledger.values().map(Vec::len).sum();
-    assert_eq!(known, rows, "the ledger has rows that nobody asked for");
 }
 
 fn assert_rows_agree(record: &Record, change_cents: i64, rows: &[Row]) {
