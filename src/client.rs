@@ -501,8 +501,12 @@ impl Client {
     }
 
     fn become_idle(&mut self, site: &Site) {
+        let config = &site.config;
         self.phase = Phase::Idle;
-        self.phase_deadline_us = site.now.after_ms(site.config.idle_timeout_ms);
+        self.phase_deadline_us = site.now.after_ms(config.idle_timeout_ms);
+        if site.is_draining {
+            self.drain(site.now.after_ms(config.drain_idle_ms));
+        }
         self.inbox.shrink();
     }
 }

@@ -92,7 +92,7 @@ impl Server {
             self.turn(u64::MAX)?;
         }
         let deadline_us = self.drain();
-        while !self.turn.engine.is_drained() && self.stops < 2 && !self.clock.now().is_past(deadline_us) {
+        while !self.turn.is_drained() && self.stops < 2 && !self.clock.now().is_past(deadline_us) {
             self.turn(deadline_us)?;
         }
         if !self.turn.engine.is_drained() {
@@ -113,13 +113,17 @@ impl Server {
     #[inline(never)]
     fn wait(&mut self, wake_at_us: u64) -> io::Result<()> {
         let now = self.clock.now();
-        let timeout = match self.turn.wake_at_us(now).min(wake_at_us) {
+        let mut timeout = match self.turn.wake_at_us(now).min(wake_at_us) {
             u64::MAX => None,
             deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
+        // Interrupted, as after a stop and SIGCONT, it has not looked: what is ready must be known before the turn acts on
+        // deadlines, or a request that is there is closed on.
+        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+            timeout = Some(Duration::ZERO);
         }
         for event in &self.events {
             match Source::from(event.token()) {
@@ -140,11 +144,11 @@ impl Server {
         Ok(())
     }
 
-    /// Stops accepting, and lets the engine finish. Returns when it has to be done.
+    /// Lets nobody new in, and lets the engine finish. Returns when it has to be done.
     fn drain(&mut self) -> u64 {
         let now = self.clock.now();
         log::info!("stopping: {} connections are open", self.turn.engine.metrics().connections_open);
-        self.turn.close_listeners(now, Listener::unpublish);
+        self.turn.close_listeners(now, Listener::unpublish, Listener::is_unpublished);
         self.turn.engine.drain(now);
         now.after_ms(self.turn.engine.config().drain_timeout_ms)
     }

@@ -405,7 +405,7 @@ impl World {
         self.scene.tell(|| format!("instance {index} is told to stop"));
         let now = self.scene.now();
         let instance = &mut self.instances[index];
-        instance.turn.close_listeners(now, |_| {});
+        instance.turn.close_listeners(now, |_| {}, |_| false);
         for socket in instance.turn.network.client_sockets() {
             socket.borrow_mut().drain();
         }

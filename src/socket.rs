@@ -88,6 +88,14 @@ impl Listener {
             file.remove();
         }
     }
+
+    /// Whether nobody new finds it although it listens: a Unix socket that has lost its path.
+    pub fn is_unpublished(&self) -> bool {
+        match self {
+            Listener::Tcp(_) => false,
+            Listener::Unix(_, file) => !file.is_published(),
+        }
+    }
 }
 
 impl fmt::Display for Listener {
@@ -114,10 +122,15 @@ impl SocketFile {
         Ok(SocketFile { path: path.to_owned(), inode: std::fs::symlink_metadata(path)?.ino() })
     }
 
+    /// Whether its path still leads to it.
+    fn is_published(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode)
+    }
+
     fn remove(&self) {
-        let is_ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode);
-        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
+        if self.is_published()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
@@ -239,5 +252,33 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unpublished_socket_still_has_those_who_found_it_and_nobody_else() {
+        let path = std::env::temp_dir().join(format!("rinha-socket-{}.sock", std::process::id()));
+        let address = Address::Unix(path.to_str().unwrap().to_owned());
+        let mut listener = Listener::bind(&address, 16).unwrap();
+        assert!(!listener.is_unpublished());
+        let found = std::os::unix::net::UnixStream::connect(&path).unwrap();
+
+        listener.unpublish();
+        assert!(listener.is_unpublished());
+        let late = std::os::unix::net::UnixStream::connect(&path).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::NotFound);
+        let Stream::Unix(_accepted) = listener.accept().unwrap() else { panic!("it is a Unix socket") };
+        drop(found);
+
+        // The next server takes the path; the end of this one leaves it there.
+        let next = Listener::bind(&address, 16).unwrap();
+        drop(listener);
+        assert!(path.exists() && !next.is_unpublished());
+        drop(next);
+        assert!(!path.exists());
     }
 }

@@ -81,6 +81,8 @@ pub struct Turn<N: Network> {
 }
 
 struct Listening<L> {
+    /// Tells its events from those of the others, some of which may have been closed.
+    position: usize,
     listener: L,
     face: Face,
     is_ready: bool,
@@ -99,10 +101,10 @@ const WARN_INTERVAL_MS: u64 = 10_000;
 impl<N: Network> Turn<N> {
     /// The first turn is yet to come.
     pub fn new(engine: Engine, network: N, listeners: Vec<(N::Listener, Face)>) -> Turn<N> {
-        let listening = |(listener, face)| Listening { listener, face, is_ready: true };
+        let listening = |(position, (listener, face))| Listening { position, listener, face, is_ready: true };
         Turn {
             peers: (0..engine.config().clients_max).map(|_| None).collect(),
-            listeners: listeners.into_iter().map(listening).collect(),
+            listeners: listeners.into_iter().enumerate().map(listening).collect(),
             engine,
             network,
             accept_again_at_us: 0,
@@ -121,7 +123,7 @@ impl<N: Network> Turn<N> {
 
     /// Notes that a listener's backlog is not empty.
     pub fn listener_event(&mut self, position: usize) {
-        if let Some(listening) = self.listeners.get_mut(position) {
+        for listening in self.listeners.iter_mut().filter(|other| other.position == position) {
             listening.is_ready = true;
         }
     }
@@ -146,7 +148,15 @@ impl<N: Network> Turn<N> {
     }
 
     /// Accepts who is in the backlogs already, since they were told that they are connected; then nobody any more.
-    pub fn close_listeners(&mut self, now: Now, unpublish: impl Fn(&mut N::Listener)) {
+    ///
+    /// `unpublish` sees to it that nobody new finds a listener. One that `stays` goes on accepting: somebody may have looked
+    /// its path up just before that was removed, and connect only now.
+    pub fn close_listeners(
+        &mut self,
+        now: Now,
+        unpublish: impl Fn(&mut N::Listener),
+        stays: impl Fn(&N::Listener) -> bool,
+    ) {
         for listening in &mut self.listeners {
             unpublish(&mut listening.listener);
             listening.is_ready = true;
@@ -156,7 +166,12 @@ impl<N: Network> Turn<N> {
                 self.accept_one(index, now);
             }
         }
-        self.listeners.clear();
+        self.listeners.retain(|listening| stays(&listening.listener));
+    }
+
+    /// Whether every client has left, and nobody waits to be let in.
+    pub fn is_drained(&self) -> bool {
+        self.engine.is_drained() && !self.listeners.iter().any(|listening| listening.is_ready)
     }
 
     /// Says good-bye to PostgreSQL, as far as its sockets take it at once.

@@ -12,7 +12,8 @@ use stress::{Instance, Postgres, PostgresOptions, Readiness, Signal};
 use support::bank::{PATIENT, assert_same, options};
 use support::cluster::assert_ledger_adds_up;
 use support::{
-    Bank, Database, SERVER, Wire, get, post, request, transaction, unsent_lock, wait_for, workspace,
+    Bank, Database, Frozen, Proxy, SERVER, Wire, get, post, request, transaction, unsent_lock, wait_for,
+    workspace,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -1193,31 +1194,6 @@ fn backend_of_lane(postgres: &Postgres) -> u32 {
     u32::try_from(pid).expect("a process id")
 }
 
-/// Processes that stand still until this is dropped.
-struct Frozen {
-    pids: String,
-}
-
-impl Frozen {
-    fn new(pids: &[u32]) -> Frozen {
-        let frozen = Frozen { pids: pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ") };
-        assert!(frozen.kill("STOP"), "freeze {}", frozen.pids);
-        frozen
-    }
-
-    /// `kill` is built into the shell; the program of that name is not on every machine.
-    fn kill(&self, signal: &str) -> bool {
-        let script = format!("kill -{signal} {}", self.pids);
-        Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.kill("CONT");
-    }
-}
-
 #[test]
 fn a_call_that_meets_a_frozen_database_is_in_doubt_and_never_runs_twice() {
     let postgres = own_postgres(&[]);
@@ -1287,35 +1263,6 @@ fn it_logs_in_with_every_kind_of_password() {
     }
 }
 
-/// What forwards TCP connections on a port of 127.0.0.1 to the Unix socket of PostgreSQL. Its threads end with this
-/// process, or with both ends of their connection.
-fn tcp_to(postgres: &Postgres) -> String {
-    use std::io::copy;
-    use std::net::{Shutdown, TcpListener};
-    use std::os::unix::net::UnixStream;
-
-    let url = postgres.url("rinha");
-    let socket = format!("{}/.s.PGSQL.5432", url.split_once("?host=").expect("set up the test").1);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("set up the test");
-    let port = listener.local_addr().expect("set up the test").port();
-    thread::spawn(move || {
-        for tcp in listener.incoming().flatten() {
-            let Ok(unix) = UnixStream::connect(&socket) else { continue };
-            let (mut tcp_in, mut tcp_out) = (tcp.try_clone().expect("set up the test"), tcp);
-            let (mut unix_in, mut unix_out) = (unix.try_clone().expect("set up the test"), unix);
-            thread::spawn(move || {
-                let _ = copy(&mut tcp_in, &mut unix_out);
-                let _ = unix_out.shutdown(Shutdown::Both);
-            });
-            thread::spawn(move || {
-                let _ = copy(&mut unix_in, &mut tcp_out);
-                let _ = tcp_out.shutdown(Shutdown::Both);
-            });
-        }
-    });
-    port.to_string()
-}
-
 /// A port that nobody listens on, held so that nobody else gets it.
 fn dead_port() -> (socket2::Socket, String) {
     let socket =
@@ -1328,7 +1275,8 @@ fn dead_port() -> (socket2::Socket, String) {
 #[test]
 fn several_hosts_are_tried_in_turn() {
     let postgres = own_postgres(&[]);
-    let alive = tcp_to(&postgres);
+    let proxy = Proxy::to(&postgres.url("rinha"));
+    let alive = proxy.port();
     let (_held, dead) = dead_port();
     // One that accepts and never says a word.
     let silent_listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -1358,7 +1306,8 @@ fn several_hosts_are_tried_in_turn() {
 fn every_address_of_every_host_is_tried() {
     // `localhost` is ::1 and 127.0.0.1 on most machines, and PostgreSQL is on the second alone.
     let postgres = own_postgres(&[]);
-    let alive = tcp_to(&postgres);
+    let proxy = Proxy::to(&postgres.url("rinha"));
+    let alive = proxy.port();
     let (_held, dead) = dead_port();
     for hosts in
         [format!("localhost:{alive},localhost:{dead}"), format!("localhost:{dead},localhost:{alive}")]

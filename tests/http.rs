@@ -536,6 +536,30 @@ fn a_request_on_an_open_connection_is_served_while_it_stops() {
 }
 
 #[test]
+fn who_waits_to_be_let_in_is_served_before_it_stops() {
+    let directory = Throwaway::new("http").expect("make a directory");
+    let address = format!("unix:{}", directory.path().join("bank.sock").display());
+    let mut bank =
+        Bank::start(Database::new(), &[("CLIENTS_MAX", "2"), ("DRAIN_IDLE_MS", "50")], |options| {
+            options.listen = vec![address.clone()];
+            options.readiness = Readiness::Listening;
+        });
+    let mut inside = [Wire::connect(&address), Wire::connect(&address)];
+    for wire in &mut inside {
+        wait_for("health", || (wire.ask(get("/healthz")).status == 200).then_some(()));
+    }
+    let mut outside: Vec<Wire> = (0..5).map(|_| Wire::connect(&address)).collect();
+    for wire in &mut outside {
+        wire.send(transaction(1, 1, "c", "waited"));
+    }
+    stop(&mut bank, Signal::TERM);
+    for wire in &mut outside {
+        assert_eq!(wire.last_answer().status, 200);
+    }
+    assert_eq!(bank.database.ledger_rows("waited"), 5);
+}
+
+#[test]
 fn what_does_not_finish_in_time_does_not_keep_it_from_stopping() {
     // The last `DRAIN_TIMEOUT_MS` counts.
     let settings = [&PATIENT[..4], &[("DRAIN_TIMEOUT_MS", "50")]].concat();

@@ -394,6 +394,15 @@ fn draining_serves_what_comes_in_time_and_closes() {
 }
 
 #[test]
+fn draining_ends_the_wait_behind_an_early_answer_too() {
+    let mut world = World::after("POST /nowhere HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\nhalf");
+    world.site.is_draining = true;
+    world.client.drain(500_000);
+    world.receive("whole");
+    assert_eq!(world.client.deadline_us(), 500_000);
+}
+
+#[test]
 fn a_long_request_grows_the_inbox_for_itself_alone() {
     let mut world = World::with_settings(&[("INBOX_LEN_BYTES", "256")]);
     let field = format!("A: {}\r\n", "x".repeat(7_000));

@@ -669,3 +669,16 @@ fn draining_ends_when_the_last_answer_is_out() {
     world.engine.remove(idle);
     assert!(world.engine.is_drained());
 }
+
+#[test]
+fn a_request_that_comes_with_the_end_of_its_wait_is_served() {
+    let mut world = World::new(&[]);
+    let idle = world.engine.accept(Face::Bank, world.now).unwrap();
+    world.advance();
+    world.engine.drain(world.now);
+    world.now.monotonic_us += 500_000 + SWEEP_INTERVAL_MS * 1_000;
+    world.send_on(idle, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.settle();
+    assert!(world.answer(idle).contains("Connection: close\r\n"));
+    assert_eq!(world.engine.after_send(idle, world.now), AfterSend::ShutDownWrite);
+}

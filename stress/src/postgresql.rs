@@ -150,6 +150,13 @@ impl Postgres {
         self.service.pid()
     }
 
+    /// The process ids of the postmaster's children: one for each session, and those that keep the house.
+    pub fn child_pids(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// Such as `15.18`.
     pub fn version(&self) -> &str {
         &self.tools.version
@@ -170,13 +177,10 @@ impl Postgres {
 
     /// Kills all its processes, as a crash would, and keeps the data for [`start_again`](Postgres::start_again).
     pub fn kill(&mut self) {
-        let pid = self.pid();
-        let backends = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = self.child_pids();
         self.service.kill();
         // Each is in a session of its own. They would notice the postmaster's end, but not at once.
-        for backend in
-            backends.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw)
-        {
+        for backend in children.into_iter().filter_map(|pid| Pid::from_raw(pid.try_into().ok()?)) {
             let _ = rustix::process::kill_process(backend, Signal::KILL);
         }
     }

@@ -8,9 +8,15 @@ pub(crate) mod balanced;
 pub(crate) mod bank;
 pub(crate) mod cluster;
 pub(crate) mod framing;
+pub(crate) mod frozen;
+pub(crate) mod load;
+pub(crate) mod proxy;
 pub(crate) mod wire;
 
 pub(crate) use balanced::Balanced;
 pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
 pub(crate) use cluster::{Database, workspace};
+pub(crate) use frozen::Frozen;
+pub(crate) use load::Load;
+pub(crate) use proxy::Proxy;
 pub(crate) use wire::{Answer, Wire, get, post, request, transaction};

@@ -135,21 +135,30 @@ impl Wire {
 
     /// Reads one answer with its content.
     pub(crate) fn answer(&mut self) -> Answer {
-        let mut answer = self.head();
-        if answer.status != 100 {
-            let length = answer.content_length();
-            while self.unread.len() < length {
-                assert!(self.read_more(), "the connection ended within the content of {answer:?}");
-            }
-            answer.body = self.unread.drain(..length).collect();
-        }
+        let answer = self.try_answer().unwrap_or_else(|error| panic!("{error}; so far {:?}", self.unread));
         answer.check();
         answer
     }
 
+    /// As [`Wire::answer`], for those that expect the connection to break, or a proxy's own answer: not checked.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the connection ends before the answer does; others as `recv(2)`.
+    pub(crate) fn try_answer(&mut self) -> std::io::Result<Answer> {
+        let mut answer = self.head()?;
+        if answer.status != 100 {
+            let length = answer.content_length();
+            while self.unread.len() < length {
+                self.read_some()?;
+            }
+            answer.body = self.unread.drain(..length).collect();
+        }
+        Ok(answer)
+    }
+
     /// Reads one answer to a HEAD.
     pub(crate) fn answer_to_head(&mut self) -> Answer {
-        let answer = self.head();
+        let answer = self.head().expect("a head");
         answer.check_head();
         answer
     }
@@ -164,11 +173,7 @@ impl Wire {
 
     /// As [`Wire::last_answer`], of somebody who answers in ways of his own: the status.
     pub(crate) fn last_status(&mut self) -> u16 {
-        let answer = self.head();
-        while self.unread.len() < answer.content_length() {
-            assert!(self.read_more(), "the connection ended within the content of {answer:?}");
-        }
-        self.unread.drain(..answer.content_length());
+        let answer = self.try_answer().expect("an answer");
         self.assert_closed();
         answer.status
     }
@@ -189,32 +194,46 @@ impl Wire {
         self.unread.is_empty() && peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    fn head(&mut self) -> Answer {
+    /// Whether the peer has closed it, as far as is known here. Does not wait.
+    pub(crate) fn is_closed(&self) -> bool {
+        let Socket::Tcp(stream) = &self.socket else { panic!("asked of TCP connections only") };
+        stream.set_nonblocking(true).expect("set non-blocking");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("set blocking");
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn head(&mut self) -> std::io::Result<Answer> {
         loop {
             if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head: Vec<u8> = self.unread.drain(..end + 4).collect();
-                return Answer::parse(&String::from_utf8(head).expect("a head in ASCII"));
+                return Ok(Answer::parse(&String::from_utf8(head).expect("a head in ASCII")));
             }
-            assert!(self.read_more(), "the connection ended before an answer: {:?}", self.unread);
+            self.read_some()?;
         }
     }
 
-    /// False at the end of the connection, and at a reset.
+    fn read_some(&mut self) -> std::io::Result<()> {
+        if self.try_read()? == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// False at the end of the connection.
     fn read_more(&mut self) -> bool {
+        self.try_read().unwrap_or_else(|error| panic!("read: {error}; so far {:?}", self.unread)) > 0
+    }
+
+    fn try_read(&mut self) -> std::io::Result<usize> {
         let mut bytes = [0; 16 * 1024];
-        let read = loop {
+        loop {
             let read = match &mut self.socket {
                 Socket::Tcp(stream) => stream.read(&mut bytes),
                 Socket::Unix(stream) => stream.read(&mut bytes),
             };
             // A child of this process may end at any time, and its signal says nothing about the connection.
             if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
-                break read;
+                return read.inspect(|&n| self.unread.extend_from_slice(&bytes[..n]));
             }
-        };
-        let n = read.unwrap_or_else(|error| panic!("read: {error}; so far {:?}", self.unread));
-        self.unread.extend_from_slice(&bytes[..n]);
-        n > 0
+        }
     }
 }
 
