@@ -226,6 +226,12 @@ impl Config {
         let parameters = &mut self.database_session.parameters;
         parameters.push(("statement_timeout".to_owned(), self.statement_timeout_ms.to_string()));
         parameters.push(("lock_timeout".to_owned(), self.lock_timeout_ms.to_string()));
+        // These two count while a statement runs. A session whose link dies in the middle of a batch waits for the rest of
+        // it, with the locks of its first half, until the kernel tells that nobody is there: after 10 s, in place of two
+        // hours. PostgreSQL passes over them on a Unix socket.
+        for (name, value) in [("idle", "5"), ("interval", "1"), ("count", "5")] {
+            parameters.push((format!("tcp_keepalives_{name}"), value.to_owned()));
+        }
         // A lane runs the same few statements for ever, and PostgreSQL would plan two of them anew each time: it takes
         // the length of an array for a reason to.
         parameters.push(("plan_cache_mode".to_owned(), "force_generic_plan".to_owned()));
@@ -486,5 +492,6 @@ mod tests {
         let session = config(&[("LOCK_TIMEOUT_MS", "7")]).unwrap().database_session;
         assert!(session.parameters.contains(&("statement_timeout".to_owned(), "2000".to_owned())));
         assert!(session.parameters.contains(&("lock_timeout".to_owned(), "7".to_owned())));
+        assert!(session.parameters.contains(&("tcp_keepalives_idle".to_owned(), "5".to_owned())));
     }
 }
