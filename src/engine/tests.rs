@@ -401,6 +401,75 @@ fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
     }
 }
 
+/// Which way the bytes go whose flow is cut.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    ToDatabase,
+    ToLane,
+}
+
+/// A batch whose link ends after this many bytes. Whoever is told something finds the ledger so, once, and nobody is told
+/// nothing. Gives how many bytes there were to cut.
+fn cut_after(way: Way, kept_bytes: usize, minimum: &str) -> usize {
+    let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+    let names = ["a", "b", "c", "d"];
+    let credits = [1, 1, 2, 3].into_iter().zip(names).map(|(account, name)| world.credit(account, name));
+    let credits: Vec<Slot> = credits.collect();
+    let refused = world.transaction(4, 'd', 1_001, "refused");
+    let statement = world.request("GET /clientes/5/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.advance();
+    let cuttable_bytes = match way {
+        Way::ToDatabase => {
+            let connection = world.engine.lanes[0].connection().unwrap();
+            let mut bytes = connection.send_pending().to_vec();
+            let all_bytes = bytes.len();
+            bytes.truncate(kept_bytes);
+            connection.send_advance(bytes.len());
+            world.database.receive(world.session, bytes);
+            while world.database.work(world.session, world.now.monotonic_us) {}
+            all_bytes
+        }
+        Way::ToLane => {
+            let answer = world.carry_to_database();
+            world.carry_to_lane(&answer[..kept_bytes.min(answer.len())]);
+            answer.len()
+        }
+    };
+    world.database.hang_up(world.session);
+    while world.database.work(world.session, world.now.monotonic_us) {}
+    world.cut();
+    world.sleep();
+    world.connect();
+    world.settle();
+
+    let context = format!("{way:?}, {kept_bytes} bytes, GROUP_CALLS_MIN={minimum}");
+    for (slot, name) in credits.into_iter().zip(names) {
+        let rows = world.rows().iter().filter(|row| **row == name).count();
+        match world.status(slot).as_str() {
+            "200" => assert_eq!(rows, 1, "{context}"),
+            "503" => assert!(rows <= 1, "{context}"),
+            other => panic!("{other}: {context}"),
+        }
+    }
+    assert!(["422", "503"].contains(&world.status(refused).as_str()), "{context}");
+    assert!(!world.rows().contains(&"refused"), "{context}");
+    assert!(["200", "503"].contains(&world.status(statement).as_str()), "{context}");
+    cuttable_bytes
+}
+
+#[test]
+fn the_link_may_be_cut_after_any_byte_in_either_direction() {
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        for way in [Way::ToDatabase, Way::ToLane] {
+            let cuttable_bytes = cut_after(way, usize::MAX, minimum);
+            assert!(cuttable_bytes > 100);
+            for kept_bytes in 0..cuttable_bytes {
+                cut_after(way, kept_bytes, minimum);
+            }
+        }
+    }
+}
+
 #[test]
 fn calls_that_were_not_sent_when_the_lane_died_wait_for_the_next_one() {
     let mut world = World::new(&[]);
