@@ -250,8 +250,21 @@ impl Engine {
 
     fn receive_from_lane(&mut self, index: usize) {
         let now = self.site.now;
+        // What has arrived counts, however late this turn is; only then is the time of the lane over.
+        self.take_lane_events(index);
+        self.lanes[index].expire(&self.site.config, now);
+        self.take_lane_events(index);
+        self.site.is_database_reached = self.lanes.iter().any(Lane::is_ready);
+        if self.site.is_database_reached {
+            self.unserved_since_us = None;
+        } else if self.unserved_since_us.is_none() {
+            self.unserved_since_us = Some(now.monotonic_us);
+        }
+    }
+
+    fn take_lane_events(&mut self, index: usize) {
+        let now = self.site.now;
         let lane = &mut self.lanes[index];
-        lane.expire(&self.site.config, now);
         while let Some(event) = lane.poll_event(&self.site.config, now) {
             match event {
                 LaneEvent::Ready(accounts) => {
@@ -279,12 +292,6 @@ impl Engine {
                     lane.complain(index, &reason.to_string(), lane::remedy(&reason), now);
                 }
             }
-        }
-        self.site.is_database_reached = self.lanes.iter().any(Lane::is_ready);
-        if self.site.is_database_reached {
-            self.unserved_since_us = None;
-        } else if self.unserved_since_us.is_none() {
-            self.unserved_since_us = Some(now.monotonic_us);
         }
     }
 

@@ -401,6 +401,18 @@ fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
     }
 }
 
+#[test]
+fn an_answer_that_is_here_counts_although_its_time_is_over() {
+    let mut world = World::new(&[]);
+    let slot = world.credit(1, "a");
+    world.advance();
+    let answer = world.carry_to_database();
+    // The server itself stood still for as long as PostgreSQL may take.
+    world.now.monotonic_us += 4_000_000;
+    world.carry_to_lane(&answer);
+    assert_eq!(world.status(slot), "200");
+}
+
 /// Which way the bytes go whose flow is cut.
 #[derive(Clone, Copy, Debug)]
 enum Way {
