@@ -400,26 +400,10 @@ pub enum Outcome<'a> {
         /// Its balance after the transaction, in cents.
         balance_cents: i64,
     },
-    /// The debit would have passed the limit; nothing was written.
-    Refused,
-    /// There is no such account, or no longer.
-    UnknownAccount,
     /// The statement, as JSON.
     Statement(&'a [u8]),
-    /// There is no result.
-    Unavailable(Unavailable),
-}
-
-impl Outcome<'_> {
-    /// Why the request is refused, if it is.
-    pub fn reject(&self) -> Option<Reject> {
-        match *self {
-            Outcome::Accepted { .. } | Outcome::Statement(_) => None,
-            Outcome::Refused => Some(Reject::PastLimit),
-            Outcome::UnknownAccount => Some(Reject::NotFound),
-            Outcome::Unavailable(reason) => Some(Reject::Unavailable(reason)),
-        }
-    }
+    /// Nothing to show: the debit would have passed the limit, the account is not there any more, or there is no result.
+    Rejected(Reject),
 }
 
 /// The answer that tells an outcome. `scratch` is overwritten where the body has to be made.
@@ -429,9 +413,7 @@ pub fn answer<'a>(outcome: Outcome<'a>, scratch: &'a mut Vec<u8>) -> Response<'a
             json(write_body(scratch, format_args!(r#"{{"limite":{limit_cents},"saldo":{balance_cents}}}"#)))
         }
         Outcome::Statement(body) => json(body),
-        Outcome::Refused => rejection(Reject::PastLimit),
-        Outcome::UnknownAccount => rejection(Reject::NotFound),
-        Outcome::Unavailable(reason) => rejection(Reject::Unavailable(reason)),
+        Outcome::Rejected(reject) => rejection(reject),
     }
 }
 

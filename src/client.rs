@@ -201,7 +201,7 @@ impl Client {
         let Phase::Awaiting { request } = self.phase else {
             panic!("an answer for a client that awaits none")
         };
-        if let Some(reject) = outcome.reject() {
+        if let Outcome::Rejected(reject) = outcome {
             site.metrics.count_reject(reject);
         }
         let mut body = std::mem::take(&mut site.scratch);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::api::{Accounts, Call, Face, Outcome, Unavailable};
+use crate::api::{Accounts, Call, Face, Outcome, Reject, Unavailable};
 use crate::client::{AfterSend, Client, Site};
 use crate::config::Config;
 use crate::lane::{self, Lane, LaneEvent, Ticket};
@@ -284,7 +284,7 @@ impl Engine {
                     }
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
-                    let outcome = Outcome::Unavailable(reason);
+                    let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                     deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
                 }
                 LaneEvent::Closed(reason) => {
@@ -306,7 +306,7 @@ impl Engine {
             while let Some(ticket) =
                 calls.pop_front_if(|ticket| self.site.now.is_past(ticket.send_deadline_us))
             {
-                let outcome = Outcome::Unavailable(reason);
+                let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                 deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
             }
         }
@@ -336,7 +336,7 @@ impl Engine {
                 match self.admit() {
                     Ok(()) => self.enqueue(slot, call),
                     Err(reason) => {
-                        let outcome = Outcome::Unavailable(reason);
+                        let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                         deliver(&mut self.seats, &mut self.due, &mut self.site, slot, outcome);
                     }
                 }
@@ -475,7 +475,7 @@ impl Engine {
 
 /// Gives a client the end of its call. A client that has left is not there any more: its slot is stale.
 fn deliver(seats: &mut Slots<Seat>, due: &mut Vec<Slot>, site: &mut Site, slot: Slot, outcome: Outcome<'_>) {
-    if let Outcome::Unavailable(reason) = outcome {
+    if let Outcome::Rejected(Reject::Unavailable(reason)) = outcome {
         site.metrics.count_unavailable(reason);
     }
     match seats.get_mut(slot) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid};
 
-use crate::api::{Accounts, Call, Outcome, Unavailable};
+use crate::api::{Accounts, Call, Outcome, Reject, Unavailable};
 use crate::buf::Pipe;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::metrics::LaneState;
@@ -456,9 +456,11 @@ impl Lane {
                 balance_cents: Some(balance_cents),
                 limit_cents: Some(limit_cents),
             } => Outcome::Accepted { limit_cents, balance_cents },
-            HeldResult::Transaction { balance_cents: None, limit_cents: Some(_) } => Outcome::Refused,
+            HeldResult::Transaction { balance_cents: None, limit_cents: Some(_) } => {
+                Outcome::Rejected(Reject::PastLimit)
+            }
             HeldResult::Transaction { limit_cents: None, .. } | HeldResult::Statement { bytes: None } => {
-                Outcome::UnknownAccount
+                Outcome::Rejected(Reject::NotFound)
             }
             HeldResult::Statement { bytes: Some(bytes) } => Outcome::Statement(&self.held_bytes[bytes]),
         };

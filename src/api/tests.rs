@@ -263,10 +263,13 @@ fn outcomes_become_answers() {
         (answered.status, answered.body),
         (Status::Ok, br#"{"limite":100000,"saldo":-9098}"#.as_slice())
     );
-    assert_eq!(answer(Outcome::Refused, &mut scratch).status, Status::UnprocessableContent);
-    assert_eq!(answer(Outcome::UnknownAccount, &mut scratch).status, Status::NotFound);
+    assert_eq!(
+        answer(Outcome::Rejected(Reject::PastLimit), &mut scratch).status,
+        Status::UnprocessableContent
+    );
+    assert_eq!(answer(Outcome::Rejected(Reject::NotFound), &mut scratch).status, Status::NotFound);
     assert_eq!(answer(Outcome::Statement(b"{}"), &mut scratch).body, b"{}");
-    let unavailable = answer(Outcome::Unavailable(Unavailable::InDoubt), &mut scratch);
+    let unavailable = answer(Outcome::Rejected(Reject::Unavailable(Unavailable::InDoubt)), &mut scratch);
     assert_eq!(
         (unavailable.status, unavailable.extra_field),
         (Status::ServiceUnavailable, "Retry-After: 1\r\n")

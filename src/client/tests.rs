@@ -1,7 +1,7 @@
 //! Each phase of a client against each input.
 
 use super::*;
-use crate::api::Unavailable;
+use crate::api::{Reject, Unavailable};
 
 /// One client with everything around it, and a clock that tests move.
 struct World {
@@ -389,7 +389,7 @@ fn draining_serves_what_comes_in_time_and_closes() {
     world.site.is_draining = true;
     world.client.drain(500_000);
     assert_eq!(world.client.deadline_us(), u64::MAX, "a call that is out is waited for");
-    assert_eq!(world.answer(Outcome::Unavailable(Unavailable::InDoubt)), None);
+    assert_eq!(world.answer(Outcome::Rejected(Reject::Unavailable(Unavailable::InDoubt))), None);
     assert!(world.sent().contains("Connection: close\r\n"));
 }
 
@@ -407,7 +407,7 @@ fn a_long_request_grows_the_inbox_for_itself_alone() {
     let mut world = World::with_settings(&[("INBOX_LEN_BYTES", "256")]);
     let field = format!("A: {}\r\n", "x".repeat(7_000));
     assert!(world.receive(STATEMENT.replace("\r\n\r\n", &format!("\r\n{field}\r\n"))).is_some());
-    assert_eq!(world.answer(Outcome::Refused), None);
+    assert_eq!(world.answer(Outcome::Rejected(Reject::PastLimit)), None);
     assert_eq!(world.client.recv_space().len(), 256);
 }
 
@@ -430,12 +430,12 @@ fn the_content_of_a_get_is_passed_over() {
     let mut world = World::new();
     let call = world.receive(STATEMENT.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\n") + "abc");
     assert_eq!(call, Some(Call::Statement { account: 1 }));
-    assert_eq!(world.answer(Outcome::Refused), None);
+    assert_eq!(world.answer(Outcome::Rejected(Reject::PastLimit)), None);
     assert!(matches!(world.client.phase, Phase::Idle));
 }
 
 #[test]
 #[should_panic(expected = "awaits none")]
 fn an_answer_nobody_awaits_is_our_own_bug() {
-    World::new().answer(Outcome::Refused);
+    World::new().answer(Outcome::Rejected(Reject::PastLimit));
 }
