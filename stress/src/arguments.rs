@@ -1,8 +1,45 @@
-//! The values of options that several subcommands have.
+//! What the command lines of the subcommands have in common: help, refusals, exit statuses, and the values of options.
 
+use std::fmt;
+use std::process::ExitCode;
 use std::str::FromStr;
 
 use stress::bench::Balancer;
+
+use crate::usage;
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request<T> {
+    /// The text of `--help`.
+    Help,
+    /// The work, with these options.
+    Run(T),
+}
+
+/// Does what the command line asks for. Its exit status: 0, 1 when `run` fails, 2 when the command line is refused.
+pub(crate) fn subcommand<T, E: fmt::Display>(
+    name: &str,
+    request: Result<Request<T>, lexopt::Error>,
+    help: &str,
+    run: impl FnOnce(T) -> Result<(), E>,
+) -> ExitCode {
+    let options = match request {
+        Ok(Request::Help) => {
+            print!("{help}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Run(options)) => options,
+        Err(error) => return usage(&error.to_string()),
+    };
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo stress {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 pub(crate) fn balancer_named(name: &str) -> Result<Balancer, String> {
     let all = [Balancer::Stream, Balancer::Http];

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::Error;
@@ -25,6 +24,19 @@ pub fn workspace() -> PathBuf {
 /// When the build fails; cargo has said why by then.
 pub fn build_server(workspace: &Path, log: &Path, interrupt: &Interrupt) -> Result<PathBuf, Error> {
     build(workspace, "release", log, interrupt)
+}
+
+/// The binary of the server that is given, or else a fresh build; the log of that goes into the directory `logs`.
+///
+/// # Errors
+/// As [`build_server`].
+pub fn server(
+    given: Option<PathBuf>,
+    workspace: &Path,
+    logs: &Path,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Error> {
+    given.map_or_else(|| build_server(workspace, &logs.join("build.json"), interrupt), Ok)
 }
 
 /// As [`build_server`], with the profile `profiling`: the code of release mode, with symbols and line tables.
@@ -52,19 +64,9 @@ fn build(workspace: &Path, profile: &str, log: &Path, interrupt: &Interrupt) -> 
         ["build", "--profile", profile, "--bin", SERVER, "--message-format", "json-render-diagnostics"];
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Service::start(Launch {
-        name: "cargo build",
-        program: Path::new(&cargo),
         arguments: arguments.map(OsString::from).to_vec(),
-        environment: Vec::new(),
-        directory: workspace,
-        user: None,
-        group: None,
-        log: log.to_owned(),
         is_stderr_shown: true,
-        umask: "022",
-        stop_signal: Signal::TERM,
-        stop_patience: Duration::from_secs(5),
-        orphan_signal: "TERM",
+        ..Launch::new("cargo build", Path::new(&cargo), workspace, log)
     })?;
     match build.run_to_end(BUILD_PATIENCE, interrupt) {
         Ok(()) => {}

@@ -11,15 +11,7 @@ use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Error, compile, install};
 
-use crate::arguments::positive;
-use crate::usage;
-
-/// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Request {
-    Help,
-    Flamegraph(Options),
-}
+use crate::arguments::{Request, positive, subcommand};
 
 /// One profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,24 +27,10 @@ struct Options {
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let options = match parse(arguments) {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Flamegraph(options)) => options,
-        Err(error) => return usage(&error.to_string()),
-    };
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cargo stress flamegraph: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand("flamegraph", parse(arguments), HELP, |options| run(&options))
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Error> {
     let mut options = Options {
         view: View::OnCpu,
         has_kernel: true,
@@ -75,7 +53,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Request::Flamegraph(options))
+    Ok(Request::Run(options))
 }
 
 fn run(options: &Options) -> Result<(), Error> {
@@ -89,14 +67,12 @@ fn run(options: &Options) -> Result<(), Error> {
     let steps = Steps::Printed;
     let logs = Throwaway::new("logs")?;
     install::install_missing_for_profile(steps, &logs.path().join("install.log"))?;
-    // It would be told later, too, but after a build of a minute.
-    let perf = install::require_perf()?;
-    if let Some(obstacle) = profile::obstacle(&perf, options.view)? {
-        return Err(Error::Refused(obstacle));
-    }
+    // Before the build, which takes a minute.
+    let perf = profile::require_perf(options.view)?;
     steps.line("server: cargo build --profile profiling --bin rinha");
     let server = compile::build_server_for_profile(&workspace, &logs.path().join("build.json"), &interrupt)?;
     let profile = profile::take(&ProfileOptions {
+        perf,
         server,
         workspace,
         view: options.view,
@@ -222,7 +198,7 @@ Without root: sudo sysctl kernel.perf_event_paranoid=1 kernel.kptr_restrict=0.
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &[&str]) -> Result<Request, lexopt::Error> {
+    fn parse_all(arguments: &[&str]) -> Result<Request<Options>, lexopt::Error> {
         parse(lexopt::Parser::from_args(arguments))
     }
 
@@ -237,7 +213,7 @@ mod tests {
             out: None,
             against: None,
         };
-        assert_eq!(parse_all(&[]).unwrap(), Request::Flamegraph(defaults));
+        assert_eq!(parse_all(&[]).unwrap(), Request::Run(defaults));
         let arguments =
             "--seconds 2 --connections=8 --frequency 4999 --off-cpu --no-kernel --out o --against a";
         let expected = Options {
@@ -250,7 +226,7 @@ mod tests {
             against: Some("a".into()),
         };
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
-        assert_eq!(parse_all(&arguments).unwrap(), Request::Flamegraph(expected));
+        assert_eq!(parse_all(&arguments).unwrap(), Request::Run(expected));
         assert_eq!(parse_all(&["--help"]).unwrap(), Request::Help);
         for wrong in [&["--seconds", "0"][..], &["--connections", "x"], &["--offcpu"], &["saturate"]] {
             assert!(parse_all(wrong).is_err(), "{wrong:?}");

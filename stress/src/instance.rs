@@ -95,20 +95,13 @@ impl Instance {
         let executable = fs::canonicalize(&options.executable)
             .map_err(Error::io(format!("find the server {}", options.executable.display())))?;
         let service = Service::start(Launch {
-            name: &options.name,
-            program: &executable,
-            arguments: Vec::new(),
             environment,
-            directory: directory.path(),
-            user: None,
             group: options.group.clone(),
-            log,
-            is_stderr_shown: false,
             // Its sockets are for nginx's workers, too, which are another user when we are root.
             umask: "000",
-            stop_signal: Signal::TERM,
             stop_patience: STOP_PATIENCE,
             orphan_signal: "KILL",
+            ..Launch::new(&options.name, &executable, directory.path(), log)
         })?;
         let instance = Instance { service, addresses_expected: options.listen.len(), _directory: directory };
         instance.wait_ready(options)?;

@@ -11,15 +11,8 @@ use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Durability, Error, Split, compile, install, reports};
 
-use crate::arguments::{balancer_named, positive, seconds, setting};
-use crate::usage;
-
-/// What the command line asks for.
-#[derive(Debug, PartialEq)]
-enum Request {
-    Help,
-    Run(Options),
-}
+use crate::arguments::{Request, balancer_named, positive, seconds, setting, subcommand};
+use crate::report;
 
 /// One run of the challenge.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,28 +33,12 @@ struct Options {
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let options = match parse(arguments) {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Run(options)) => options,
-        Err(error) => return usage(&error.to_string()),
-    };
-    match Throwaway::new("logs").and_then(|logs| run(&options, logs)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            eprintln!("cargo stress k6: a threshold was not kept");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("cargo stress k6: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand("k6", parse(arguments), HELP, |options| {
+        Throwaway::new("logs").and_then(|logs| run(&options, logs))
+    })
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Error> {
     let mut options = Options {
         mode: Mode::Open,
         seconds: 240,
@@ -105,8 +82,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
     }
 }
 
-/// Whether all thresholds were kept.
-fn run(options: &Options, logs: Throwaway) -> Result<bool, Error> {
+fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
     let workspace = compile::workspace();
     let target = match &options.url {
@@ -139,20 +115,14 @@ fn run(options: &Options, logs: Throwaway) -> Result<bool, Error> {
     }
     let directory = options.keep.clone().unwrap_or_else(|| reports::default_directory(&workspace));
     let page = page.as_deref().map(|page| ("html", page));
-    let kept = reports::keep(&directory, &summary, page)?;
-    Steps::Printed.line(&format!(
-        "kept: {}; all runs: {}",
-        kept.display(),
-        directory.join("index.html").display()
-    ));
-    Ok(summary.has_passed())
+    report::keep(&directory, &summary, page)?;
+    if summary.has_passed() { Ok(()) } else { Err(Error::Refused("a threshold was not kept".to_owned())) }
 }
 
 fn own_stack(options: &Options, logs: &Throwaway, interrupt: &Interrupt) -> Result<OwnStack, Error> {
     install::install_missing_for_load(true, Steps::Printed, &logs.path().join("install.log"))?;
-    let build = || compile::build_server(&compile::workspace(), &logs.path().join("build.json"), interrupt);
     Ok(OwnStack {
-        server: options.server.clone().map_or_else(build, Ok)?,
+        server: compile::server(options.server.clone(), &compile::workspace(), logs.path(), interrupt)?,
         split: options.split,
         balancer: options.balancer,
         durability: options.durability,
@@ -223,7 +193,7 @@ k6 has no limits.
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &str) -> Result<Request, lexopt::Error> {
+    fn parse_all(arguments: &str) -> Result<Request<Options>, lexopt::Error> {
         parse(lexopt::Parser::from_args(arguments.split_whitespace()))
     }
 

@@ -117,20 +117,12 @@ impl Nginx {
 
         let run = |name, group, arguments: &[&str]| {
             Service::start(Launch {
-                name,
-                program: &tool.program,
                 arguments: nginx_arguments(directory.path(), &configuration_path, arguments),
-                environment: Vec::new(),
-                directory: directory.path(),
-                user: None,
                 group,
-                log: log.clone(),
-                is_stderr_shown: false,
-                umask: "022",
                 // "Fast shutdown". Format: nginx documentation, "Controlling nginx".
                 stop_signal: Signal::TERM,
                 stop_patience: STOP_PATIENCE,
-                orphan_signal: "TERM",
+                ..Launch::new(name, &tool.program, directory.path(), &log)
             })
         };
         run("nginx -t", None, &["-t", "-q"])?.run_to_end(CHECK_PATIENCE, &options.interrupt)?;

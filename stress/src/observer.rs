@@ -6,8 +6,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
@@ -93,22 +91,14 @@ impl Observer {
         (path, status): (&str, u16),
     ) -> Result<Observer, Error> {
         let service = Service::start(Launch {
-            name,
-            program,
             arguments: arguments.iter().map(OsString::from).collect(),
             environment: environment
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
                 .collect(),
-            directory: directory.path(),
-            user: None,
-            group: None,
-            log: directory.path().join("log"),
-            is_stderr_shown: false,
-            umask: "022",
-            stop_signal: Signal::TERM,
             stop_patience: STOP_PATIENCE,
             orphan_signal: "KILL",
+            ..Launch::new(name, program, directory.path(), directory.path().join("log"))
         })?;
         let address = wait::until(READY_PATIENCE, &Interrupt::default(), || {
             if service.has_exited() {

@@ -274,19 +274,10 @@ fn make_cluster(
         "--no-instructions",
     ];
     let mut initdb = Service::start(Launch {
-        name: "initdb",
-        program: &tools.directory.join("initdb"),
         arguments: arguments.map(OsString::from).to_vec(),
-        environment: Vec::new(),
-        directory: home,
         user,
-        group: None,
-        log: log.to_owned(),
-        is_stderr_shown: false,
-        umask: "022",
-        stop_signal: Signal::TERM,
         stop_patience: STOP_PATIENCE,
-        orphan_signal: "TERM",
+        ..Launch::new("initdb", &tools.directory.join("initdb"), home, log)
     })?;
     initdb.run_to_end(INITDB_PATIENCE, interrupt)
 }
@@ -303,20 +294,14 @@ fn launch(
         arguments.extend([OsString::from("-c"), OsString::from(format!("{name}={value}"))]);
     }
     Service::start(Launch {
-        name: "postgresql",
-        program: &tools.directory.join("postgres"),
         arguments,
-        environment: Vec::new(),
-        directory: home,
         user,
         group: options.group.clone(),
-        log: log.to_owned(),
-        is_stderr_shown: false,
-        umask: "022",
         // "Fast" and "immediate" shutdown. Format: PostgreSQL documentation, "Shutting Down the Server".
         stop_signal: Signal::INT,
         stop_patience: STOP_PATIENCE,
         orphan_signal: "QUIT",
+        ..Launch::new("postgresql", &tools.directory.join("postgres"), home, log)
     })
 }
 

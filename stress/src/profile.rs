@@ -24,6 +24,8 @@ mod samples;
 /// What to profile.
 #[derive(Debug, Clone)]
 pub struct ProfileOptions {
+    /// As [`require_perf`] found it.
+    pub perf: PathBuf,
     /// The server's binary, with symbols: [`crate::compile::build_server_for_profile`].
     pub server: PathBuf,
     /// The directory of the project.
@@ -74,15 +76,23 @@ pub struct Profile {
     pub requests_per_second: f64,
 }
 
+/// A perf that may sample. Installed first where it is missing.
+///
+/// # Errors
+/// [`Error::Refused`] with the remedy where it may not; else as [`install::install_missing`].
+pub fn require_perf(view: View) -> Result<PathBuf, Error> {
+    let perf = install::require_perf()?;
+    match obstacle(&perf, view)? {
+        Some(obstacle) => Err(Error::Refused(obstacle)),
+        None => Ok(perf),
+    }
+}
+
 /// Starts PostgreSQL and one instance, loads it, samples it, and stops both.
 ///
 /// # Errors
-/// [`Error::Refused`] with the remedy where perf may not sample; else the first failure. What was started is stopped.
+/// The first failure. What was started is stopped.
 pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
-    let perf = install::require_perf()?;
-    if let Some(obstacle) = obstacle(&perf, options.view)? {
-        return Err(Error::Refused(obstacle));
-    }
     let wrk = Wrk::find(&options.logs, None, false)?;
     let solo = Solo::start(&SoloOptions {
         server: &options.server,
@@ -100,7 +110,6 @@ pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
     let step = format!("sampling for {} s under {} connections", options.seconds, options.connections);
     let output = options.steps.run(&step, "done", || {
         perf::record(
-            &perf,
             options,
             solo.instance.pid(),
             wrk.directory(),
@@ -112,7 +121,7 @@ pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
         .ok_or_else(|| Error::Refused(format!("wrk printed no result; perf and wrk said: {output}")))?;
     drop(solo);
 
-    let script = options.steps.run("reading the samples", "done", || perf::script(&perf, options, &data))?;
+    let script = options.steps.run("reading the samples", "done", || perf::script(options, &data))?;
     let records = samples::records(&script);
     let folded = match options.view {
         View::OnCpu => Folded::on_cpu(&records, options.has_kernel),

@@ -1,44 +1,33 @@
-//! `cargo stress report`: the page over all kept runs, anew.
+//! `cargo stress report`: the page over all kept runs, anew; and how other subcommands keep theirs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lexopt::prelude::{Long, Short, Value};
-use stress::{compile, reports};
+use stress::reports::{self, Summary};
+use stress::steps::Steps;
+use stress::{Error, compile};
 
-use crate::usage;
+use crate::arguments::{Request, subcommand};
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let directory = match parse(arguments) {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Report(directory)) => directory,
-        Err(error) => return usage(&error.to_string()),
-    };
-    let directory = directory.unwrap_or_else(|| reports::default_directory(&compile::workspace()));
-    match reports::write_index(&directory) {
-        Ok(path) => {
-            println!("written: {}", path.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("cargo stress report: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand("report", parse(arguments), HELP, |directory| {
+        let directory = directory.unwrap_or_else(|| reports::default_directory(&compile::workspace()));
+        reports::write_index(&directory)
+            .map(|path| Steps::Printed.line(&format!("written: {}", path.display())))
+    })
 }
 
-/// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Request {
-    Help,
-    Report(Option<PathBuf>),
+/// Keeps a run with those in `directory`, and says where. `page` is what else it left, with its file extension.
+pub(crate) fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) -> Result<(), Error> {
+    let kept = reports::keep(directory, summary, page)?;
+    let index = directory.join("index.html");
+    Steps::Printed.line(&format!("kept: {}; all runs: {}", kept.display(), index.display()));
+    Ok(())
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+fn parse(mut arguments: lexopt::Parser) -> Result<Request<Option<PathBuf>>, lexopt::Error> {
     let mut directory = None;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -47,7 +36,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Request::Report(directory))
+    Ok(Request::Run(directory))
 }
 
 const HELP: &str = "\
@@ -68,8 +57,8 @@ mod tests {
     #[test]
     fn takes_one_directory_or_none() {
         let parse_all = |arguments: &[&str]| parse(lexopt::Parser::from_args(arguments));
-        assert_eq!(parse_all(&[]).unwrap(), Request::Report(None));
-        assert_eq!(parse_all(&["d"]).unwrap(), Request::Report(Some("d".into())));
+        assert_eq!(parse_all(&[]).unwrap(), Request::Run(None));
+        assert_eq!(parse_all(&["d"]).unwrap(), Request::Run(Some("d".into())));
         assert_eq!(parse_all(&["d", "--help"]).unwrap(), Request::Help);
         assert!(parse_all(&["d", "e"]).is_err() && parse_all(&["--keep"]).is_err());
     }

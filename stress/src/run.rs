@@ -11,15 +11,8 @@ use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Durability, Error, Split, compile, install, reports};
 
-use crate::arguments::{balancer_named, positive, setting};
-use crate::usage;
-
-/// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Request {
-    Help,
-    Run(Options),
-}
+use crate::arguments::{Request, balancer_named, positive, setting, subcommand};
+use crate::report;
 
 /// One whole measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,24 +33,12 @@ struct Options {
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let options = match parse(arguments) {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Run(options)) => options,
-        Err(error) => return usage(&error.to_string()),
-    };
-    match Throwaway::new("logs").and_then(|logs| run(&options, logs)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cargo stress run: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand("run", parse(arguments), HELP, |options| {
+        Throwaway::new("logs").and_then(|logs| run(&options, logs))
+    })
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Error> {
     let mut load = None;
     let mut is_health = false;
     let mut options = Options {
@@ -113,10 +94,7 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     let is_k6 = options.load == Load::Open;
     install::install_missing_for_load(is_k6, Steps::Printed, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();
-    let server = match &options.server {
-        Some(server) => server.clone(),
-        None => compile::build_server(&workspace, &logs.path().join("build.json"), &interrupt)?,
-    };
+    let server = compile::server(options.server.clone(), &workspace, logs.path(), &interrupt)?;
 
     let measured = bench::measure(
         &BenchOptions {
@@ -150,10 +128,7 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
         Steps::Printed.line(&format!("written: {} and {}", json.display(), svg.display()));
     }
     if let Some(directory) = &options.keep {
-        let svg = report.chart();
-        let kept = reports::keep(directory, &Summary::of_report(&report), Some(("svg", svg.as_bytes())))?;
-        let index = directory.join("index.html");
-        Steps::Printed.line(&format!("kept: {}; all runs: {}", kept.display(), index.display()));
+        report::keep(directory, &Summary::of_report(&report), Some(("svg", report.chart().as_bytes())))?;
     }
     Ok(())
 }
@@ -222,7 +197,7 @@ root on Debian or Ubuntu. CPU time and memory come from cgroups, version 1 or 2;
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &[&str]) -> Result<Request, lexopt::Error> {
+    fn parse_all(arguments: &[&str]) -> Result<Request<Options>, lexopt::Error> {
         parse(lexopt::Parser::from_args(arguments))
     }
 

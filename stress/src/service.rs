@@ -49,6 +49,32 @@ pub(crate) struct Launch<'a> {
     pub(crate) orphan_signal: &'a str,
 }
 
+impl<'a> Launch<'a> {
+    /// As ourselves, with our environment, without arguments and limits, and ended with SIGTERM.
+    pub(crate) fn new(
+        name: &'a str,
+        program: &'a Path,
+        directory: &'a Path,
+        log: impl Into<PathBuf>,
+    ) -> Launch<'a> {
+        Launch {
+            name,
+            program,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directory,
+            user: None,
+            group: None,
+            log: log.into(),
+            is_stderr_shown: false,
+            umask: "022",
+            stop_signal: Signal::TERM,
+            stop_patience: STOP_PATIENCE,
+            orphan_signal: "TERM",
+        }
+    }
+}
+
 /// A running or ended process. Dropping it stops it, and its group of limits is removed after it.
 #[derive(Debug)]
 pub struct Service {
@@ -278,6 +304,8 @@ umask "$1"; shift
 while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done
 shift; exec "$@"
 "#;
+/// Of what says nothing else.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const TAIL_LINES: usize = 12;
 

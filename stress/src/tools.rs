@@ -52,8 +52,7 @@ pub fn find_nginx() -> Option<NginxTool> {
 
 /// The first wrk on `PATH`, and its version.
 pub fn find_wrk() -> Option<(PathBuf, String)> {
-    search_path().into_iter().find_map(|directory| {
-        let program = directory.join("wrk");
+    on_path("wrk").find_map(|program| {
         // It counts as misuse, with a status to match, to ask for nothing but the version.
         let output = Command::new(&program).arg("--version").output().ok()?;
         Some((program, wrk_version(&String::from_utf8_lossy(&output.stdout))?))
@@ -62,11 +61,7 @@ pub fn find_wrk() -> Option<(PathBuf, String)> {
 
 /// The first `python3` on `PATH` that can make a virtual environment with pip in it.
 pub fn find_python() -> Option<PathBuf> {
-    let programs = search_path().into_iter().map(|directory| directory.join("python3"));
-    programs.into_iter().find(|program| {
-        let modules = Command::new(program).args(["-c", "import venv, ensurepip"]).output();
-        modules.is_ok_and(|output| output.status.success())
-    })
+    on_path("python3").find(|program| runs(program, &["-c", "import venv, ensurepip"]))
 }
 
 /// The first `prometheus` on `PATH`, and the first `promtool`.
@@ -86,27 +81,30 @@ pub fn find_influxdb() -> Option<PathBuf> {
     String::from_utf8_lossy(&output.stdout).starts_with("InfluxDB v1.").then_some(program)
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
-    search_path().into_iter().map(|directory| directory.join(name)).find(|program| program.is_file())
-}
-
 /// A perf that runs: on `PATH`, or where distributions put one for each kernel, newest first.
 ///
 /// Where `perf` is a script of the distribution, it wants the program of exactly the running kernel's version and fails
 /// without. What we ask for is older than any of them, so another version does as well.
 pub fn find_perf() -> Option<PathBuf> {
-    let on_path = search_path().into_iter().map(|directory| directory.join("perf"));
-    on_path.chain(versioned_perfs()).find(|program| runs(program, "--version"))
+    on_path("perf").chain(versioned_perfs()).find(|program| runs(program, &["--version"]))
 }
 
 /// The first strace on `PATH`.
 pub fn find_strace() -> Option<PathBuf> {
-    let on_path = search_path().into_iter().map(|directory| directory.join("strace"));
-    on_path.into_iter().find(|program| runs(program, "--version"))
+    on_path("strace").find(|program| runs(program, &["--version"]))
 }
 
-fn runs(program: &Path, argument: &str) -> bool {
-    Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success())
+fn runs(program: &Path, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    on_path(name).find(|program| program.is_file())
+}
+
+/// Where a program of this name would be, in the order of `PATH`.
+pub(crate) fn on_path(name: &str) -> impl Iterator<Item = PathBuf> {
+    search_path().into_iter().map(move |directory| directory.join(name))
 }
 
 fn search_path() -> Vec<PathBuf> {

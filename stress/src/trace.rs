@@ -10,36 +10,15 @@ use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Error, compile, install};
 
-use crate::usage;
-
-/// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Request {
-    Help,
-    /// With this binary of the server, or a fresh build.
-    Trace(Option<PathBuf>),
-}
+use crate::arguments::{Request, subcommand};
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let server = match parse(arguments) {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Trace(server)) => server,
-        Err(error) => return usage(&error.to_string()),
-    };
-    match run(server) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cargo stress trace: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand("trace", parse(arguments), HELP, run)
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+/// The binary of the server, or `None` for a fresh build.
+fn parse(mut arguments: lexopt::Parser) -> Result<Request<Option<PathBuf>>, lexopt::Error> {
     let mut server = None;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -48,7 +27,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Request::Trace(server))
+    Ok(Request::Run(server))
 }
 
 fn run(server: Option<PathBuf>) -> Result<(), Error> {
@@ -57,10 +36,7 @@ fn run(server: Option<PathBuf>) -> Result<(), Error> {
     let logs = Throwaway::new("logs")?;
     install::install_missing_for_trace(steps, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();
-    let server = match server {
-        Some(server) => server,
-        None => compile::build_server(&workspace, &logs.path().join("build.json"), &interrupt)?,
-    };
+    let server = compile::server(server, &workspace, logs.path(), &interrupt)?;
     let stories =
         syscalls::take(&TraceOptions { server, workspace, logs: logs.path().to_owned(), steps, interrupt })?;
     for story in stories {
@@ -91,14 +67,14 @@ strace and PostgreSQL are installed when they are missing, by root on Debian or 
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &[&str]) -> Result<Request, lexopt::Error> {
+    fn parse_all(arguments: &[&str]) -> Result<Request<Option<PathBuf>>, lexopt::Error> {
         parse(lexopt::Parser::from_args(arguments))
     }
 
     #[test]
     fn reads_its_options() {
-        assert_eq!(parse_all(&[]).unwrap(), Request::Trace(None));
-        assert_eq!(parse_all(&["--server", "s"]).unwrap(), Request::Trace(Some("s".into())));
+        assert_eq!(parse_all(&[]).unwrap(), Request::Run(None));
+        assert_eq!(parse_all(&["--server", "s"]).unwrap(), Request::Run(Some("s".into())));
         assert_eq!(parse_all(&["-h"]).unwrap(), Request::Help);
         for wrong in [&["--server"][..], &["--seconds", "1"], &["now"]] {
             assert!(parse_all(wrong).is_err(), "{wrong:?}");

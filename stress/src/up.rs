@@ -1,5 +1,6 @@
 //! `cargo stress up`: the whole stack without Docker, until Ctrl-C.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -13,14 +14,7 @@ use stress::throwaway::{self, Throwaway};
 use stress::wait::Interrupt;
 use stress::{Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptions, compile, install};
 
-use crate::usage;
-
-/// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Request {
-    Help,
-    Up(Options),
-}
+use crate::arguments::{Request, subcommand};
 
 /// How the stack is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +26,7 @@ struct Options {
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    let options = match parse(arguments) {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Up(options)) => options,
-        Err(error) => return usage(&error.to_string()),
-    };
-    let Err(failure) = run(options) else { return ExitCode::SUCCESS };
-    eprintln!("cargo stress up: {}", failure.error);
-    if let Some(logs) = failure.logs {
-        eprintln!("cargo stress up: everything is stopped; the logs are kept in {}", logs.display());
-    }
-    ExitCode::FAILURE
+    subcommand("up", parse(arguments), HELP, run)
 }
 
 /// Why it did not work, and where the logs are if they say more.
@@ -54,13 +35,25 @@ struct Failure {
     logs: Option<PathBuf>,
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)?;
+        match &self.logs {
+            Some(logs) => {
+                write!(f, "\ncargo stress up: everything is stopped; the logs are kept in {}", logs.display())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure { error, logs: None }
     }
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
+fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Error> {
     let mut options = Options { port: PORT, split: Split::Default, durability: Durability::Benchmark };
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -75,7 +68,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Error> {
     if options.port == 0 {
         return Err("--port needs a number from 1 to 65535".into());
     }
-    Ok(Request::Up(options))
+    Ok(Request::Run(options))
 }
 
 fn run(options: Options) -> Result<(), Failure> {
@@ -97,7 +90,7 @@ fn bring_up(ports: Ports, options: Options, logs: &Throwaway, interrupt: &Interr
 
     let workspace = compile::workspace();
     steps.line("server: cargo build --release --bin rinha");
-    let server = compile::build_server(&workspace, &logs.path().join("build.json"), interrupt)?;
+    let server = compile::server(None, &workspace, logs.path(), interrupt)?;
 
     let groups = match options.split {
         Split::None => Err("--limits none".to_owned()),
@@ -184,21 +177,21 @@ Options:
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &[&str]) -> Result<Request, lexopt::Error> {
+    fn parse_all(arguments: &[&str]) -> Result<Request<Options>, lexopt::Error> {
         parse(lexopt::Parser::from_args(arguments))
     }
 
     #[test]
     fn reads_its_options() {
         let defaults = Options { port: 9999, split: Split::Default, durability: Durability::Benchmark };
-        assert_eq!(parse_all(&[]).unwrap(), Request::Up(defaults));
+        assert_eq!(parse_all(&[]).unwrap(), Request::Run(defaults));
         assert_eq!(
             parse_all(&["--port=81", "--no-limits"]).unwrap(),
-            Request::Up(Options { port: 81, split: Split::None, ..defaults })
+            Request::Run(Options { port: 81, split: Split::None, ..defaults })
         );
         assert_eq!(
             parse_all(&["--limits", "tuned", "--durable"]).unwrap(),
-            Request::Up(Options { split: Split::Tuned, durability: Durability::Durable, ..defaults })
+            Request::Run(Options { split: Split::Tuned, durability: Durability::Durable, ..defaults })
         );
         assert_eq!(parse_all(&["--help"]).unwrap(), Request::Help);
         for wrong in [&["--port", "0"][..], &["--limits", "all"], &["--port", "x"], &["--ports"], &["down"]] {

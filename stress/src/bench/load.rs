@@ -1,8 +1,11 @@
 //! What is sent, where, by which load generator.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::BenchOptions;
@@ -10,8 +13,21 @@ use super::report::Latency;
 use super::usage::float;
 use super::{k6::K6, open::Open, wrk::Wrk};
 use crate::cgroup::{Group, Parent};
+use crate::service::{Launch, Service};
 use crate::wait::Interrupt;
 use crate::{Error, Stack};
+
+/// Starts a load generator, which has nothing to lose when it is stopped.
+pub(super) fn start_generator(launch: Launch<'_>) -> Result<Service, Error> {
+    // Appended to by each run; only this one's output counts.
+    let _ = fs::remove_file(&launch.log);
+    Service::start(Launch {
+        stop_signal: Signal::KILL,
+        stop_patience: Duration::from_secs(2),
+        orphan_signal: "KILL",
+        ..launch
+    })
+}
 
 /// What is sent, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde::Deserialize;
 
-use super::load::Outcome;
+use super::load::{Outcome, start_generator};
 use super::report::Latency;
 use crate::cgroup::Group;
-use crate::service::{Launch, Service};
+use crate::service::Launch;
 use crate::wait::Interrupt;
 use crate::{Error, install};
 
@@ -88,23 +87,10 @@ impl Wrk {
         tick: &mut dyn FnMut(),
     ) -> Result<Outcome, Error> {
         let (program, arguments) = self.command(target, connections, seconds);
-        let log = self.scratch.join("wrk.log");
-        // Appended to by each run; only this one's output counts.
-        let _ = fs::remove_file(&log);
-        let mut wrk = Service::start(Launch {
-            name: "wrk",
-            program,
+        let mut wrk = start_generator(Launch {
             arguments,
-            environment: Vec::new(),
-            directory: &self.scratch,
-            user: None,
             group: self.group.clone(),
-            log,
-            is_stderr_shown: false,
-            umask: "022",
-            stop_signal: Signal::KILL,
-            stop_patience: Duration::from_secs(2),
-            orphan_signal: "KILL",
+            ..Launch::new("wrk", program, &self.scratch, self.scratch.join("wrk.log"))
         })?;
         wrk.run_to_end_ticking(Duration::from_secs(seconds.into()) + PATIENCE, interrupt, tick)?;
         outcome_in(&wrk.log()).ok_or_else(|| wrk.failure("printed no result"))

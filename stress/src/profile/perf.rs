@@ -6,8 +6,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use super::{ProfileOptions, View};
 use crate::Error;
 use crate::bench::wrk;
@@ -47,7 +45,6 @@ pub fn obstacle(perf: &Path, view: View) -> Result<Option<String>, Error> {
 
 /// Samples a process while the load runs, into the file `data`. Gives what both printed.
 pub(super) fn record(
-    perf: &Path,
     options: &ProfileOptions,
     pid: u32,
     directory: &Path,
@@ -60,11 +57,11 @@ pub(super) fn record(
     arguments.extend(["--".into(), load.into()]);
     arguments.extend(load_arguments);
     let patience = Duration::from_secs(options.seconds.into()) + wrk::PATIENCE;
-    run("perf record", perf, arguments, directory, options, patience)
+    run("perf record", arguments, directory, options, patience)
 }
 
 /// The samples as text.
-pub(super) fn script(perf: &Path, options: &ProfileOptions, data: &Path) -> Result<String, Error> {
+pub(super) fn script(options: &ProfileOptions, data: &Path) -> Result<String, Error> {
     let arguments = [
         "script",
         "--input",
@@ -77,7 +74,7 @@ pub(super) fn script(perf: &Path, options: &ProfileOptions, data: &Path) -> Resu
         "--no-inline",
     ];
     let arguments = arguments.iter().map(OsString::from).collect();
-    run("perf script", perf, arguments, &options.logs, options, SCRIPT_PATIENCE)
+    run("perf script", arguments, &options.logs, options, SCRIPT_PATIENCE)
 }
 
 /// `cpu-clock` is a timer of the kernel: it needs no counters of the processor, which virtual machines hide.
@@ -96,26 +93,20 @@ fn record_arguments(view: View, frequency_hz: u32) -> Vec<OsString> {
 
 fn run(
     name: &str,
-    perf: &Path,
     arguments: Vec<OsString>,
     directory: &Path,
     options: &ProfileOptions,
     patience: Duration,
 ) -> Result<String, Error> {
     let mut service = Service::start(Launch {
-        name,
-        program: perf,
         arguments,
-        environment: Vec::new(),
-        directory,
-        user: None,
-        group: None,
-        log: options.logs.join(format!("{}.log", name.replace(' ', "-"))),
-        is_stderr_shown: false,
         umask: "077",
-        stop_signal: Signal::TERM,
-        stop_patience: Duration::from_secs(5),
-        orphan_signal: "TERM",
+        ..Launch::new(
+            name,
+            &options.perf,
+            directory,
+            options.logs.join(format!("{}.log", name.replace(' ', "-"))),
+        )
     })?;
     service.run_to_end(patience, &options.interrupt)?;
     Ok(service.log())
