@@ -2,23 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use stress::bench::{self, Balancer, BenchOptions, Generator, Load, Progress};
+use stress::bench::{
+    self, Balancer, Bank, BenchOptions, Generator, Load, OwnStack, Progress, Subject, Tally,
+};
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Durability, PostgresOptions, Split, Stack, StackOptions};
 
+const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
+
 fn options(logs: &Path) -> BenchOptions {
     BenchOptions {
-        server: PathBuf::from(env!("CARGO_BIN_EXE_rinha")),
+        subject: Subject::Own(OwnStack {
+            server: PathBuf::from(SERVER),
+            split: Split::None,
+            balancer: Balancer::Stream,
+            durability: Durability::Benchmark,
+            settings: vec![("BATCH_CALLS_MAX".to_owned(), "8".to_owned())],
+        }),
         workspace: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         load: Load::Saturate,
         connections: vec![4],
         seconds: 1,
         runs: 1,
-        split: Split::None,
-        balancer: Balancer::Stream,
-        durability: Durability::Benchmark,
-        settings: vec![("BATCH_CALLS_MAX".to_owned(), "8".to_owned())],
         logs: logs.to_owned(),
         interrupt: Interrupt::default(),
     }
@@ -55,10 +61,11 @@ fn a_run_is_refused_when_its_ledger_was_tampered_with() {
     let logs = Throwaway::new("test").expect("make a directory");
     let options = options(logs.path());
     let generator = Generator::find(&options, logs.path(), None).expect("find wrk");
-    let stack =
-        Stack::start(&StackOptions::new(&options.workspace, &options.server)).expect("start the stack");
+    let stack = Stack::start(&StackOptions::new(&options.workspace, SERVER)).expect("start the stack");
+    let bank = Bank::of(&stack, options.load);
     let refusal = || {
-        let run = bench::measure_stack(&stack, &generator, Some(4), &options, &Progress::hidden());
+        let before = Tally::of_new_bank();
+        let run = bench::measure_bank(&bank, &before, &generator, Some(4), &options, &Progress::hidden());
         run.expect_err("a run on these books").to_string()
     };
     let tamper = |sql: &str| {
@@ -79,10 +86,39 @@ fn a_run_is_refused_when_its_ledger_was_tampered_with() {
     assert!(text.contains("client 2 has a balance of "), "{text}");
 }
 
+/// What others did before is no concern of a run's, and what was wrong before is.
+#[test]
+fn a_bank_that_runs_is_measured_from_where_it_stands() {
+    let logs = Throwaway::new("test").expect("make a directory");
+    let base = options(logs.path());
+    let stack = Stack::start(&StackOptions::new(&base.workspace, SERVER)).expect("start the stack");
+    let tamper = |sql: &str| {
+        stack.postgres.connect("rinha").expect("connect").batch_execute(sql).expect("tamper");
+    };
+    tamper(
+        "UPDATE clientes SET saldo = saldo + 1000 WHERE id = 1;
+         INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (1, 1000, 'c', 'earlier')",
+    );
+    let bank = Bank::of(&stack, base.load);
+    let options = BenchOptions { subject: Subject::Running(bank), runs: 2, ..base };
+    let report = bench::measure(&options, &Progress::hidden()).expect("measure");
+    assert_eq!(report.setup.url, Some(format!("http://{}", stack.address())));
+    let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
+    assert_eq!(case.runs.len(), 2);
+    for run in &case.runs {
+        assert!(run.ledger.rows >= run.ledger.answered_200 && run.ledger.answered_200 > 0, "{run:?}");
+        assert!(run.requests > 0 && run.errors.is_empty(), "{run:?}");
+    }
+
+    tamper("UPDATE clientes SET saldo = saldo + 1 WHERE id = 2");
+    let refusal = bench::measure(&options, &Progress::hidden()).expect_err("a run on these books");
+    assert!(refusal.to_string().contains("client 2 has a balance of "), "{refusal}");
+}
+
 /// What was acknowledged is on the disk: nothing is unlogged, and PostgreSQL waits for it.
 #[test]
 fn a_durable_stack_has_logged_tables_and_waits_for_the_disk() {
-    let base = StackOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")), env!("CARGO_BIN_EXE_rinha"));
+    let base = StackOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")), SERVER);
     let postgres = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
     let stack = Stack::start(&StackOptions { postgres, ..base }).expect("start the stack");
     let mut client = stack.postgres.connect("rinha").expect("connect");

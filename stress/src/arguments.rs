@@ -72,6 +72,14 @@ pub(crate) fn seconds(text: &str) -> Result<u32, String> {
     seconds.ok_or_else(|| "a time such as 90s or 4m is needed".to_owned())
 }
 
+/// Of a bank, without a path.
+pub(crate) fn url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
+    host.filter(|host| !host.is_empty())
+        .map(|_| text.to_owned())
+        .ok_or_else(|| "a URL that begins with http:// is needed".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
-//! A stack under load, measured: what `cargo stress run` does, without its command line.
+//! A bank under load, measured: what `cargo stress run` does, without its command line.
 //!
-//! Each run has a stack of its own, so that no run inherits another's ledger, caches or peak memory. It is warmed up for
-//! a second, loaded, and audited: a run whose ledger does not add up is an error, never a figure.
+//! Each run has a stack of its own, so that no run inherits another's ledger, caches or peak memory; or all share one that
+//! runs already. It is warmed up for a second, loaded, and audited: a run whose ledger does not add up is an error, never
+//! a figure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use crate::cgroup::Parent;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Durability, Error, Ports, Split, Stack, StackOptions};
+
+mod bank;
+pub use bank::Bank;
 
 mod progress;
 pub use progress::Progress;
@@ -28,7 +32,7 @@ mod audit;
 mod others;
 mod scrape;
 mod usage;
-pub use audit::audit;
+pub use audit::{Tally, audit};
 pub use scrape::Counts;
 
 mod report;
@@ -48,8 +52,8 @@ pub(crate) use report::tests as testing;
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct BenchOptions {
-    /// The server's binary.
-    pub server: PathBuf,
+    /// Who is measured.
+    pub subject: Subject,
     /// The directory of the project.
     pub workspace: PathBuf,
     /// What is sent, and where.
@@ -60,30 +64,19 @@ pub struct BenchOptions {
     pub seconds: u32,
     /// Runs of each case.
     pub runs: u32,
-    /// The limits of the stack.
-    pub split: Split,
-    /// Which of the project's configurations nginx runs.
-    pub balancer: Balancer,
-    /// What the database promises.
-    pub durability: Durability,
-    /// Settings of both instances by the name of their environment variable.
-    pub settings: Vec<(String, String)>,
     /// Where the logs of the stack and of the load generator go.
     pub logs: PathBuf,
     /// Calls it off.
     pub interrupt: Interrupt,
 }
 
-impl BenchOptions {
-    fn own_stack(&self) -> OwnStack {
-        OwnStack {
-            server: self.server.clone(),
-            split: self.split,
-            balancer: self.balancer,
-            durability: self.durability,
-            settings: self.settings.clone(),
-        }
-    }
+/// Who is measured.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// A bank that runs, as it is. Nobody else may use it meanwhile.
+    Running(Bank),
+    /// A stack that is started for each run.
+    Own(OwnStack),
 }
 
 /// A stack that is started to be measured.
@@ -141,25 +134,41 @@ impl Balancer {
 /// # Errors
 /// The first failure, or [`Error::Refused`] for a run whose ledger does not add up. What was started is stopped.
 pub fn measure(options: &BenchOptions, progress: &Progress) -> Result<Report, Error> {
-    let groups = groups_for(options.split)?;
+    let groups = match &options.subject {
+        Subject::Running(_) => Parent::find().ok(),
+        Subject::Own(own) => groups_for(own.split)?,
+    };
     let scratch = Throwaway::new("load")?;
     let generator = Generator::find(options, scratch.path(), groups.as_ref())?;
     let machine = Machine::look();
     let names = options.load.cases(&options.connections);
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); names.len()];
-    let mut setup = None;
+    let mut setup = Setup::of(options, &generator);
     for number in 1..=options.runs {
         for (connections, done) in names.iter().zip(&mut runs) {
             progress.begin(&Load::case_name(*connections), number, options.runs);
-            // Each stack's own: a log is appended to, and an instance's addresses are read from it.
-            let logs = options.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
-            fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
-            let interrupt = options.interrupt.clone();
-            let own = options.own_stack();
-            let stack =
-                Stack::start(&stack_options(&own, &options.workspace, groups.clone(), logs, interrupt))?;
-            setup.get_or_insert_with(|| Setup::of(options, &stack, &generator));
-            let run = measure_stack(&stack, &generator, *connections, options, progress)?;
+            let run = match &options.subject {
+                Subject::Running(bank) => {
+                    let before = Tally::now(bank, &options.interrupt)?;
+                    measure_bank(bank, &before, &generator, *connections, options, progress)?
+                }
+                Subject::Own(own) => {
+                    // Each stack's own: a log is appended to, and an instance's addresses are read from it.
+                    let logs = options.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
+                    fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
+                    let interrupt = options.interrupt.clone();
+                    let stack = Stack::start(&stack_options(
+                        own,
+                        &options.workspace,
+                        groups.clone(),
+                        logs,
+                        interrupt,
+                    ))?;
+                    setup.add_versions(&stack);
+                    let bank = Bank::of(&stack, options.load);
+                    measure_bank(&bank, &Tally::of_new_bank(), &generator, *connections, options, progress)?
+                }
+            };
             progress.end(&run);
             done.push(run);
         }
@@ -169,38 +178,37 @@ pub fn measure(options: &BenchOptions, progress: &Progress) -> Result<Report, Er
         .into_iter()
         .zip(runs)
         .filter_map(|(connections, runs)| Some(Case { connections, median: Run::median(&runs)?, runs }));
-    let setup = setup.ok_or_else(|| Error::Refused("there is nothing to measure".to_owned()))?;
     Ok(Report { format: report::FORMAT, machine, setup, cases: cases.collect() })
 }
 
-/// Warms a stack up, loads and audits it. Nobody else may send it transactions, now or before.
+/// Warms a bank up, loads it, and audits what came since `before`. Nobody else may use it from then on.
 ///
 /// # Errors
 /// As [`measure`].
-pub fn measure_stack(
-    stack: &Stack,
+pub fn measure_bank(
+    bank: &Bank,
+    before: &Tally,
     generator: &Generator,
     connections: Option<u32>,
     options: &BenchOptions,
     progress: &Progress,
 ) -> Result<Run, Error> {
-    let target = options.load.target(stack);
     let interrupt = &options.interrupt;
-    generator.run(&target, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
+    generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
 
-    let counts_before = scrape::settled(stack, interrupt)?;
-    let others_before = others::Moment::now(stack, generator.group());
-    let usage_before = usage::of(stack);
+    let counts_before = scrape::settled(bank, interrupt)?;
+    let others_before = others::Moment::now(bank, generator.group());
+    let usage_before = usage::of(bank);
     let mut tick = || progress.tick();
     progress.load(options.seconds);
-    let outcome = generator.run(&target, connections, options.seconds, interrupt, &mut tick);
-    let usage_after = usage::of(stack);
-    let others_after = others::Moment::now(stack, generator.group());
+    let outcome = generator.run(&bank.url, connections, options.seconds, interrupt, &mut tick);
+    let usage_after = usage::of(bank);
+    let others_after = others::Moment::now(bank, generator.group());
     progress.loaded();
     let outcome = outcome?;
-    let counts_after = scrape::settled(stack, interrupt)?;
+    let counts_after = scrape::settled(bank, interrupt)?;
 
-    let ledger = audit(stack, &counts_after)?;
+    let ledger = audit(bank, before, &counts_after)?;
     let counts = counts_after.since(&counts_before);
     let parts = usage::parts(&usage_before, &usage_after, outcome.requests);
     let others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));

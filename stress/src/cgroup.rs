@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal};
 use crate::Error;
 use crate::wait::{self, Interrupt};
 
+mod account;
+pub use account::Account;
+
 /// What a service may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -41,9 +44,7 @@ enum Version {
 /// One service's group. Dropping it ends what still runs in it and removes it.
 #[derive(Debug)]
 pub struct Group {
-    version: Version,
-    /// As in [`Parent`].
-    directories: Vec<PathBuf>,
+    account: Account,
 }
 
 impl Parent {
@@ -74,11 +75,9 @@ impl Parent {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}-{name}", process::id());
         // From here on the group's own `drop` cleans up.
-        let group = Group {
-            version: self.version,
-            directories: self.directories.iter().map(|parent| parent.join(&name)).collect(),
-        };
-        for directory in &group.directories {
+        let directories = self.directories.iter().map(|parent| parent.join(&name)).collect();
+        let group = Group { account: Account { version: self.version, directories } };
+        for directory in &group.account.directories {
             fs::create_dir(directory)
                 .map_err(Error::io(format!("make the group {}", directory.display())))?;
         }
@@ -173,41 +172,12 @@ impl Parent {
 impl Group {
     /// The files to which a process writes its id to enter the group.
     pub fn members_files(&self) -> impl Iterator<Item = PathBuf> {
-        self.directories.iter().map(|directory| directory.join(MEMBERS))
+        self.account.directories.iter().map(|directory| directory.join(MEMBERS))
     }
 
-    /// CPU time used by all who ever were in the group.
-    ///
-    /// # Errors
-    /// When the kernel's figure cannot be read.
-    pub fn cpu_usage(&self) -> io::Result<Duration> {
-        match self.version {
-            Version::V1 => self.read_number("cpuacct.usage").map(Duration::from_nanos),
-            Version::V2 => {
-                let statistics = self.read("cpu.stat")?;
-                keyed_number(&statistics, "usage_usec").map(Duration::from_micros).ok_or_else(not_a_number)
-            }
-        }
-    }
-
-    /// The most memory the group ever used at once, its page cache included.
-    ///
-    /// # Errors
-    /// When the kernel's figure cannot be read; version 2 has it since Linux 5.19.
-    pub fn memory_peak_bytes(&self) -> io::Result<u64> {
-        match self.version {
-            Version::V1 => self.read_number("memory.max_usage_in_bytes"),
-            Version::V2 => self.read_number("memory.peak"),
-        }
-    }
-
-    /// How many of its processes the kernel killed because the memory limit was reached; 0 where it does not say.
-    pub fn out_of_memory_kills(&self) -> u64 {
-        let file = match self.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        self.read(file).ok().and_then(|text| keyed_number(&text, "oom_kill")).unwrap_or(0)
+    /// What it used.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The processes in the group, from whichever of its directories.
@@ -218,25 +188,11 @@ impl Group {
             .filter_map(Pid::from_raw)
     }
 
-    /// The one of its directories that has this file.
-    fn file(&self, name: &str) -> PathBuf {
-        let mut paths = self.directories.iter().map(|directory| directory.join(name));
-        paths.find(|path| path.exists()).unwrap_or_else(|| PathBuf::from(name))
-    }
-
-    fn read(&self, file: &str) -> io::Result<String> {
-        fs::read_to_string(self.file(file))
-    }
-
-    fn read_number(&self, file: &str) -> io::Result<u64> {
-        self.read(file)?.trim().parse().map_err(|_| not_a_number())
-    }
-
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         // Never made anew: a file that is not there is a controller that is not there.
         fs::OpenOptions::new()
             .write(true)
-            .open(self.file(file))
+            .open(self.account.file(file))
             .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
     }
 }
@@ -249,11 +205,13 @@ impl Drop for Group {
                 let _ = rustix::process::kill_process(member, Signal::KILL);
             }
             // On a read-only file system also a directory that was never made "cannot be removed".
-            self.directories.retain(|directory| fs::remove_dir(directory).is_err() && directory.exists());
-            Ok(self.directories.is_empty().then_some(()))
+            self.account
+                .directories
+                .retain(|directory| fs::remove_dir(directory).is_err() && directory.exists());
+            Ok(self.account.directories.is_empty().then_some(()))
         });
         if !matches!(removed, Ok(Some(()))) {
-            eprintln!("stress: cannot remove the groups {:?}", self.directories);
+            eprintln!("stress: cannot remove the groups {:?}", self.account.directories);
         }
     }
 }
@@ -322,15 +280,6 @@ fn can_make_groups(directory: &Path) -> bool {
     fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
 }
 
-/// The number of the line `key number`.
-fn keyed_number(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
-fn not_a_number() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "not a number")
-}
-
 const PREFIX: &str = "rinha-";
 const MEMBERS: &str = "cgroup.procs";
 /// The span over which the kernel counts CPU time; a container's default.
@@ -389,13 +338,5 @@ mod tests {
         let mountinfo = format!("22 1 0:5 / {} rw - cgroup2 cgroup2 rw\n", tree.path().display());
         let why = Parent::version_2("0::/\n", &Mount::parse_all(&mountinfo)).unwrap_err();
         assert!(why.contains("run as root"), "{why}");
-    }
-
-    #[test]
-    fn reads_a_keyed_number() {
-        let events = "low 0\noom 3\noom_kill 2\n";
-        assert_eq!(keyed_number(events, "oom_kill"), Some(2));
-        assert_eq!(keyed_number(events, "oom"), Some(3));
-        assert_eq!(keyed_number(events, "max"), None);
     }
 }

@@ -11,7 +11,7 @@ use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Durability, Error, Split, compile, install, reports};
 
-use crate::arguments::{Request, balancer_named, positive, seconds, setting, subcommand};
+use crate::arguments::{Request, balancer_named, positive, seconds, setting, subcommand, url};
 use crate::report;
 
 /// One run of the challenge.
@@ -145,13 +145,6 @@ fn scale(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|scale| scale.is_finite() && *scale > 0.0)
         .ok_or_else(|| "a number above 0 is needed".to_owned())
-}
-
-fn url(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
-    host.filter(|host| !host.is_empty())
-        .map(|_| text.to_owned())
-        .ok_or_else(|| "it begins with http://".to_owned())
 }
 
 /// A bank that is wrong is wrong for every user.

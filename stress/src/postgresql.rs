@@ -332,7 +332,7 @@ fn sql_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// PostgreSQL's message with its detail and hint, or the client's own.
-fn message_of(error: &postgres::Error) -> String {
+pub(crate) fn message_of(error: &postgres::Error) -> String {
     let Some(database) = error.as_db_error() else {
         return std::error::Error::source(error)
             .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
-use stress::bench::{self, Balancer, BenchOptions, Case, Load, Progress, Report};
+use stress::bench::{self, Balancer, Bank, BenchOptions, Case, Load, OwnStack, Progress, Report, Subject};
+use stress::cgroup::Account;
 use stress::reports::Summary;
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 use stress::{Durability, Error, Split, compile, install, reports};
 
-use crate::arguments::{Request, balancer_named, positive, setting, subcommand};
+use crate::arguments::{Request, balancer_named, positive, setting, subcommand, url};
 use crate::report;
 
 /// One whole measurement.
@@ -21,6 +22,7 @@ struct Options {
     connections: Vec<u32>,
     seconds: u32,
     runs: u32,
+    running: Option<Running>,
     split: Split,
     balancer: Balancer,
     durability: Durability,
@@ -29,6 +31,16 @@ struct Options {
     out: Option<PathBuf>,
     keep: Option<PathBuf>,
     against: Option<PathBuf>,
+}
+
+/// A bank that runs already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Running {
+    url: String,
+    metrics: Vec<String>,
+    database_url: String,
+    /// Its processes by name.
+    parts: Vec<(String, u32)>,
 }
 
 /// Runs the subcommand with what is left of the command line.
@@ -46,6 +58,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Erro
         connections: vec![32, 128],
         seconds: 10,
         runs: 1,
+        running: None,
         split: Split::Default,
         balancer: Balancer::Stream,
         durability: Durability::Benchmark,
@@ -55,13 +68,23 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Erro
         keep: None,
         against: None,
     };
+    // The options that say how our own stack is, or where a running one is: they do not go together.
+    let mut own_only = None;
+    let (mut bank_url, mut metrics, mut database_url, mut parts) = (None, Vec::new(), None, Vec::new());
     while let Some(argument) = arguments.next()? {
+        if let Long(name @ ("limits" | "nginx" | "durable" | "set" | "server")) = argument {
+            own_only = Some(name.to_owned());
+        }
         match argument {
             Value(name) if load.is_none() => load = Some(name.parse_with(load_named)?),
             Long("health") => is_health = true,
             Long("connections") => options.connections = arguments.value()?.parse_with(list)?,
             Long("seconds") => options.seconds = arguments.value()?.parse_with(positive)?,
             Long("runs") => options.runs = arguments.value()?.parse_with(positive)?,
+            Long("url") => bank_url = Some(arguments.value()?.parse_with(url)?),
+            Long("metrics") => metrics = arguments.value()?.parse_with(addresses)?,
+            Long("database-url") => database_url = Some(arguments.value()?.parse()?),
+            Long("part") => parts.push(arguments.value()?.parse_with(part)?),
             Long("limits") => options.split = arguments.value()?.parse()?,
             Long("nginx") => options.balancer = arguments.value()?.parse_with(balancer_named)?,
             Long("durable") => options.durability = Durability::Durable,
@@ -84,6 +107,14 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Erro
         (Some(load), false) => load,
         (None, false) => return Err("run what? saturate, open or direct".into()),
     };
+    options.running = match (bank_url, database_url) {
+        (None, None) if metrics.is_empty() && parts.is_empty() => None,
+        (Some(url), Some(database_url)) if !metrics.is_empty() => match own_only {
+            Some(name) => return Err(format!("--{name} is for a stack of its own, not for --url").into()),
+            None => Some(Running { url, metrics, database_url, parts }),
+        },
+        _ => return Err("a running bank takes --url, --metrics and --database-url, all three".into()),
+    };
     Ok(Request::Run(options))
 }
 
@@ -94,20 +125,25 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     let is_k6 = options.load == Load::Open;
     install::install_missing_for_load(is_k6, Steps::Printed, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();
-    let server = compile::server(options.server.clone(), &workspace, logs.path(), &interrupt)?;
+    let subject = match &options.running {
+        Some(running) => Subject::Running(running.bank()?),
+        None => Subject::Own(OwnStack {
+            server: compile::server(options.server.clone(), &workspace, logs.path(), &interrupt)?,
+            split: options.split,
+            balancer: options.balancer,
+            durability: options.durability,
+            settings: options.settings.clone(),
+        }),
+    };
 
     let measured = bench::measure(
         &BenchOptions {
-            server,
+            subject,
             workspace,
             load: options.load,
             connections: options.connections.clone(),
             seconds: options.seconds,
             runs: options.runs,
-            split: options.split,
-            balancer: options.balancer,
-            durability: options.durability,
-            settings: options.settings.clone(),
             logs: logs.path().to_owned(),
             interrupt,
         },
@@ -133,6 +169,22 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     Ok(())
 }
 
+impl Running {
+    fn bank(&self) -> Result<Bank, Error> {
+        let account = |(name, pid): &(String, u32)| {
+            let account = Account::of_process(*pid);
+            let account = account.map_err(|why| Error::Refused(format!("--part {name}={pid}: {why}")))?;
+            Ok((name.clone(), Some(account)))
+        };
+        Ok(Bank {
+            url: self.url.clone(),
+            metrics: self.metrics.clone(),
+            database_url: self.database_url.clone(),
+            parts: self.parts.iter().map(account).collect::<Result<_, Error>>()?,
+        })
+    }
+}
+
 fn tell(report: &Report, earlier: Option<&Report>) {
     Steps::Printed.line(&report.tables());
     let is_disturbed = |case: &&Case| case.median.is_disturbed();
@@ -153,13 +205,25 @@ fn load_named(name: &str) -> Result<Load, String> {
         .ok_or_else(|| "there are saturate, open and direct".to_owned())
 }
 
+fn addresses(text: &str) -> Result<Vec<String>, String> {
+    let is_address = |text: &str| text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let addresses = text.split(',').map(|address| is_address(address).then(|| address.to_owned()));
+    addresses.collect::<Option<_>>().ok_or_else(|| "HOST:PORT, or several with commas, is needed".to_owned())
+}
+
+/// `NAME=PID`
+fn part(text: &str) -> Result<(String, u32), String> {
+    let (name, pid) = setting(text).map_err(|_| "NAME=PID is needed")?;
+    Ok((name, positive(&pid)?))
+}
+
 fn list(text: &str) -> Result<Vec<u32>, String> {
     text.split(',').map(positive).collect()
 }
 
 const HELP: &str = "\
-Measures a stack of its own, on free ports, beside whatever else runs: requests per second, latencies, errors, CPU time
-per request and peak memory of nginx, of each instance and of PostgreSQL.
+Measures a stack of its own, on free ports, beside whatever else runs, or a bank that runs: requests per second,
+latencies, errors, CPU time per request and peak memory of nginx, of each instance and of PostgreSQL.
 
 Usage: cargo stress run <LOAD> [OPTIONS]
 
@@ -185,7 +249,14 @@ Options:
   --against FILE       Also prints the ratios to an earlier run.json
   -h, --help           This text
 
-Each run has a new stack, and is refused, with exit status 1, when its ledger does not add up afterwards: each balance is
+A bank that runs, in place of a stack of its own; `cargo stress up` prints these options for its own:
+  --url URL            Where requests go, such as http://localhost:9999; for direct, one instance
+  --metrics ADDR,...   METRICS_LISTEN of every instance
+  --database-url URL   Its database, as libpq takes it, for the audit of the ledger
+  --part NAME=PID      A process whose group of limits keeps account of CPU time and memory; repeat it for each part
+Nobody else may use the bank during a run, and the run's transactions stay in its ledger.
+
+Each run of its own has a new stack. A run is refused, with exit status 1, when its ledger does not add up afterwards: each balance is
 the sum of its ledger and not past its limit, the ledger has one row for each transaction that was answered 200 (and at
 most one for each answer that found its client gone, as when the load ends), and no answer was in doubt.
 
@@ -226,6 +297,7 @@ mod tests {
             connections: vec![1, 64],
             seconds: 2,
             runs: 3,
+            running: None,
             split: Split::Tuned,
             balancer: Balancer::Http,
             durability: Durability::Durable,
@@ -241,6 +313,21 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_bank_that_runs() {
+        let arguments = "open --url http://h:9999 --metrics h:9191,[::1]:9192 --database-url postgres://u@/d --part nginx=7";
+        let expected = Running {
+            url: "http://h:9999".to_owned(),
+            metrics: vec!["h:9191".to_owned(), "[::1]:9192".to_owned()],
+            database_url: "postgres://u@/d".to_owned(),
+            parts: vec![("nginx".to_owned(), 7)],
+        };
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        assert_eq!(options(&arguments).running, Some(expected));
+        let durable = [&arguments[..], &["--durable"]].concat();
+        assert!(parse_all(&durable).unwrap_err().to_string().contains("--durable is for a stack of its own"));
+    }
+
+    #[test]
     fn refuses_what_it_does_not_know() {
         for wrong in [
             "",
@@ -253,6 +340,11 @@ mod tests {
             "saturate --limits all",
             "saturate --nginx tcp",
             "saturate --set LANES",
+            "saturate --url http://h",
+            "saturate --part nginx=7",
+            "saturate --url h --metrics h:1 --database-url d",
+            "saturate --url http://h --metrics h --database-url d",
+            "saturate --url http://h --metrics h:1 --database-url d --part nginx",
         ] {
             let arguments: Vec<&str> = wrong.split_whitespace().collect();
             assert!(parse_all(&arguments).is_err(), "{wrong:?}");

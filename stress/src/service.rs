@@ -209,7 +209,7 @@ impl Service {
     pub fn failure(&self, what: &str) -> Error {
         let ended = self.status.or_else(|| self.peek_status());
         let mut what = ended.map_or_else(|| what.to_owned(), describe);
-        if self.group().is_some_and(|group| group.out_of_memory_kills() > 0) {
+        if self.group().is_some_and(|group| group.account().out_of_memory_kills() > 0) {
             what.push_str(" (killed by the kernel: it needed more than its memory limit)");
         }
         Error::Service { name: self.name.clone(), what, log: self.log.clone(), tail: tail(&self.log()) }

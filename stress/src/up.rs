@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::{Long, Short, ValueExt};
+use stress::bench::{Bank, Load};
 use stress::cgroup::Parent;
 use stress::lock::Lock;
 use stress::steps::Steps;
@@ -119,6 +120,7 @@ fn bring_up(ports: Ports, options: Options, logs: &Throwaway, interrupt: &Interr
         ));
     }
     steps.line(&format!("database: psql '{}'", stack.postgres.url("rinha")));
+    steps.line(&format!("measure it: cargo stress run saturate {}", running_options(&stack)));
     steps.line(&format!("up: http://localhost:{} (Ctrl-C ends it)", stack.address().port()));
 
     let watched = stack.watch(interrupt);
@@ -127,6 +129,18 @@ fn bring_up(ports: Ports, options: Options, logs: &Throwaway, interrupt: &Interr
         Ok(())
     })?;
     watched
+}
+
+/// What `cargo stress run` has to know of it.
+fn running_options(stack: &Stack) -> String {
+    let Bank { url, metrics, database_url, parts } = Bank::of(stack, Load::Saturate);
+    let with_account = stack.services().into_iter().zip(&parts).filter(|(_, (_, account))| account.is_some());
+    let parts = with_account.map(|(service, (name, _))| format!("--part {name}={}", service.pid()));
+    [format!("--url {url} --metrics {} --database-url '{database_url}'", metrics.join(","))]
+        .into_iter()
+        .chain(parts)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Says whose port is taken before anything is built or started.

@@ -233,10 +233,10 @@ fn limits_are_applied_and_their_groups_removed() {
         let inside = fs::read_to_string(file).unwrap();
         assert!(inside.lines().any(|member| member == pid), "{pid} is not in {}", file.display());
     }
-    let group = postgres.service().group().unwrap();
-    assert!(group.cpu_usage().unwrap() > Duration::ZERO);
-    assert!((1..=200 << 20).contains(&group.memory_peak_bytes().unwrap()));
-    assert_eq!(group.out_of_memory_kills(), 0);
+    let account = postgres.service().group().unwrap().account();
+    assert!(account.cpu_usage().unwrap() > Duration::ZERO);
+    assert!((1..=200 << 20).contains(&account.memory_peak_bytes().unwrap()));
+    assert_eq!(account.out_of_memory_kills(), 0);
     drop(postgres);
     assert!(members.iter().all(|file| !file.parent().unwrap().exists()));
 }

@@ -1,29 +1,63 @@
 //! Whether the bank's books are right after a run: what was acknowledged is in the ledger, and nothing else.
 
-use super::report::Ledger;
-use super::scrape::Counts;
-use crate::stack::DATABASE;
-use crate::{Error, Stack};
+use postgres::Client;
 
-/// Compares balances, ledger and what the instances have answered since they were started.
+use super::Bank;
+use super::report::Ledger;
+use super::scrape::{self, Counts};
+use crate::Error;
+use crate::postgresql::message_of;
+use crate::wait::Interrupt;
+
+/// What a bank had in its ledger, and what its instances had counted, at a moment when nothing was on its way.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    rows: u64,
+    counts: Counts,
+}
+
+impl Tally {
+    /// That of a bank whose ledger is empty, and whose instances are as new.
+    pub fn of_new_bank() -> Tally {
+        Tally::default()
+    }
+
+    /// That of a bank that has been used. Nobody may be using it now.
+    ///
+    /// # Errors
+    /// When its instances or its database do not answer, or its instances have work.
+    pub fn now(bank: &Bank, interrupt: &Interrupt) -> Result<Tally, Error> {
+        let counts = scrape::settled(bank, interrupt)?;
+        Ok(Tally { rows: rows(&mut bank.connect()?)?, counts })
+    }
+}
+
+/// Compares balances, ledger and what the instances have answered since `before`.
 ///
 /// # Errors
 /// [`Error::Refused`] with everything that does not add up.
-pub fn audit(stack: &Stack, counts: &Counts) -> Result<Ledger, Error> {
-    let mut client = stack.postgres.connect(DATABASE)?;
-    let refused = |error: postgres::Error| Error::Sql {
-        place: "the audit of the ledger".to_owned(),
-        message: error.to_string(),
-    };
-    let rows = client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(refused)?.get(0);
-    let accounts = client.query(BOOKS, &[]).map_err(refused)?;
+pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Error> {
+    let mut client = bank.connect()?;
+    let rows = rows(&mut client)?;
+    let accounts = client.query(BOOKS, &[]).map_err(|error| refused(&error))?;
     let accounts = accounts.iter().map(|row| Account {
         id: row.get(0),
         limit: row.get(1),
         balance: row.get(2),
         ledger_sum: row.get(3),
     });
-    check(&accounts.collect::<Vec<_>>(), rows, counts)
+    // A ledger that has shrunk has fewer rows than any number of answers.
+    check(&accounts.collect::<Vec<_>>(), rows.saturating_sub(before.rows), &counts.since(&before.counts))
+}
+
+fn rows(client: &mut Client) -> Result<u64, Error> {
+    let rows: i64 =
+        client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(|error| refused(&error))?.get(0);
+    Ok(rows.unsigned_abs())
+}
+
+fn refused(error: &postgres::Error) -> Error {
+    Error::Sql { place: "the audit of the ledger".to_owned(), message: message_of(error) }
 }
 
 /// One client's books.
@@ -34,7 +68,7 @@ struct Account {
     ledger_sum: i64,
 }
 
-fn check(accounts: &[Account], rows: i64, counts: &Counts) -> Result<Ledger, Error> {
+fn check(accounts: &[Account], rows: u64, counts: &Counts) -> Result<Ledger, Error> {
     let mut faults = Vec::new();
     for Account { id, limit, balance, ledger_sum } in accounts {
         if balance != ledger_sum {
@@ -44,12 +78,11 @@ fn check(accounts: &[Account], rows: i64, counts: &Counts) -> Result<Ledger, Err
             faults.push(format!("client {id} has a balance of {balance} past its limit of {limit}"));
         }
     }
-    let rows = u64::try_from(rows).unwrap_or(0);
     let Counts { accepted, late, in_doubt, .. } = *counts;
     // A client that leaves before its answer, as a load generator does at the end, may leave a row that nobody was told of.
     if !(accepted..=accepted + late).contains(&rows) {
         let told = format!("{accepted} transactions were answered 200 ({late} more answers found no client)");
-        faults.push(format!("the ledger has {rows} rows, but {told}"));
+        faults.push(format!("the ledger has {rows} new rows, but {told}"));
     }
     if in_doubt > 0 {
         faults.push(format!("of {in_doubt} requests it is not known whether they were done"));
@@ -92,8 +125,8 @@ mod tests {
         for (account, rows, counts, fault) in [
             (account(6, 5), 3, counts(3, 0, 0), "client 1 has a balance of 6 and a ledger of 5"),
             (account(-1001, -1001), 3, counts(3, 0, 0), "past its limit of 1000"),
-            (account(5, 5), 2, counts(3, 9, 0), "the ledger has 2 rows"),
-            (account(5, 5), 4, counts(3, 0, 0), "the ledger has 4 rows"),
+            (account(5, 5), 2, counts(3, 9, 0), "the ledger has 2 new rows"),
+            (account(5, 5), 4, counts(3, 0, 0), "the ledger has 4 new rows"),
             (account(5, 5), 3, counts(3, 0, 1), "not known whether"),
         ] {
             let refusal = check(&[account], rows, &counts).unwrap_err().to_string();

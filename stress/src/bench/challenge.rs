@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::k6::{K6, Script};
-use super::{Machine, OwnStack, Progress, audit, groups_for, others, scrape, stack_options, usage};
+use super::{
+    Bank, Load, Machine, OwnStack, Progress, Tally, audit, groups_for, others, scrape, stack_options, usage,
+};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
@@ -108,16 +110,17 @@ fn on_own_stack(
     let stack_options =
         stack_options(own, &options.workspace, groups, options.logs.clone(), options.interrupt.clone());
     let stack = Stack::start(&stack_options)?;
+    let bank = Bank::of(&stack, Load::Open);
 
-    let others_before = others::Moment::now(&stack, k6.group());
-    let usage_before = usage::of(&stack);
-    let challenge = load(&k6, &format!("http://{}", stack.address()), options, progress);
-    let usage_after = usage::of(&stack);
-    let others_after = others::Moment::now(&stack, k6.group());
+    let others_before = others::Moment::now(&bank, k6.group());
+    let usage_before = usage::of(&bank);
+    let challenge = load(&k6, &bank.url, options, progress);
+    let usage_after = usage::of(&bank);
+    let others_after = others::Moment::now(&bank, k6.group());
     let Challenge { mut summary, page, doubts } = challenge?;
 
-    let counts = scrape::settled(&stack, &options.interrupt)?;
-    summary.ledger = Some(audit(&stack, &counts)?);
+    let counts = scrape::settled(&bank, &options.interrupt)?;
+    summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
     summary.place = format!("limits {}", own.split.name());
     summary.setup = format!("{}, {}", own.describe(), summary.setup);
     summary.others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));

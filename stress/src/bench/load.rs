@@ -12,10 +12,10 @@ use super::BenchOptions;
 use super::report::Latency;
 use super::usage::float;
 use super::{k6::K6, open::Open, wrk::Wrk};
+use crate::Error;
 use crate::cgroup::{Group, Parent};
 use crate::service::{Launch, Service};
 use crate::wait::Interrupt;
-use crate::{Error, Stack};
 
 /// Starts a load generator, which has nothing to lose when it is stopped.
 pub(super) fn start_generator(launch: Launch<'_>) -> Result<Service, Error> {
@@ -67,18 +67,6 @@ impl Load {
     /// How tables call a case.
     pub(super) fn case_name(connections: Option<u32>) -> String {
         connections.map_or_else(|| "340/s".to_owned(), |connections| format!("{connections} connections"))
-    }
-
-    /// The URL, without a path.
-    pub(super) fn target(self, stack: &Stack) -> String {
-        let [first, _] = &stack.instances;
-        match self {
-            Load::Saturate | Load::Open => format!("http://{}", stack.address()),
-            // Its TCP address: the last of LISTEN.
-            Load::Direct | Load::DirectHealth => {
-                format!("http://{}", first.addresses().pop().unwrap_or_default())
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Stack;
+use super::Bank;
 use crate::cgroup::Group;
 
 /// One moment.
@@ -13,17 +13,18 @@ pub(super) struct Moment {
     at: Instant,
     /// CPU time that the whole machine used or was denied, since it was started.
     busy: Duration,
-    /// Of it, what the stack and the load generator used.
+    /// Of it, what the bank and the load generator used.
     ours: Duration,
 }
 
 impl Moment {
     /// Now; `None` where somebody's account is missing.
-    pub(super) fn now(stack: &Stack, generator: Option<&Arc<Group>>) -> Option<Moment> {
+    pub(super) fn now(bank: &Bank, generator: Option<&Arc<Group>>) -> Option<Moment> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
-        let groups =
-            stack.services().map(crate::Service::group).into_iter().chain([generator.map(Arc::as_ref)]);
-        let ours = groups.map(|group| group?.cpu_usage().ok()).sum::<Option<Duration>>()?;
+        let parts = Some(&bank.parts).filter(|parts| !parts.is_empty())?;
+        let parts = parts.iter().map(|(_, account)| account.as_ref());
+        let accounts = parts.chain([generator.map(|group| group.account())]);
+        let ours = accounts.map(|account| account?.cpu_usage().ok()).sum::<Option<Duration>>()?;
         let tick = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
         Some(Moment { at: Instant::now(), busy: tick * busy_ticks(&stat)?, ours })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::load::Outcome;
 use super::scrape::Counts;
 use super::usage::float;
-use super::{BenchOptions, Generator, Load, Machine, conditions};
+use super::{BenchOptions, Generator, Load, Machine, OwnStack, Subject, conditions};
 use crate::{Durability, Error, Stack};
 
 /// Everything about one `cargo stress run`.
@@ -34,6 +34,9 @@ pub struct Setup {
     pub seconds: u32,
     /// Runs of each case.
     pub runs: u32,
+    /// Where the bank was when it was not ours: then nothing below is known.
+    #[serde(default)]
+    pub url: Option<String>,
     /// The name of the split: `default`, `tuned` or `none`.
     pub limits: String,
     /// The split in figures.
@@ -120,7 +123,7 @@ pub struct Part {
 /// `answered_200 <= rows <= answered_200 + answered_late`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Transactions in the ledger.
+    /// Transactions that came into the ledger.
     pub rows: u64,
     /// Transactions that were acknowledged.
     pub answered_200: u64,
@@ -129,36 +132,61 @@ pub struct Ledger {
 }
 
 impl Setup {
-    pub(super) fn of(options: &BenchOptions, stack: &Stack, generator: &Generator) -> Setup {
+    pub(super) fn of(options: &BenchOptions, generator: &Generator) -> Setup {
         let [generator_name, generator_version] =
             generator.version().split_once(' ').map_or(["", ""], |(name, version)| [name, version]);
-        let versions = [
-            ("cargo stress", env!("CARGO_PKG_VERSION")),
-            ("postgresql", stack.postgres.version()),
-            ("nginx", stack.nginx.version()),
-            (generator_name, generator_version),
-        ];
-        let services = options.split.limits().iter().map(|(name, limits)| ServiceLimits {
+        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), (generator_name, generator_version)];
+        let base = Setup {
+            load: options.load,
+            seconds: options.seconds,
+            runs: options.runs,
+            url: None,
+            limits: String::new(),
+            services: Vec::new(),
+            nginx: String::new(),
+            is_durable: false,
+            settings: BTreeMap::new(),
+            versions: versions.into_iter().map(|(name, version)| (name.into(), version.into())).collect(),
+        };
+        match &options.subject {
+            Subject::Running(bank) => Setup { url: Some(bank.url.clone()), ..base },
+            Subject::Own(own) => base.of_own_stack(own),
+        }
+    }
+
+    fn of_own_stack(self, own: &OwnStack) -> Setup {
+        let services = own.split.limits().iter().map(|(name, limits)| ServiceLimits {
             name: (*name).to_owned(),
             cpu_thousandths: limits.cpu_thousandths,
             memory_bytes: limits.memory_bytes,
         });
         Setup {
-            load: options.load,
-            seconds: options.seconds,
-            runs: options.runs,
-            limits: options.split.name().to_owned(),
+            limits: own.split.name().to_owned(),
             services: services.collect(),
-            nginx: options.balancer.name().to_owned(),
-            is_durable: options.durability == Durability::Durable,
-            settings: options.settings.iter().cloned().collect(),
-            versions: versions.into_iter().map(|(name, version)| (name.into(), version.into())).collect(),
+            nginx: own.balancer.name().to_owned(),
+            is_durable: own.durability == Durability::Durable,
+            settings: own.settings.iter().cloned().collect(),
+            ..self
         }
     }
 
-    /// What figures depend on, beside the load and the limits.
+    pub(super) fn add_versions(&mut self, stack: &Stack) {
+        for (name, version) in [("postgresql", stack.postgres.version()), ("nginx", stack.nginx.version())] {
+            self.versions.insert(name.to_owned(), version.to_owned());
+        }
+    }
+
+    /// `limits default`, or the URL of a bank that was not ours.
+    pub(crate) fn place(&self) -> String {
+        self.url.clone().unwrap_or_else(|| format!("limits {}", self.limits))
+    }
+
+    /// What figures depend on, beside the load and the place.
     pub(crate) fn describe(&self) -> String {
-        let mut words = conditions(&self.nginx, self.is_durable, self.settings.iter());
+        let mut words = match &self.url {
+            Some(_) => Vec::new(),
+            None => conditions(&self.nginx, self.is_durable, self.settings.iter()),
+        };
         words.push(format!("{} s", self.seconds));
         if self.runs > 1 {
             words.push(format!("medians of {} runs", self.runs));
@@ -207,7 +235,8 @@ impl Run {
 
     /// The CPU time of all parts; `None` when one is not known.
     pub fn cpu_us_per_request(&self) -> Option<f64> {
-        self.parts.iter().map(|part| part.cpu_us_per_request).sum()
+        let parts = Some(&self.parts).filter(|parts| !parts.is_empty())?;
+        parts.iter().map(|part| part.cpu_us_per_request).sum()
     }
 
     /// The share of debits that the limit refused. They cost the database less, and a faster system reaches the limits
@@ -365,6 +394,7 @@ pub(crate) mod tests {
                 load: Load::Saturate,
                 seconds: 10,
                 runs: 1,
+                url: None,
                 limits: "default".to_owned(),
                 services: Vec::new(),
                 nginx: "stream".to_owned(),

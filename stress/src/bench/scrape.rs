@@ -1,14 +1,15 @@
-//! What the instances count, read from their metrics.
+//! What the instances of a bank count, read from their metrics.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::Bank;
+use crate::Error;
 use crate::wait::{self, Interrupt};
-use crate::{Error, Stack};
 
-/// Sums over both instances.
+/// Sums over all instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Answers by status, those about metrics left out.
@@ -54,28 +55,31 @@ impl Counts {
         }
     }
 
-    /// What came on top of `before`.
+    /// What came on top of `before`; nothing, where an instance counts anew since it was started again.
     #[must_use]
     pub fn since(&self, before: &Counts) -> Counts {
         let earlier = |status: &String| before.statuses.get(status).copied().unwrap_or(0);
-        let grown = self.statuses.iter().map(|(status, count)| (status.clone(), count - earlier(status)));
+        let grown = self
+            .statuses
+            .iter()
+            .map(|(status, count)| (status.clone(), count.saturating_sub(earlier(status))));
         Counts {
             statuses: grown.filter(|(_, count)| *count > 0).collect(),
-            accepted: self.accepted - before.accepted,
-            late: self.late - before.late,
-            in_doubt: self.in_doubt - before.in_doubt,
-            batches: self.batches - before.batches,
-            batch_calls: self.batch_calls - before.batch_calls,
+            accepted: self.accepted.saturating_sub(before.accepted),
+            late: self.late.saturating_sub(before.late),
+            in_doubt: self.in_doubt.saturating_sub(before.in_doubt),
+            batches: self.batches.saturating_sub(before.batches),
+            batch_calls: self.batch_calls.saturating_sub(before.batch_calls),
             unanswered: self.unanswered,
         }
     }
 }
 
-/// The counts of a stack that has stopped moving: nothing is on its way, and two looks in a row see the same.
-pub(super) fn settled(stack: &Stack, interrupt: &Interrupt) -> Result<Counts, Error> {
+/// The counts of a bank that has stopped moving: nothing is on its way, and two looks in a row see the same.
+pub(super) fn settled(bank: &Bank, interrupt: &Interrupt) -> Result<Counts, Error> {
     let mut last = None;
     let counts = wait::until(SETTLE_PATIENCE, interrupt, || {
-        let counts = Some(now(stack)?);
+        let counts = Some(now(bank)?);
         let has_settled = counts == last && last.as_ref().is_some_and(|last| last.unanswered == 0);
         last = counts;
         // Longer than a request stays in nginx or in a socket's queue: its CPU limit may stop nginx for 80 ms.
@@ -84,16 +88,15 @@ pub(super) fn settled(stack: &Stack, interrupt: &Interrupt) -> Result<Counts, Er
     })?;
     counts.ok_or_else(|| {
         Error::Refused(format!(
-            "the instances still had work {SETTLE_PATIENCE:?} after the load: run it again"
+            "the instances still had work {SETTLE_PATIENCE:?} after the load, or somebody else asks them: run it again"
         ))
     })
 }
 
-fn now(stack: &Stack) -> Result<Counts, Error> {
+fn now(bank: &Bank) -> Result<Counts, Error> {
     let mut counts = Counts::default();
-    for instance in &stack.instances {
-        let address = instance.metrics_address().unwrap_or_default();
-        counts.add(&get(&address).map_err(Error::io(format!("read http://{address}/metrics")))?);
+    for address in &bank.metrics {
+        counts.add(&get(address).map_err(Error::io(format!("read http://{address}/metrics")))?);
     }
     Ok(counts)
 }

@@ -32,7 +32,7 @@ impl Report {
     /// One line that names everything that figures depend on.
     pub(super) fn title(&self) -> String {
         let setup = &self.setup;
-        format!("{}, limits {}, {}", setup.load.name(), setup.limits, setup.describe())
+        format!("{}, {}, {}", setup.load.name(), setup.place(), setup.describe())
     }
 
     fn latencies(&self) -> String {
@@ -63,7 +63,8 @@ impl Report {
 
 /// CPU time and peak memory by part, for each case by name.
 pub(crate) fn parts_table(cases: &[(String, &[Part])]) -> String {
-    let Some((_, first)) = cases.first() else { return String::new() };
+    let first = cases.first().map(|(_, parts)| *parts).filter(|parts| !parts.is_empty());
+    let Some(first) = first else { return String::new() };
     let names = first.iter().map(|part| part.name.clone());
     let head = |what: &str| [what.to_owned()].into_iter().chain(names.clone()).chain(["total".to_owned()]);
     let mut rows: Vec<Vec<String>> = vec![head("CPU µs per request").collect()];

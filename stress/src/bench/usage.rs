@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::Bank;
 use super::report::Part;
-use crate::Stack;
+use crate::cgroup::Account;
 
 /// One service at one moment; `None` where the kernel keeps no account.
 #[derive(Debug, Clone)]
@@ -13,14 +14,14 @@ pub(super) struct Usage {
     memory_peak_bytes: Option<u64>,
 }
 
-/// The four services of a stack, in the order in which a request meets them.
-pub(super) fn of(stack: &Stack) -> Vec<Usage> {
-    let usage = |service: &crate::Service| Usage {
-        name: service.name().to_owned(),
-        cpu: service.group().and_then(|group| group.cpu_usage().ok()),
-        memory_peak_bytes: service.group().and_then(|group| group.memory_peak_bytes().ok()),
+/// All parts of a bank.
+pub(super) fn of(bank: &Bank) -> Vec<Usage> {
+    let usage = |(name, account): &(String, Option<Account>)| Usage {
+        name: name.clone(),
+        cpu: account.as_ref().and_then(|account| account.cpu_usage().ok()),
+        memory_peak_bytes: account.as_ref().and_then(|account| account.memory_peak_bytes().ok()),
     };
-    stack.services().map(usage).into()
+    bank.parts.iter().map(usage).collect()
 }
 
 /// The difference of two moments, shared out among the requests that were answered between them.

@@ -115,7 +115,7 @@ impl Summary {
             format: FORMAT,
             began_at_unix_s: report.machine.measured_at_unix_s,
             load: report.setup.load.name().to_owned(),
-            place: format!("limits {}", report.setup.limits),
+            place: report.setup.place(),
             setup: report.setup.describe(),
             machine: report.machine.describe(),
             cases: report.cases.iter().map(row).collect(),

@@ -1,0 +1,53 @@
+//! The bank under measurement: where requests go, and where its counts, its books and its accounts are read.
+
+use postgres::{Client, NoTls};
+
+use super::Load;
+use crate::cgroup::Account;
+use crate::postgresql::message_of;
+use crate::stack::DATABASE;
+use crate::{Error, Stack};
+
+/// A bank that runs.
+#[derive(Debug, Clone)]
+pub struct Bank {
+    /// Where requests go: a URL without a path.
+    pub url: String,
+    /// Where each instance tells what it has counted: `host:port`.
+    pub metrics: Vec<String>,
+    /// Where the ledger is, as libpq takes it: a URI or `key=value` pairs.
+    pub database_url: String,
+    /// Its processes by name, in the order in which a request meets them, each with what it used where that is known.
+    pub parts: Vec<(String, Option<Account>)>,
+}
+
+impl Bank {
+    /// A stack of ours, as a load meets it.
+    pub fn of(stack: &Stack, load: Load) -> Bank {
+        let [first, _] = &stack.instances;
+        let address = match load {
+            Load::Saturate | Load::Open => stack.address().to_string(),
+            // Its TCP address: the last of LISTEN.
+            Load::Direct | Load::DirectHealth => first.addresses().pop().unwrap_or_default(),
+        };
+        let metrics = stack.instances.iter().map(|instance| instance.metrics_address().unwrap_or_default());
+        let parts = stack
+            .services()
+            .into_iter()
+            .map(|service| (service.name().to_owned(), service.group().map(|group| group.account().clone())));
+        Bank {
+            url: format!("http://{address}"),
+            metrics: metrics.collect(),
+            database_url: stack.postgres.url(DATABASE),
+            parts: parts.collect(),
+        }
+    }
+
+    /// A connection to its database.
+    pub(super) fn connect(&self) -> Result<Client, Error> {
+        Client::connect(&self.database_url, NoTls).map_err(|error| Error::Sql {
+            place: "the bank's database".to_owned(),
+            message: message_of(&error),
+        })
+    }
+}
