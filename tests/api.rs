@@ -1120,8 +1120,7 @@ fn own_postgres(settings: &[(&str, &str)]) -> Postgres {
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let postgres = Postgres::start(&PostgresOptions { settings, ..PostgresOptions::default() })
         .expect("start a PostgreSQL");
-    postgres.create_database("rinha").expect("make the database");
-    postgres.apply_sql("rinha", &workspace().join("sql")).expect("apply sql/*.sql");
+    postgres.create_bank("rinha", &workspace().join("sql")).expect("make the bank");
     postgres
 }
 

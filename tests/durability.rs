@@ -22,10 +22,7 @@ fn nothing_acknowledged_is_lost_when_postgresql_is_killed() {
     let mut postgres =
         Postgres::start(&PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() })
             .expect("start a PostgreSQL");
-    postgres.create_database("rinha").expect("make the database");
-    for directory in ["sql", "sql/durable"] {
-        postgres.apply_sql("rinha", &workspace().join(directory)).expect("apply SQL");
-    }
+    postgres.create_bank("rinha", &workspace().join("sql")).expect("make the bank");
     let instance = Instance::start(&options(&postgres.url("rinha"), &[("QUEUE_TIMEOUT_MS", "50")]))
         .expect("start the server");
     let address = instance.addresses().swap_remove(0);

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::Path;
@@ -12,24 +11,15 @@ use std::time::Duration;
 use stress::throwaway::Throwaway;
 use stress::{Readiness, Signal};
 use support::bank::{PATIENT, options};
-use support::framing::{self, CREDIT, raw};
+use support::framing::{self, CREDIT, chunks_of, raw};
 use support::{
     Answer, Balanced, Bank, Database, Wire, get, post, request, transaction, unsent_lock, wait_for,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
+
 fn chunked(body: &str) -> String {
     raw("Transfer-Encoding: chunked\r\n", body)
-}
-
-/// `CREDIT` in chunks of this many bytes, without the last one.
-fn chunks_of(len_bytes: usize) -> String {
-    let mut chunks = String::new();
-    for chunk in CREDIT.as_bytes().chunks(len_bytes) {
-        write!(chunks, "{:X}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))
-            .expect("write to memory");
-    }
-    chunks
 }
 
 /// Each is answered with this status, and the connection closed without an answer to the request behind it.
@@ -156,7 +146,7 @@ fn pipelined_requests_may_be_cut_anywhere() {
         transaction(1, 1, "c", "a"),
         get("/healthz"),
         post("/nowhere", CREDIT),
-        chunked(&(chunks_of(20) + "0\r\n\r\n")).into_bytes(),
+        chunked(&framing::coded()).into_bytes(),
         get("/clientes/1/extrato"),
     ]
     .concat();

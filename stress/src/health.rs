@@ -1,29 +1,37 @@
-//! One GET over a new connection: the question whether a service answers.
+//! One GET over a new connection: whether a service answers, and what.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The status of `GET path` at `address`: `host:port`, or `unix:/path/to.sock`. Waits at most one second for each of
-/// connect, write and read.
+/// The status of `GET path`, as [`get`] has it, with a second for each wait.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_status(address: &str, path: &str) -> io::Result<u16> {
+    get(address, path, STATUS_TIMEOUT).map(|(status, _content)| status)
+}
+
+/// Status and content of `GET target` at `address`: `host:port`, or `unix:/path/to.sock`. Waits at most `timeout` for
+/// connect, for the write and for each read, and takes at most 16 MiB.
 ///
 /// # Errors
 /// When nothing accepts the connection or the answer is not HTTP.
-pub fn get_status(address: &str, path: &str) -> io::Result<u16> {
+pub fn get(address: &str, target: &str, timeout: Duration) -> io::Result<(u16, String)> {
     if let Some(socket) = address.strip_prefix("unix:") {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        return ask(stream, path);
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        return ask(stream, target);
     }
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for resolved in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&resolved, TIMEOUT) {
+        match TcpStream::connect_timeout(&resolved, timeout) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                return ask(stream, path);
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))?;
+                return ask(stream, target);
             }
             Err(error) => failure = error,
         }
@@ -31,30 +39,35 @@ pub fn get_status(address: &str, path: &str) -> io::Result<u16> {
     Err(failure)
 }
 
-/// Format: RFC 9112, "HTTP/1.1", sections Request Line and Status Line.
-fn ask(mut stream: impl Read + Write, path: &str) -> io::Result<u16> {
+/// Format: RFC 9112, "HTTP/1.1", sections Request Line and Status Line; of version 1.0, so that the end of the connection
+/// is the end of the content.
+fn ask(mut stream: impl Read + Write, target: &str) -> io::Result<(u16, String)> {
     // In one write: a service that answers early and closes would reset a connection whose request is half sent.
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut status_line = String::new();
-    BufReader::new(stream).take(STATUS_LINE_MAX_BYTES).read_line(&mut status_line)?;
-    let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-    status.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("not a status line: {status_line:?}"))
+    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_MAX_BYTES).read_to_string(&mut answer)?;
+    let parts = answer.split_once("\r\n\r\n").and_then(|(head, content)| {
+        let status = head.strip_prefix("HTTP/1.")?.get(2..5)?;
+        Some((status.parse().ok()?, content.to_owned()))
+    });
+    parts.ok_or_else(|| {
+        let line = answer.lines().next().unwrap_or_default();
+        io::Error::new(io::ErrorKind::InvalidData, format!("not an answer in HTTP: {line:?}"))
     })
 }
 
-const TIMEOUT: Duration = Duration::from_secs(1);
-const STATUS_LINE_MAX_BYTES: u64 = 1024;
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+const ANSWER_MAX_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::thread;
 
     use super::*;
 
-    fn answer_of(answer: &'static str) -> io::Result<u16> {
+    fn answer_of(answer: &'static str) -> io::Result<(u16, String)> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = thread::spawn(move || {
@@ -67,15 +80,16 @@ mod tests {
             }
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let status = get_status(&address, "/healthz");
+        let answer = get(&address, "/healthz", STATUS_TIMEOUT);
         server.join().unwrap();
-        status
+        answer
     }
 
     #[test]
-    fn reads_the_status() {
-        assert_eq!(answer_of("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap(), 200);
-        assert_eq!(answer_of("HTTP/1.1 503 Service Unavailable\r\n\r\n").unwrap(), 503);
+    fn reads_status_and_content() {
+        let answer = answer_of("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na\r\n\r\nb\n").unwrap();
+        assert_eq!(answer, (200, "a\r\n\r\nb\n".to_owned()));
+        assert_eq!(answer_of("HTTP/1.0 503 Service Unavailable\r\n\r\n").unwrap(), (503, String::new()));
     }
 
     #[test]

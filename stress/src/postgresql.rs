@@ -131,6 +131,19 @@ impl Postgres {
         Ok(())
     }
 
+    /// Makes a database with the bank in it, from the project's directory `sql`; in durable mode its tables are logged.
+    ///
+    /// # Errors
+    /// As [`apply_sql`](Postgres::apply_sql).
+    pub fn create_bank(&self, name: &str, sql: &Path) -> Result<(), Error> {
+        self.create_database(name)?;
+        self.apply_sql(name, sql)?;
+        match self.options.durability {
+            Durability::Benchmark => Ok(()),
+            Durability::Durable => self.apply_sql(name, &sql.join("durable")),
+        }
+    }
+
     /// A new connection.
     ///
     /// # Errors

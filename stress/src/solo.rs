@@ -44,8 +44,7 @@ impl Solo {
                 interrupt: options.interrupt.clone(),
                 ..PostgresOptions::default()
             })?;
-            postgres.create_database(DATABASE)?;
-            postgres.apply_sql(DATABASE, &options.workspace.join("sql"))?;
+            postgres.create_bank(DATABASE, &options.workspace.join("sql"))?;
             Ok(postgres)
         })?;
         let instance = options.steps.run("instance", "ready", || {

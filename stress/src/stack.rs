@@ -11,8 +11,8 @@ use crate::steps::Steps;
 use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
 use crate::{
-    Durability, Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Service,
-    health, install,
+    Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Service, health,
+    install,
 };
 
 /// Where the stack listens.
@@ -121,14 +121,7 @@ impl Stack {
                 ..options.postgres.clone()
             })
         })?;
-        options.steps.run("schema", "applied", || {
-            postgres.create_database(DATABASE)?;
-            postgres.apply_sql(DATABASE, &options.sql)?;
-            match options.postgres.durability {
-                Durability::Benchmark => Ok(()),
-                Durability::Durable => postgres.apply_sql(DATABASE, &options.sql.join("durable")),
-            }
-        })?;
+        options.steps.run("schema", "applied", || postgres.create_bank(DATABASE, &options.sql))?;
 
         let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
         let instance = |index: usize| {

@@ -1,9 +1,9 @@
 //! Asks Prometheus and InfluxDB over their HTTP interfaces.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::Value;
+use stress::health;
 
 use crate::support::wire::PATIENCE;
 
@@ -30,15 +30,10 @@ pub(crate) fn influxdb(address: SocketAddr, query: &str) -> usize {
     rows.filter(|row| row.as_array().is_some_and(|row| row.len() > 1 && !row[1].is_null())).count()
 }
 
-/// One GET. In HTTP/1.0, so that the end of the connection is the end of the content, which is JSON.
 fn get(address: SocketAddr, target: &str) -> Value {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-    write!(stream, "GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("send");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("receive");
-    let (_head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{target}: {error}: {answer}"))
+    let answer = health::get(&address.to_string(), target, PATIENCE);
+    let (_status, json) = answer.unwrap_or_else(|error| panic!("{target}: {error}"));
+    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{target}: {error}: {json}"))
 }
 
 fn encoded(text: &str) -> String {

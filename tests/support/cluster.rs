@@ -120,8 +120,7 @@ fn shared() -> &'static Postgres {
             ..PostgresOptions::default()
         };
         let postgres = Postgres::start(&options).expect("start a private PostgreSQL");
-        postgres.create_database("template_rinha").expect("make the template");
-        postgres.apply_sql("template_rinha", &workspace().join("sql")).expect("apply sql/*.sql");
+        postgres.create_bank("template_rinha", &workspace().join("sql")).expect("make the template");
         let janitor = janitor(&postgres);
         (postgres, janitor)
     });

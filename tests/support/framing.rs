@@ -9,9 +9,15 @@ pub(crate) fn raw(fields: &str, body: &str) -> String {
     format!("POST /clientes/1/transacoes HTTP/1.1\r\nHost: test\r\n{fields}\r\n{body}")
 }
 
+/// `CREDIT` in chunks of at most that length, without the last one.
+pub(crate) fn chunks_of(len_bytes: usize) -> String {
+    let chunk = |chunk: &[u8]| format!("{:X}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+    CREDIT.as_bytes().chunks(len_bytes).map(chunk).collect()
+}
+
 /// `CREDIT` in chunks, with the last one.
 pub(crate) fn coded() -> String {
-    format!("14\r\n{}\r\n{:X}\r\n{}\r\n0\r\n\r\n", &CREDIT[..20], CREDIT.len() - 20, &CREDIT[20..])
+    chunks_of(20) + "0\r\n\r\n"
 }
 
 /// All of them.

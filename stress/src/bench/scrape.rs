@@ -1,13 +1,11 @@
 //! What the instances of a bank count, read from their metrics.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Bank;
-use crate::Error;
 use crate::wait::{self, Interrupt};
+use crate::{Error, health};
 
 /// Sums over all instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,20 +94,11 @@ pub(super) fn settled(bank: &Bank, interrupt: &Interrupt) -> Result<Counts, Erro
 fn now(bank: &Bank) -> Result<Counts, Error> {
     let mut counts = Counts::default();
     for address in &bank.metrics {
-        counts.add(&get(address).map_err(Error::io(format!("read http://{address}/metrics")))?);
+        let (_status, text) = health::get(address, "/metrics", TIMEOUT)
+            .map_err(Error::io(format!("read http://{address}/metrics")))?;
+        counts.add(&text);
     }
     Ok(counts)
-}
-
-/// The body of `GET /metrics`. Format: RFC 9112, "HTTP/1.1"; the connection's end is the body's end.
-fn get(address: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").filter(|(head, _)| head.starts_with("HTTP/1.1 200 "));
-    body.map(|(_, body)| body.to_owned()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Name, labels and value of each whole number. Format: Prometheus documentation, "Exposition formats".
