@@ -23,6 +23,8 @@ pub struct Limits {
 }
 
 /// What a lane reports, in order.
+///
+/// Exhaustive on purpose: who overlooks a new verdict loses a ticket, so a new event is a new major version.
 #[derive(Debug)]
 pub enum Event<'a, T> {
     /// Started: authenticated, every statement parsed. Calls are welcome from now on.
@@ -96,6 +98,7 @@ pub enum Event<'a, T> {
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, `BackendKeyData`.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BackendKey {
     /// The server process of this session.
     pub process_id: i32,
@@ -154,8 +157,10 @@ impl<T: Copy> Connection<T> {
     /// A session with a NUL byte in a name or value makes a lane that is already closing: the first event says so.
     ///
     /// # Panics
-    /// If `limits` are outside the ranges that [`Limits`] gives.
+    /// These are bugs of the owner: `limits` are outside the ranges that [`Limits`] gives; a statement has no name, a
+    /// NUL byte, or more than 65535 parameters.
     pub fn new(session: &Session, statements: &'static [Statement], limits: Limits) -> Connection<T> {
+        statements.iter().for_each(Statement::check);
         let mut outbox = Outbox::new(limits.send_len_max_bytes);
         let phase = if outbox.startup(session).is_ok() {
             let credentials = Credentials { user: session.user.clone(), password: session.password.clone() };
@@ -213,8 +218,8 @@ impl<T: Copy> Connection<T> {
     ///
     /// # Errors
     /// [`Full`] if [`Limits::in_flight_calls_max`] calls are unanswered or the call does not fit into
-    /// [`Limits::send_len_max_bytes`] now (one longer than that never will). Nothing is queued and the lane is
-    /// unchanged.
+    /// [`Limits::send_len_max_bytes`] now. Nothing is queued and the lane is unchanged. If nothing is in flight and
+    /// nothing is pending, the call is too long for this lane and waiting will not help.
     ///
     /// # Panics
     /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), there is no such statement, or
@@ -493,14 +498,29 @@ impl<T: Copy> Connection<T> {
     }
 
     fn unexpected(&self, tag: u8) -> CloseReason {
-        let phase = match &self.phase {
+        CloseReason::Protocol(ProtocolError::Unexpected { tag, phase: self.phase_name() })
+    }
+
+    fn phase_name(&self) -> &'static str {
+        match &self.phase {
             Phase::Authenticating { .. } => "authenticating",
             Phase::Starting => "starting up",
             Phase::Preparing { .. } => "preparing statements",
             Phase::Ready | Phase::Leaving => self.flight.phase(),
             Phase::Closing { .. } | Phase::Closed => "closing",
-        };
-        CloseReason::Protocol(ProtocolError::Unexpected { tag, phase })
+        }
+    }
+}
+
+impl<T: Copy> Debug for Connection<T> {
+    /// What it does and how much is open: neither bytes nor secrets.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("phase", &self.phase_name())
+            .field("in_flight_calls", &self.in_flight_calls())
+            .field("batches_in_flight", &self.batches_in_flight())
+            .field("send_pending_bytes", &self.send_pending().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -972,5 +992,15 @@ mod tests {
     fn secrets_stay_out_of_debug_output() {
         assert!(!format!("{:?}", session()).contains("secret"));
         assert!(!format!("{:?}", BackendKey { process_id: 1, secret_key: 77 }).contains("77"));
+        let expected = "Connection { phase: \"waiting for the next call of a batch or its end\", in_flight_calls: 2, \
+                        batches_in_flight: 1, send_pending_bytes: 0, .. }";
+        assert_eq!(format!("{:?}", asked()), expected);
+    }
+
+    #[test]
+    fn a_lane_may_move_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Connection<u32>>();
+        check::<Event<'static, u32>>();
     }
 }
