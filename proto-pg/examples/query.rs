@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 ///
 /// # Errors
 /// Everything that keeps the answer from coming, or from being a committed one.
-pub fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let url = Url::parse(url)?;
     match &url.hosts[0] {
         Host::Tcp { name, port } => query(&url, TcpStream::connect((name.as_str(), *port))?, out),
