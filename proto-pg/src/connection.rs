@@ -734,6 +734,91 @@ mod tests {
         }
     }
 
+    /// What the server says to two batches, 1 to 3 and 4 to 5, message by message.
+    fn two_answers() -> Vec<Vec<u8>> {
+        let batch = |calls: usize| {
+            let calls = (0..calls).flat_map(|_| [bind_complete(), data_row(7), command_complete()]);
+            calls.chain([ready_for_query()]).collect::<Vec<_>>()
+        };
+        [batch(3), batch(2)].concat()
+    }
+
+    /// The lane that these are the answers to.
+    fn two_batches() -> Connection<u32> {
+        let mut lane = idle();
+        (1..=3).for_each(|ticket| call(&mut lane, ticket));
+        lane.sync();
+        (4..=5).for_each(|ticket| call(&mut lane, ticket));
+        lane.sync();
+        send(&mut lane);
+        lane
+    }
+
+    #[test]
+    fn a_remark_at_each_position_of_a_batch_changes_nothing_else() {
+        let messages = two_answers();
+        let plain = receive(&mut two_batches(), &messages.concat());
+        let remarks = [
+            (message(b'N', b"VWARNING\0C01000\0Mtext\0\0"), "Notice 01000"),
+            (message(b'S', b"name\0value\0"), "Parameter name value"),
+            (message(b'A', b"\0\0\0\x01channel\0payload\0"), "Notification 1 channel payload"),
+        ];
+        for (remark, text) in remarks {
+            for at in 0..=messages.len() {
+                let (before, behind) = messages.split_at(at);
+                let mut lane = two_batches();
+                let mut log = receive(&mut lane, &before.concat());
+                assert_eq!(receive(&mut lane, &remark), [text], "{text} behind {at} messages");
+                log.extend(receive(&mut lane, &behind.concat()));
+                assert_eq!(log, plain, "{text} behind {at} messages");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fatal_error_at_each_position_of_a_batch_leaves_in_doubt_what_was_not_committed() {
+        let messages = two_answers();
+        for severity in ["FATAL", "PANIC"] {
+            for at in 0..=messages.len() {
+                let mut lane = two_batches();
+                receive(&mut lane, &messages[..at].concat());
+                let ended = messages[..at].iter().filter(|message| message[0] == b'Z').count();
+                let first_in_doubt = [1, 4, 6][ended];
+                let mut expected: Vec<String> =
+                    (first_in_doubt..=5).map(|ticket| format!("InDoubt {ticket}")).collect();
+                expected.push(format!("Closed: server error: {severity} 57P01: text"));
+                assert_eq!(receive(&mut lane, &error(severity, "57P01")), expected, "behind {at} messages");
+            }
+        }
+    }
+
+    /// Also behind a row, and behind the last call, where it is the commit that fails.
+    #[test]
+    fn an_error_at_each_position_of_a_batch_rolls_back_that_batch_alone() {
+        let messages = two_answers();
+        for at in 0..messages.len() {
+            let mut lane = two_batches();
+            receive(&mut lane, &messages[..at].concat());
+            let first_of_batch = if at < 10 { 0 } else { 10 };
+            let tickets = if at < 10 { 1..=3 } else { 4..=5 };
+            let culprit = tickets.start() + u32::try_from((at - first_of_batch) / 3).unwrap();
+            let is_commit = !tickets.contains(&culprit);
+            let mut log = receive(&mut lane, &error("ERROR", "23505"));
+            assert_eq!(log.is_empty(), is_commit, "behind {at} messages: {log:?}");
+            log.extend(receive(&mut lane, &ready_for_query()));
+            let mut expected: Vec<String> = vec![];
+            expected.extend((!is_commit).then(|| format!("Failed {culprit} 23505")));
+            expected.extend(tickets.filter(|&t| t != culprit).map(|t| format!("RolledBack {t}")));
+            expected.push(if is_commit { "Aborted 23505".into() } else { "Aborted".into() });
+            assert_eq!(log, expected, "behind {at} messages");
+            if first_of_batch == 0 {
+                let log = receive(&mut lane, &messages[10..].concat());
+                assert_eq!(log.last().unwrap(), "Committed", "the second batch, {at} messages: {log:?}");
+            }
+            assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), (0, 0));
+        }
+    }
+
     #[test]
     fn an_error_at_commit_is_told_with_the_batch() {
         let mut lane = asked();

@@ -49,7 +49,7 @@ fn every_recording_cut_at_every_byte_gives_the_same_events() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
     let mut cuts = 0;
     for scene in &SCENES {
-        let recording = sessions::read(&directory, scene.name);
+        let recording = sessions::read(&directory.join(scene.name).with_extension("txt"));
         let whole = play(scene, &recording, |_, bytes| vec![bytes]);
         let single_bytes = play(scene, &recording, |_, bytes| bytes.chunks(1).collect());
         assert_eq!(single_bytes, whole, "{}, byte by byte", scene.name);

@@ -252,10 +252,9 @@ pub(crate) fn take_pending(lane: &mut Connection<u32>) -> Vec<u8> {
     bytes
 }
 
-/// Reads the recording of this name.
-pub(crate) fn read(directory: &Path, name: &str) -> Vec<Exchange> {
-    let path = directory.join(name).with_extension("txt");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+/// Reads a recording.
+pub(crate) fn read(path: &Path) -> Vec<Exchange> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut exchanges: Vec<Exchange> = vec![];
     for line in text.lines() {
         match (line.split_at_checked(2), exchanges.last_mut()) {
@@ -267,12 +266,11 @@ pub(crate) fn read(directory: &Path, name: &str) -> Vec<Exchange> {
     exchanges
 }
 
-/// Writes the recording of this name.
-pub(crate) fn write(directory: &Path, name: &str, exchanges: &[Exchange]) {
+/// Writes a recording.
+pub(crate) fn write(path: &Path, exchanges: &[Exchange]) {
     let lines = exchanges.iter().flat_map(|exchange| {
         [format!("> {}\n", exchange.client.escape_ascii()), format!("< {}\n", exchange.server.escape_ascii())]
     });
-    let path = directory.join(name).with_extension("txt");
     std::fs::write(path, lines.collect::<String>()).expect("write the recording");
 }
 
