@@ -335,6 +335,18 @@ mod tests {
                 assert!(is_accepted || log.starts_with("Closed: authentication failed: "), "{code}: {log}");
             }
         }
+        // The text names what came.
+        for (code, data, name) in [
+            (3, &b""[..], "AuthenticationCleartextPassword"),
+            (5, b"salt", "AuthenticationMD5Password"),
+            (10, MECHANISMS, "AuthenticationSASL"),
+            (11, b"", "AuthenticationSASLContinue"),
+            (12, b"", "AuthenticationSASLFinal"),
+            (7, b"", "an authentication request"),
+        ] {
+            let log = receive(&mut password_sent(), &authentication(code, data));
+            assert_eq!(log, [format!("Closed: authentication failed: {name} out of order")]);
+        }
         let log = receive(&mut authenticating(), &authentication(7, b""));
         assert_eq!(
             log,

@@ -878,6 +878,15 @@ mod tests {
     }
 
     #[test]
+    fn an_open_batch_is_not_in_flight() {
+        let mut lane = three_batches();
+        assert_eq!((lane.has_open_batch(), lane.batches_in_flight(), lane.in_flight_calls()), (true, 2, 6));
+        lane.sync();
+        assert_eq!((lane.has_open_batch(), lane.batches_in_flight(), lane.in_flight_calls()), (false, 3, 6));
+        assert!(!idle().has_open_batch());
+    }
+
+    #[test]
     fn closed_after_each_byte_sent() {
         let bytes = three_batches().send_pending().to_vec();
         // Where each Sync ends, found without the lane's own bookkeeping.
@@ -1076,7 +1085,8 @@ mod tests {
     #[test]
     fn secrets_stay_out_of_debug_output() {
         assert!(!format!("{:?}", session()).contains("secret"));
-        assert!(!format!("{:?}", BackendKey { process_id: 1, secret_key: 77 }).contains("77"));
+        let key = BackendKey { process_id: 1, secret_key: 77 };
+        assert_eq!(format!("{key:?}"), "BackendKey { process_id: 1, .. }");
         let expected = "Connection { phase: \"waiting for the next call of a batch or its end\", in_flight_calls: 2, \
                         batches_in_flight: 1, send_pending_bytes: 0, .. }";
         assert_eq!(format!("{:?}", asked()), expected);
