@@ -88,7 +88,7 @@
 //!
 //! fn exchange<T: Copy>(lane: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
 //!     while !lane.send_pending().is_empty() {
-//!         // Byte by byte accounts: a batch is in doubt only from the moment its Sync has left whole.
+//!         // What was taken is told at once: a batch is in doubt from the moment its Sync has left whole.
 //!         let n = socket.write(lane.send_pending())?;
 //!         lane.send_advance(n);
 //!     }
