@@ -259,6 +259,31 @@ mod tests {
         assert_eq!(lane.send_pending()[0], b'P', "authenticated, so statements are prepared");
     }
 
+    /// The nonce is another one each time, so each cut is an exchange of its own.
+    #[test]
+    fn scram_cut_at_every_byte() {
+        let receive_cut = |lane: &mut Connection<u32>, bytes: &[u8], at: usize| {
+            send(lane);
+            let (head, tail) = bytes.split_at(at.min(bytes.len()));
+            assert_eq!([receive(lane, head), receive(lane, tail)].concat(), NOTHING, "cut at {at}");
+            lane.send_pending().to_vec()
+        };
+        let mut longest = 0;
+        for at in 0..200 {
+            let mut lane = authenticating();
+            let initial = receive_cut(&mut lane, &authentication(10, MECHANISMS), at);
+            let server = ScramServer::new(&initial, "secret");
+            let first = authentication(11, server.server_first.as_bytes());
+            let server_final = server.check(&receive_cut(&mut lane, &first, at));
+            let last = [authentication(12, &server_final), authentication_ok()].concat();
+            receive_cut(&mut lane, &last, at);
+            receive(&mut lane, &script::ready_for_query());
+            assert_eq!(lane.send_pending()[0], b'P', "cut at {at}");
+            longest = longest.max(first.len()).max(last.len());
+        }
+        assert!((50..200).contains(&longest), "{longest}");
+    }
+
     #[test]
     fn scram_with_an_impostor() {
         let closed = |lane: &mut Connection<u32>, code, data: &[u8]| {
@@ -309,6 +334,18 @@ mod tests {
                 assert_eq!(is_accepted, log.is_empty(), "{code}: {log}");
                 assert!(is_accepted || log.starts_with("Closed: authentication failed: "), "{code}: {log}");
             }
+        }
+        // The text names what came.
+        for (code, data, name) in [
+            (3, &b""[..], "AuthenticationCleartextPassword"),
+            (5, b"salt", "AuthenticationMD5Password"),
+            (10, MECHANISMS, "AuthenticationSASL"),
+            (11, b"", "AuthenticationSASLContinue"),
+            (12, b"", "AuthenticationSASLFinal"),
+            (7, b"", "an authentication request"),
+        ] {
+            let log = receive(&mut password_sent(), &authentication(code, data));
+            assert_eq!(log, [format!("Closed: authentication failed: {name} out of order")]);
         }
         let log = receive(&mut authenticating(), &authentication(7, b""));
         assert_eq!(

@@ -23,6 +23,8 @@ pub struct Limits {
 }
 
 /// What a lane reports, in order.
+///
+/// Exhaustive on purpose: who overlooks a new verdict loses a ticket, so a new event is a new major version.
 #[derive(Debug)]
 pub enum Event<'a, T> {
     /// Started: authenticated, every statement parsed. Calls are welcome from now on.
@@ -96,6 +98,7 @@ pub enum Event<'a, T> {
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, `BackendKeyData`.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BackendKey {
     /// The server process of this session.
     pub process_id: i32,
@@ -154,8 +157,10 @@ impl<T: Copy> Connection<T> {
     /// A session with a NUL byte in a name or value makes a lane that is already closing: the first event says so.
     ///
     /// # Panics
-    /// If `limits` are outside the ranges that [`Limits`] gives.
+    /// These are bugs of the owner: `limits` are outside the ranges that [`Limits`] gives; a statement has no name, a
+    /// NUL byte, or more than 65535 parameters.
     pub fn new(session: &Session, statements: &'static [Statement], limits: Limits) -> Connection<T> {
+        statements.iter().for_each(Statement::check);
         let mut outbox = Outbox::new(limits.send_len_max_bytes);
         let phase = if outbox.startup(session).is_ok() {
             let credentials = Credentials { user: session.user.clone(), password: session.password.clone() };
@@ -213,8 +218,8 @@ impl<T: Copy> Connection<T> {
     ///
     /// # Errors
     /// [`Full`] if [`Limits::in_flight_calls_max`] calls are unanswered or the call does not fit into
-    /// [`Limits::send_len_max_bytes`] now (one longer than that never will). Nothing is queued and the lane is
-    /// unchanged.
+    /// [`Limits::send_len_max_bytes`] now. Nothing is queued and the lane is unchanged. If nothing is in flight and
+    /// nothing is pending, the call is too long for this lane and waiting will not help.
     ///
     /// # Panics
     /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), there is no such statement, or
@@ -493,14 +498,29 @@ impl<T: Copy> Connection<T> {
     }
 
     fn unexpected(&self, tag: u8) -> CloseReason {
-        let phase = match &self.phase {
+        CloseReason::Protocol(ProtocolError::Unexpected { tag, phase: self.phase_name() })
+    }
+
+    fn phase_name(&self) -> &'static str {
+        match &self.phase {
             Phase::Authenticating { .. } => "authenticating",
             Phase::Starting => "starting up",
             Phase::Preparing { .. } => "preparing statements",
             Phase::Ready | Phase::Leaving => self.flight.phase(),
             Phase::Closing { .. } | Phase::Closed => "closing",
-        };
-        CloseReason::Protocol(ProtocolError::Unexpected { tag, phase })
+        }
+    }
+}
+
+impl<T: Copy> Debug for Connection<T> {
+    /// What it does and how much is open: neither bytes nor secrets.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("phase", &self.phase_name())
+            .field("in_flight_calls", &self.in_flight_calls())
+            .field("batches_in_flight", &self.batches_in_flight())
+            .field("send_pending_bytes", &self.send_pending().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -714,6 +734,91 @@ mod tests {
         }
     }
 
+    /// What the server says to two batches, 1 to 3 and 4 to 5, message by message.
+    fn two_answers() -> Vec<Vec<u8>> {
+        let batch = |calls: usize| {
+            let calls = (0..calls).flat_map(|_| [bind_complete(), data_row(7), command_complete()]);
+            calls.chain([ready_for_query()]).collect::<Vec<_>>()
+        };
+        [batch(3), batch(2)].concat()
+    }
+
+    /// The lane that these are the answers to.
+    fn two_batches() -> Connection<u32> {
+        let mut lane = idle();
+        (1..=3).for_each(|ticket| call(&mut lane, ticket));
+        lane.sync();
+        (4..=5).for_each(|ticket| call(&mut lane, ticket));
+        lane.sync();
+        send(&mut lane);
+        lane
+    }
+
+    #[test]
+    fn a_remark_at_each_position_of_a_batch_changes_nothing_else() {
+        let messages = two_answers();
+        let plain = receive(&mut two_batches(), &messages.concat());
+        let remarks = [
+            (message(b'N', b"VWARNING\0C01000\0Mtext\0\0"), "Notice 01000"),
+            (message(b'S', b"name\0value\0"), "Parameter name value"),
+            (message(b'A', b"\0\0\0\x01channel\0payload\0"), "Notification 1 channel payload"),
+        ];
+        for (remark, text) in remarks {
+            for at in 0..=messages.len() {
+                let (before, behind) = messages.split_at(at);
+                let mut lane = two_batches();
+                let mut log = receive(&mut lane, &before.concat());
+                assert_eq!(receive(&mut lane, &remark), [text], "{text} behind {at} messages");
+                log.extend(receive(&mut lane, &behind.concat()));
+                assert_eq!(log, plain, "{text} behind {at} messages");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fatal_error_at_each_position_of_a_batch_leaves_in_doubt_what_was_not_committed() {
+        let messages = two_answers();
+        for severity in ["FATAL", "PANIC"] {
+            for at in 0..=messages.len() {
+                let mut lane = two_batches();
+                receive(&mut lane, &messages[..at].concat());
+                let ended = messages[..at].iter().filter(|message| message[0] == b'Z').count();
+                let first_in_doubt = [1, 4, 6][ended];
+                let mut expected: Vec<String> =
+                    (first_in_doubt..=5).map(|ticket| format!("InDoubt {ticket}")).collect();
+                expected.push(format!("Closed: server error: {severity} 57P01: text"));
+                assert_eq!(receive(&mut lane, &error(severity, "57P01")), expected, "behind {at} messages");
+            }
+        }
+    }
+
+    /// Also behind a row, and behind the last call, where it is the commit that fails.
+    #[test]
+    fn an_error_at_each_position_of_a_batch_rolls_back_that_batch_alone() {
+        let messages = two_answers();
+        for at in 0..messages.len() {
+            let mut lane = two_batches();
+            receive(&mut lane, &messages[..at].concat());
+            let first_of_batch = if at < 10 { 0 } else { 10 };
+            let tickets = if at < 10 { 1..=3 } else { 4..=5 };
+            let culprit = tickets.start() + u32::try_from((at - first_of_batch) / 3).unwrap();
+            let is_commit = !tickets.contains(&culprit);
+            let mut log = receive(&mut lane, &error("ERROR", "23505"));
+            assert_eq!(log.is_empty(), is_commit, "behind {at} messages: {log:?}");
+            log.extend(receive(&mut lane, &ready_for_query()));
+            let mut expected: Vec<String> = vec![];
+            expected.extend((!is_commit).then(|| format!("Failed {culprit} 23505")));
+            expected.extend(tickets.filter(|&t| t != culprit).map(|t| format!("RolledBack {t}")));
+            expected.push(if is_commit { "Aborted 23505".into() } else { "Aborted".into() });
+            assert_eq!(log, expected, "behind {at} messages");
+            if first_of_batch == 0 {
+                let log = receive(&mut lane, &messages[10..].concat());
+                assert_eq!(log.last().unwrap(), "Committed", "the second batch, {at} messages: {log:?}");
+            }
+            assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), (0, 0));
+        }
+    }
+
     #[test]
     fn an_error_at_commit_is_told_with_the_batch() {
         let mut lane = asked();
@@ -770,6 +875,15 @@ mod tests {
         lane.sync();
         call(&mut lane, 6);
         lane
+    }
+
+    #[test]
+    fn an_open_batch_is_not_in_flight() {
+        let mut lane = three_batches();
+        assert_eq!((lane.has_open_batch(), lane.batches_in_flight(), lane.in_flight_calls()), (true, 2, 6));
+        lane.sync();
+        assert_eq!((lane.has_open_batch(), lane.batches_in_flight(), lane.in_flight_calls()), (false, 3, 6));
+        assert!(!idle().has_open_batch());
     }
 
     #[test]
@@ -971,6 +1085,17 @@ mod tests {
     #[test]
     fn secrets_stay_out_of_debug_output() {
         assert!(!format!("{:?}", session()).contains("secret"));
-        assert!(!format!("{:?}", BackendKey { process_id: 1, secret_key: 77 }).contains("77"));
+        let key = BackendKey { process_id: 1, secret_key: 77 };
+        assert_eq!(format!("{key:?}"), "BackendKey { process_id: 1, .. }");
+        let expected = "Connection { phase: \"waiting for the next call of a batch or its end\", in_flight_calls: 2, \
+                        batches_in_flight: 1, send_pending_bytes: 0, .. }";
+        assert_eq!(format!("{:?}", asked()), expected);
+    }
+
+    #[test]
+    fn a_lane_may_move_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Connection<u32>>();
+        check::<Event<'static, u32>>();
     }
 }

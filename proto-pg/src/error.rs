@@ -11,6 +11,7 @@ pub struct Full;
 
 /// Why a lane closed; carried by its last event. Every text is one line and none holds a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The peer closed the socket (end of stream).
     PeerClosed,
@@ -33,6 +34,7 @@ pub enum CloseReason {
 
 /// How the peer broke the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// A message that has no place in this phase, or whose tag is unknown.
     Unexpected {
@@ -76,6 +78,7 @@ pub enum ProtocolError {
 
 /// Why authentication failed on this side. (When the server refuses us, that is a [`CloseReason::Server`].)
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AuthenticationError {
     /// The server asks for a password and none was given.
     PasswordMissing,
@@ -103,17 +106,16 @@ pub enum AuthenticationError {
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Error and Notice Message Fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerError {
     /// How bad it is.
     pub severity: Severity,
     /// The SQLSTATE code.
     pub code: SqlState,
-    /// The primary message: one line, control characters replaced by spaces, cut at [`MESSAGE_LEN_MAX_BYTES`].
+    /// The primary message: one line, control characters replaced by spaces, cut at
+    /// [`ServerError::MESSAGE_LEN_MAX_BYTES`].
     pub message: String,
 }
-
-/// The longest text a [`ServerError`] keeps, in bytes.
-pub const MESSAGE_LEN_MAX_BYTES: usize = 512;
 
 /// The severity of an error or a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +159,9 @@ impl CloseReason {
 }
 
 impl ServerError {
+    /// The longest text that is kept, in bytes.
+    pub const MESSAGE_LEN_MAX_BYTES: usize = 512;
+
     /// Decodes the body of an `ErrorResponse` or a `NoticeResponse`: fields of one type byte and one C string, ended by
     /// a zero byte. `None` if the shape is wrong or one of the three mandatory fields is missing or unknown.
     pub(crate) fn decode(mut body: &[u8]) -> Option<ServerError> {
@@ -236,13 +241,13 @@ impl SqlState {
     }
 }
 
-/// Keeps what fits in [`MESSAGE_LEN_MAX_BYTES`], on one line. Before the start-up is over a server may answer in
+/// Keeps what fits in [`ServerError::MESSAGE_LEN_MAX_BYTES`], on one line. Before the start-up is over a server may answer in
 /// any encoding, so bytes that are not UTF-8 are replaced, not refused.
 pub(crate) fn one_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut line = String::new();
     for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
-        if line.len() + char.len_utf8() > MESSAGE_LEN_MAX_BYTES {
+        if line.len() + char.len_utf8() > ServerError::MESSAGE_LEN_MAX_BYTES {
             break;
         }
         line.push(char);
@@ -454,7 +459,8 @@ mod tests {
         for text in [&"é".repeat(1000).into_bytes()[..], &[0xff; 1000], &"x".repeat(1000).into_bytes()] {
             let body = [b"VERROR\0C40001\0M", text, b"\0\0"].concat();
             let len = ServerError::decode(&body).unwrap().message.len();
-            assert!((MESSAGE_LEN_MAX_BYTES - 4..=MESSAGE_LEN_MAX_BYTES).contains(&len), "{len}");
+            let longest = ServerError::MESSAGE_LEN_MAX_BYTES;
+            assert!((longest - 4..=longest).contains(&len), "{len}");
         }
     }
 

@@ -77,10 +77,55 @@
 //! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong; `row`
 //! is what the owner reads.
 //!
+//! # Over a socket
+//!
+//! The four byte verbs are all that a transport sees: `send_pending` and `send_advance` out, `recv_space` and
+//! `recv_commit` in. With a blocking socket one round is:
+//!
+//! ```no_run
+//! use proto_pg::{CloseReason, Connection};
+//! use std::io::{Read, Write};
+//!
+//! fn exchange<T: Copy>(lane: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
+//!     while !lane.send_pending().is_empty() {
+//!         // What was taken is told at once: a batch is in doubt from the moment its Sync has left whole.
+//!         let n = socket.write(lane.send_pending())?;
+//!         lane.send_advance(n);
+//!     }
+//!     match socket.read(lane.recv_space())? {
+//!         0 => lane.close(CloseReason::PeerClosed),
+//!         n => lane.recv_commit(n),
+//!     }
+//!     Ok(()) // Now drain `poll_event` to `None`.
+//! }
+//! ```
+//!
+//! The example `query` is this against a real server, with its errors.
+//!
+//! # Types
+//!
+//! | PostgreSQL | parameter | column |
+//! |---|---|---|
+//! | `boolean` | [`Value::Bool`] | [`Row::bool`] |
+//! | `smallint`, `integer`, `bigint` | [`Value::Int2`], [`Value::Int4`], [`Value::Int8`] | [`Row::i16`], [`Row::i32`], [`Row::i64`] |
+//! | `text`, `varchar`, `char(n)`, `name`, `json` | [`Value::Text`] | [`Row::text`] |
+//! | `jsonb` | | [`Row::jsonb`] |
+//! | `timestamptz` | [`Value::Int8`], microseconds since 2000-01-01 UTC | [`Row::i64`] |
+//! | `integer[]`, `bigint[]`, `text[]` | [`Value::Int4Array`], [`Value::Int8Array`], [`Value::TextArray`] | `bigint[]` alone: [`Row::i64_array`] |
+//! | `bytea`, and any other in its binary format | [`Value::Bytes`] | [`Row::bytes`] |
+//! | NULL | [`Value::Null`] | [`Row::is_null`], [`Row::raw`] |
+//!
 //! # What it does not do
 //!
 //! TLS, COPY, the simple query protocol, row limits and portals kept open, cancel requests, GSSAPI. A message that
-//! belongs to one of these closes the lane with a reason that names it; nothing is ignored silently.
+//! belongs to one of these closes the lane with a reason that names it; nothing is ignored silently. Statements are
+//! fixed when the lane is made, and `'static`; their results come without a description of their columns.
+//!
+//! # Versions
+//!
+//! The crate follows semantic versioning. Below 1.0 a change that can break a caller raises the minor version. These do
+//! not count as breaking: a new variant of an enum or a new field of a struct that is `#[non_exhaustive]`, another text
+//! of an error, a higher `rust-version`. [`Event`] is exhaustive, and no type of a dependency is part of the API.
 //!
 //! Format of all messages: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
 
@@ -105,12 +150,14 @@ mod array;
 #[cfg(test)]
 mod script;
 
+/// The examples of the README, for doctests alone.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use array::Int8Array;
 pub use connection::{BackendKey, Connection, Event, Limits};
-pub use error::{
-    AuthenticationError, CloseReason, Full, MESSAGE_LEN_MAX_BYTES, ProtocolError, ServerError, Severity,
-    SqlState,
-};
+pub use error::{AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState};
 pub use request::{Oid, Session, Statement, Value, oid};
 pub use row::{ColumnProblem, Row, RowError};
 pub use url::{Host, Url, UrlError};

@@ -7,7 +7,8 @@ use postgres_protocol::types::{ArrayDimension, array_to_sql};
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 
-pub use postgres_protocol::Oid;
+/// The object identifier of a type, as `pg_type` has it; [`oid`] names some.
+pub type Oid = u32;
 
 /// Who connects, to what.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,6 +28,16 @@ pub struct Session {
 ///
 /// It must leave transactions alone (no BEGIN, no COMMIT, no procedure that commits): the promise of
 /// [`Event::RolledBack`](crate::Event::RolledBack) stands on the batch being one transaction.
+///
+/// ```
+/// use proto_pg::{Statement, oid};
+///
+/// static STATEMENTS: [Statement; 1] = [Statement {
+///     name: "pay",
+///     sql: "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance",
+///     parameter_types: &[oid::INT4, oid::INT8],
+/// }];
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statement {
     /// Its name in the server; unique within the session, not empty, without NUL.
@@ -37,12 +48,27 @@ pub struct Statement {
     pub parameter_types: &'static [Oid],
 }
 
+impl Statement {
+    /// # Panics
+    /// If no Parse or Bind could carry it, which is a bug of the owner.
+    pub(crate) fn check(&self) {
+        let Statement { name, sql, parameter_types } = self;
+        // An unnamed statement would be replaced by the next one.
+        assert!(!name.is_empty(), "a statement without a name: {sql:?}");
+        assert!(!name.contains('\0') && !sql.contains('\0'), "statement {name:?} contains a NUL byte");
+        // The count is an Int16, which the server takes as unsigned.
+        assert!(u16::try_from(parameter_types.len()).is_ok(), "statement {name:?} has too many parameters");
+    }
+}
+
 /// The object identifiers of the types that parameters can have. Source: `pg_type.dat` of PostgreSQL.
 pub mod oid {
     use super::Oid;
 
     /// `boolean`
     pub const BOOL: Oid = 16;
+    /// `bytea`
+    pub const BYTEA: Oid = 17;
     /// `bigint`
     pub const INT8: Oid = 20;
     /// `smallint`
@@ -64,6 +90,7 @@ pub mod oid {
 ///
 /// Arrays have one dimension, start at index 1 and hold no NULL.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Value<'a> {
     /// NULL of any type.
     Null,
@@ -77,6 +104,9 @@ pub enum Value<'a> {
     Int8(i64),
     /// `text`, `varchar`, `char(n)`, `name` or `json`
     Text(&'a str),
+    /// `bytea`, or any type that this crate has no variant for, in its binary format: `&1.5f64.to_be_bytes()` is a
+    /// `double precision`.
+    Bytes(&'a [u8]),
     /// `integer[]`
     Int4Array(&'a [i32]),
     /// `bigint[]`
@@ -184,10 +214,7 @@ impl Outbox {
         frontend::sasl_response(data, &mut self.bytes)
     }
 
-    /// Queues a Parse.
-    ///
-    /// # Panics
-    /// The statement's name or text contains a NUL byte, or it has more than 65535 parameters.
+    /// Queues a Parse of a statement that [`Statement::check`] has let through.
     pub(crate) fn parse(&mut self, statement: &Statement) {
         let types = statement.parameter_types.iter().copied();
         let result = frontend::parse(statement.name, statement.sql, types, &mut self.bytes);
@@ -213,8 +240,8 @@ impl Outbox {
             &mut self.bytes,
         );
         let executed = frontend::execute("", rows_max, &mut self.bytes);
-        // The name went through `parse`, which refuses NUL; the parameter count is that of `parameter_types`,
-        // which `parse` found to fit; and `has_room_for` keeps every length below `len_max_bytes`, an Int32.
+        // `Statement::check` refuses NUL in the name; the parameter count is that of `parameter_types`, which it found
+        // to fit; and `has_room_for` keeps every length below `len_max_bytes`, an Int32.
         assert!(bound.is_ok() && executed.is_ok(), "a call of {:?} cannot be encoded", statement.name);
     }
 
@@ -263,6 +290,7 @@ fn value_len_bytes(value: &Value<'_>) -> usize {
         Value::Int4(_) => 4,
         Value::Int8(_) => 8,
         Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
         Value::Int4Array(items) => ARRAY_HEAD + items.len() * (4 + 4),
         Value::Int8Array(items) => ARRAY_HEAD + items.len() * (4 + 8),
         Value::TextArray(items) => {
@@ -281,6 +309,7 @@ fn encode(value: Value<'_>, bytes: &mut BytesMut) -> Encoded {
         Value::Int4(value) => bytes.put_i32(value),
         Value::Int8(value) => bytes.put_i64(value),
         Value::Text(value) => bytes.put_slice(value.as_bytes()),
+        Value::Bytes(value) => bytes.put_slice(value),
         Value::Int4Array(items) => array(oid::INT4, items, |item, bytes| bytes.put_i32(item), bytes)?,
         Value::Int8Array(items) => array(oid::INT8, items, |item, bytes| bytes.put_i64(item), bytes)?,
         Value::TextArray(items) => {
@@ -346,6 +375,7 @@ mod tests {
         assert_eq!(encoded(Value::Int8(-1)), b"\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xff");
         assert_eq!(encoded(Value::Text("á")), b"\0\0\0\x02\xc3\xa1");
         assert_eq!(encoded(Value::Text("")), b"\0\0\0\0");
+        assert_eq!(encoded(Value::Bytes(&[0, 0xff])), b"\0\0\0\x02\0\xff");
         let head = |len: u8, oid: &[u8; 4], items: u8| {
             [&[0, 0, 0, len, 0, 0, 0, 1, 0, 0, 0, 0], &oid[..], &[0, 0, 0, items, 0, 0, 0, 1]].concat()
         };
@@ -385,9 +415,21 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "cannot be encoded")]
-    fn a_statement_with_a_nul_byte_is_a_bug() {
-        Outbox::new(100).parse(&Statement { name: "a\0b", sql: "", parameter_types: &[] });
+    fn a_statement_that_cannot_be_encoded_is_found_before_the_session_starts() {
+        static MOST: [Oid; 65_535] = [0; 65_535];
+        static TOO_MANY: [Oid; 65_536] = [0; 65_536];
+        let good = Statement { name: "s", sql: "", parameter_types: &MOST };
+        good.check();
+        Outbox::new(100).parse(&good);
+        for (bad, problem) in [
+            (Statement { name: "", ..good }, "a statement without a name: \"\""),
+            (Statement { name: "a\0b", ..good }, "statement \"a\\0b\" contains a NUL byte"),
+            (Statement { sql: "a\0b", ..good }, "statement \"s\" contains a NUL byte"),
+            (Statement { parameter_types: &TOO_MANY, ..good }, "statement \"s\" has too many parameters"),
+        ] {
+            let panic = std::panic::catch_unwind(|| bad.check()).unwrap_err();
+            assert_eq!(panic.downcast_ref::<String>().unwrap(), problem);
+        }
     }
 
     #[test]

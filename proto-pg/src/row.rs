@@ -32,6 +32,7 @@ pub struct RowError {
 
 /// What is wrong with a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ColumnProblem {
     /// The row has only so many columns.
     Absent {

@@ -5,9 +5,22 @@
 use crate::request::Session;
 use std::error::Error;
 use std::fmt::{self, Debug, Display, Formatter};
+use std::str::FromStr;
 
 /// Where a server may be, and who we are there.
+///
+/// ```
+/// use proto_pg::{Host, Url};
+///
+/// let url: Url = "postgresql://alice:s%40fe@db1,db2:6543/bank?application_name=till".parse()?;
+/// assert_eq!(url.hosts[1], Host::Tcp { name: "db2".into(), port: 6543 });
+/// let session = url.session("nobody");
+/// assert_eq!((&session.user[..], &session.database[..]), ("alice", "bank"));
+/// assert_eq!(session.password.as_deref(), Some("s@fe"));
+/// # Ok::<(), proto_pg::UrlError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Url {
     /// The hosts to try, in order; never empty.
     pub hosts: Vec<Host>,
@@ -45,6 +58,7 @@ pub enum Host {
 /// Why a URI cannot be used. One line each; none quotes a value, since a stray `/`, `?` or `@` in a password can
 /// make a part of it look like any other value.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UrlError {
     /// Neither `postgresql://` nor `postgres://`.
     Scheme,
@@ -145,6 +159,15 @@ impl Url {
             parameters: parameters.into_iter().flatten().collect(),
             user,
         }
+    }
+}
+
+/// [`Url::parse`].
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<Url, UrlError> {
+        Url::parse(url)
     }
 }
 

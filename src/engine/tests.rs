@@ -3,8 +3,13 @@
 use super::*;
 use crate::api::Unavailable;
 use crate::buf::Pipe as _;
-use crate::sim::postgres::Postgres;
+use crate::sim::postgres::{self, Postgres};
 use proto_pg::CloseReason;
+use sessions::Exchange;
+
+#[path = "../../proto-pg/tests/sessions/mod.rs"]
+#[allow(dead_code, reason = "only reads recordings")]
+mod sessions;
 
 /// One engine and one database, with a lane between them whose bytes the test moves.
 struct World {
@@ -420,16 +425,65 @@ enum Way {
     ToLane,
 }
 
-/// A batch whose link ends after this many bytes. Whoever is told something finds the ledger so, once, and nobody is told
-/// nothing. Gives how many bytes there were to cut.
+/// Four credits, a debit that is refused and a statement, as one batch that waits in the lane to be sent.
+struct Mixed {
+    world: World,
+    credits: [Slot; 4],
+    refused: Slot,
+    statement: Slot,
+}
+
+impl Mixed {
+    const CREDITS: [(i32, &str); 4] = [(1, "a"), (1, "b"), (2, "c"), (3, "d")];
+
+    fn new(minimum: &str) -> Mixed {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        let credits = Mixed::CREDITS.map(|(account, name)| world.credit(account, name));
+        let refused = world.transaction(4, 'd', 1_001, "refused");
+        let statement = world.request("GET /clientes/5/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+        world.advance();
+        Mixed { world, credits, refused, statement }
+    }
+
+    /// The link ends, both sides learn of it, and the lane finds a new one.
+    fn relink(&mut self) {
+        let world = &mut self.world;
+        world.database.hang_up(world.session);
+        while world.database.work(world.session, world.now.monotonic_us) {}
+        world.cut();
+        world.sleep();
+        world.connect();
+        world.settle();
+    }
+
+    /// Whoever is told something finds the ledger so, once, and nobody is told nothing. Gives how many were told that
+    /// there is no answer.
+    fn judge(mut self, context: &str) -> usize {
+        let mut unavailable = 0;
+        for (slot, (_, name)) in self.credits.into_iter().zip(Mixed::CREDITS) {
+            let status = self.world.status(slot);
+            let rows = self.world.rows().into_iter().filter(|row| *row == name).count();
+            match status.as_str() {
+                "200" => assert_eq!(rows, 1, "{context}"),
+                "503" => assert!(rows <= 1, "{context}"),
+                other => panic!("{other}: {context}"),
+            }
+            unavailable += usize::from(status == "503");
+        }
+        assert!(!self.world.rows().contains(&"refused"), "{context}");
+        for (slot, expected) in [(self.refused, "422"), (self.statement, "200")] {
+            let status = self.world.status(slot);
+            assert!([expected, "503"].contains(&status.as_str()), "{status}: {context}");
+            unavailable += usize::from(status == "503");
+        }
+        unavailable
+    }
+}
+
+/// A batch whose link ends after this many bytes. Gives how many bytes there were to cut.
 fn cut_after(way: Way, kept_bytes: usize, minimum: &str) -> usize {
-    let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
-    let names = ["a", "b", "c", "d"];
-    let credits = [1, 1, 2, 3].into_iter().zip(names).map(|(account, name)| world.credit(account, name));
-    let credits: Vec<Slot> = credits.collect();
-    let refused = world.transaction(4, 'd', 1_001, "refused");
-    let statement = world.request("GET /clientes/5/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
-    world.advance();
+    let mut batch = Mixed::new(minimum);
+    let world = &mut batch.world;
     let cuttable_bytes = match way {
         Way::ToDatabase => {
             let connection = world.engine.lanes[0].connection().unwrap();
@@ -447,25 +501,8 @@ fn cut_after(way: Way, kept_bytes: usize, minimum: &str) -> usize {
             answer.len()
         }
     };
-    world.database.hang_up(world.session);
-    while world.database.work(world.session, world.now.monotonic_us) {}
-    world.cut();
-    world.sleep();
-    world.connect();
-    world.settle();
-
-    let context = format!("{way:?}, {kept_bytes} bytes, GROUP_CALLS_MIN={minimum}");
-    for (slot, name) in credits.into_iter().zip(names) {
-        let rows = world.rows().iter().filter(|row| **row == name).count();
-        match world.status(slot).as_str() {
-            "200" => assert_eq!(rows, 1, "{context}"),
-            "503" => assert!(rows <= 1, "{context}"),
-            other => panic!("{other}: {context}"),
-        }
-    }
-    assert!(["422", "503"].contains(&world.status(refused).as_str()), "{context}");
-    assert!(!world.rows().contains(&"refused"), "{context}");
-    assert!(["200", "503"].contains(&world.status(statement).as_str()), "{context}");
+    batch.relink();
+    batch.judge(&format!("{way:?}, {kept_bytes} bytes, GROUP_CALLS_MIN={minimum}"));
     cuttable_bytes
 }
 
@@ -478,6 +515,169 @@ fn the_link_may_be_cut_after_any_byte_in_either_direction() {
             for kept_bytes in 0..cuttable_bytes {
                 cut_after(way, kept_bytes, minimum);
             }
+        }
+    }
+}
+
+/// A backend message.
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    postgres::message(&mut bytes, tag, body);
+    bytes
+}
+
+fn error(severity: &str, code: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    postgres::error(&mut bytes, severity, code);
+    bytes
+}
+
+/// Where each message begins, and where the last one ends.
+fn boundaries(bytes: &[u8]) -> Vec<usize> {
+    let mut boundaries = vec![0];
+    while let Some(&[a, b, c, d]) = boundaries.last().and_then(|at| bytes.get(at + 1..)?.first_chunk()) {
+        let len_bytes = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap();
+        boundaries.push(boundaries[boundaries.len() - 1] + 1 + len_bytes);
+    }
+    boundaries
+}
+
+/// The batch `Mixed` with each of its answer's boundaries: the bytes before and behind it, and whether it is the end.
+fn at_every_boundary(minimum: &str, mut act: impl FnMut(Mixed, &[u8], &[u8])) {
+    let answer = Mixed::new(minimum).world.carry_to_database();
+    let boundaries = boundaries(&answer);
+    assert!(boundaries.len() >= 8, "{boundaries:?}");
+    for at in boundaries {
+        let (before, behind) = answer.split_at(at);
+        act(Mixed::new(minimum), before, behind);
+    }
+}
+
+#[test]
+fn a_remark_at_any_place_of_a_batch_changes_nothing() {
+    let remarks = [
+        message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0"),
+        message(b'S', b"TimeZone\0UTC\0"),
+        message(b'A', b"\0\0\0\x07channel\0payload\0"),
+    ];
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        for remark in &remarks {
+            at_every_boundary(minimum, |mut batch, before, behind| {
+                batch.world.carry_to_database();
+                batch.world.carry_to_lane(&[before, remark, behind].concat());
+                let context = format!("{} behind {}", remark.escape_ascii(), before.escape_ascii());
+                assert!(batch.world.engine.lanes[0].is_ready(), "{context}");
+                assert_eq!(batch.judge(&context), 0, "{context}");
+            });
+        }
+    }
+}
+
+#[test]
+fn an_error_at_any_place_of_a_batch_undoes_it_and_each_call_runs_alone() {
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        for code in ["23514", "40001"] {
+            at_every_boundary(minimum, |mut batch, before, behind| {
+                let world = &mut batch.world;
+                if behind.is_empty() {
+                    // The batch is over, so nobody can be blamed: the lane falls.
+                    world.carry_to_database();
+                    world.carry_to_lane(&[before, &error("ERROR", code)].concat());
+                    batch.relink();
+                } else {
+                    // The database does not keep what it has rolled back, so it need not even see it.
+                    let connection = world.engine.lanes[0].connection().unwrap();
+                    connection.send_advance(connection.send_pending().len());
+                    world.carry_to_lane(&[before, &error("ERROR", code), &message(b'Z', b"I")].concat());
+                    world.settle();
+                    assert!(world.database.batches.iter().all(|batch| batch.calls == 1));
+                }
+                let context = format!("{code} behind {}", before.escape_ascii());
+                assert_eq!(batch.judge(&context), 0, "{context}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_at_any_place_of_a_batch_leaves_it_in_doubt_and_nothing_runs_twice() {
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        for has_committed in [false, true] {
+            at_every_boundary(minimum, |mut batch, before, behind| {
+                let world = &mut batch.world;
+                let is_answered = behind.is_empty();
+                if has_committed || is_answered {
+                    world.carry_to_database();
+                } else {
+                    let connection = world.engine.lanes[0].connection().unwrap();
+                    connection.send_advance(connection.send_pending().len());
+                }
+                world.carry_to_lane(&[before, &error("FATAL", "57P01")].concat());
+                batch.relink();
+                let rows = if has_committed || is_answered { Mixed::CREDITS.len() } else { 0 };
+                assert_eq!(batch.world.rows().len(), rows, "nothing runs again");
+                let context = format!("FATAL behind {}, {has_committed}", before.escape_ascii());
+                assert_eq!(batch.judge(&context), if is_answered { 0 } else { 6 }, "{context}");
+            });
+        }
+    }
+}
+
+/// The session of a lane with a real server, in these pieces for each turn. Gives what the clients were answered.
+fn replay<'a>(recording: &'a [Exchange], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>) -> Vec<String> {
+    let mut world = World::down(&[("GROUP_CALLS_MIN", "2"), ("GATHER_MS", "0")]);
+    assert_eq!(world.engine.poll_connect(world.now), Some(0));
+    world.engine.lane_connected(0, world.now);
+    let mut slots = Vec::new();
+    let mut sent = Vec::new();
+    for (turn, exchange) in recording.iter().enumerate() {
+        match turn {
+            2 => slots.push(world.transaction(1, 'c', 10, "a")),
+            3 => slots.extend([
+                world.transaction(1, 'd', 100_011, "refused"),
+                world.transaction(2, 'c', 5, "é"),
+                world.request("GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\n\r\n"),
+            ]),
+            _ => {}
+        }
+        world.advance();
+        let mut take_pending = |world: &mut World| {
+            let connection = world.engine.lanes[0].connection().unwrap();
+            sent.extend_from_slice(connection.send_pending());
+            connection.send_advance(connection.send_pending().len());
+        };
+        take_pending(&mut world);
+        for piece in cut(turn, &exchange.server) {
+            world.carry_to_lane(piece);
+            take_pending(&mut world);
+        }
+    }
+    let said: Vec<u8> = recording.iter().flat_map(|exchange| exchange.client.clone()).collect();
+    assert!(sent.ends_with(&said), "a lane says something else now: record it anew");
+    slots.into_iter().map(|slot| world.answer(slot)).collect()
+}
+
+#[test]
+fn what_a_real_server_said_gives_the_same_answers_at_every_split() {
+    let recording = sessions::read("tests/recorded/bank.txt".as_ref());
+    let whole = replay(&recording, |_, bytes| vec![bytes]);
+    let bodies: Vec<&str> = whole.iter().filter_map(|answer| answer.split("\r\n\r\n").nth(1)).collect();
+    assert_eq!(bodies[0], r#"{"limite":100000,"saldo":10}"#);
+    assert!(whole[1].starts_with("HTTP/1.1 422 "), "{}", whole[1]);
+    assert_eq!(bodies[2], r#"{"limite":80000,"saldo":5}"#);
+    assert!(
+        bodies[3].contains(r#""total": 10"#) && bodies[3].contains(r#""descricao": "a""#),
+        "{}",
+        bodies[3]
+    );
+    assert_eq!(replay(&recording, |_, bytes| bytes.chunks(1).collect()), whole, "byte by byte");
+    for (cut_turn, exchange) in recording.iter().enumerate() {
+        for at in 0..exchange.server.len() {
+            let answers = replay(&recording, |turn, bytes| {
+                let (head, tail) = bytes.split_at(if turn == cut_turn { at } else { 0 });
+                vec![head, tail]
+            });
+            assert_eq!(answers, whole, "turn {cut_turn}, cut at {at}");
         }
     }
 }

@@ -1,0 +1,86 @@
+//! A query over a blocking socket: all that a transport has to do for a lane.
+//!
+//! `cargo run -p proto-pg --example query -- postgresql://user:password@localhost/database`
+
+use proto_pg::{CloseReason, Connection, Event, Host, Limits, Statement, Url, Value, oid};
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+static STATEMENTS: [Statement; 1] = [Statement {
+    name: "squares",
+    sql: "SELECT n, n * n FROM generate_series(1, $1) AS n",
+    parameter_types: &[oid::INT4],
+}];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let url = std::env::args().nth(1).ok_or("usage: query postgresql://user:password@host/database")?;
+    run(&url, &mut io::stdout())
+}
+
+/// Connects to the first host of the URL and prints the answer to `out`.
+///
+/// # Errors
+/// Everything that keeps the answer from coming, or from being a committed one.
+pub(crate) fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let url = Url::parse(url)?;
+    match &url.hosts[0] {
+        Host::Tcp { name, port } => query(&url, TcpStream::connect((name.as_str(), *port))?, out),
+        Host::Unix { socket_path } => query(&url, UnixStream::connect(socket_path)?, out),
+    }
+}
+
+fn query(url: &Url, mut socket: impl Read + Write, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let limits = Limits { message_len_max_bytes: 8192, send_len_max_bytes: 8192, in_flight_calls_max: 2 };
+    let mut lane = Connection::new(&url.session("postgres"), &STATEMENTS, limits);
+    let mut is_committed = false;
+    loop {
+        // After each input: every event there is.
+        while let Some(event) = lane.poll_event() {
+            match event {
+                Event::Ready => {
+                    lane.call("three", 0, &[Value::Int4(3)])?;
+                    lane.call("five", 0, &[Value::Int4(5)])?;
+                    lane.sync();
+                }
+                Event::Row { ticket, row } => writeln!(out, "{ticket}: {} {}", row.i32(0)?, row.i32(1)?)?,
+                Event::Committed => {
+                    is_committed = true;
+                    lane.terminate();
+                }
+                Event::Aborted { .. } => lane.terminate(),
+                // What a lane that is used for more than one batch would tell its callers.
+                Event::Done { .. } | Event::RolledBack { .. } | Event::InDoubt { .. } => {}
+                Event::Failed { ticket, error } => writeln!(out, "{ticket}: {error}")?,
+                Event::Notice(_) | Event::Parameter { .. } | Event::Notification { .. } => {}
+                Event::Closed { .. } if is_committed => return Ok(()),
+                Event::Closed { reason } => return Err(reason.into()),
+            }
+        }
+        // What the socket took is told at once: it decides whether a batch is in doubt. To write everything before
+        // reading anything is safe as long as a batch is smaller than the buffers of a socket.
+        if let Err(error) = send(&mut lane, &mut socket) {
+            lane.close(CloseReason::Transport(error.kind()));
+            continue;
+        }
+        match socket.read(lane.recv_space()) {
+            Ok(0) => lane.close(CloseReason::PeerClosed),
+            Ok(n) => lane.recv_commit(n),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => lane.close(CloseReason::Transport(error.kind())),
+        }
+    }
+}
+
+fn send<T: Copy>(lane: &mut Connection<T>, socket: &mut impl Write) -> io::Result<()> {
+    while !lane.send_pending().is_empty() {
+        match socket.write(lane.send_pending()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => lane.send_advance(n),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

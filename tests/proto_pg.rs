@@ -1,0 +1,164 @@
+//! `proto-pg` by itself against real PostgreSQL: its example, and the sessions whose recordings its own tests play.
+
+#[path = "../proto-pg/examples/query.rs"]
+#[expect(dead_code, reason = "the command line of the example is not its query")]
+mod query;
+#[path = "../proto-pg/tests/sessions/mod.rs"]
+mod sessions;
+mod support;
+
+use std::env;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use proto_pg::{Host, Statement, Url, Value, oid};
+use sessions::{Exchange, SCENES, Scene};
+use support::{Database, workspace};
+
+#[test]
+fn the_example_queries_a_real_server() {
+    let mut out = Vec::new();
+    query::run(&Database::empty().url(), &mut out).expect("a committed answer");
+    let expected =
+        "three: 1 1\nthree: 2 4\nthree: 3 9\nfive: 1 1\nfive: 2 4\nfive: 3 9\nfive: 4 16\nfive: 5 25\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
+fn the_example_tells_why_it_has_no_answer() {
+    let url = Database::empty().url().replace("/test_", "/nowhere_");
+    let error = query::run(&url, &mut Vec::new()).expect_err("there is no such database");
+    assert!(error.to_string().starts_with("server error: FATAL 3D000: database \"nowhere_"), "{error}");
+}
+
+/// Has a session with the server behind this URL.
+fn perform(scene: &Scene, url: &str) -> Vec<Exchange> {
+    let url = Url::parse(url).expect("the URL of a private PostgreSQL");
+    let [Host::Unix { socket_path }] = &url.hosts[..] else { panic!("{:?} is no socket", url.hosts) };
+    let mut socket = UnixStream::connect(socket_path).expect("connect");
+    socket.set_read_timeout(Some(support::wire::PATIENCE)).expect("a socket takes a timeout");
+    let mut lane = scene.lane(&url.session("nobody"));
+    // The start-up message, which a recording leaves out.
+    socket.write_all(&sessions::take_pending(&mut lane)).expect("send");
+    let (mut exchanges, mut log) = (Vec::new(), Vec::new());
+    for turn in 0..=scene.turns.len() {
+        if turn > 0 {
+            scene.turns[turn - 1](&mut lane);
+        }
+        let mut exchange = Exchange::default();
+        loop {
+            let bytes = sessions::take_pending(&mut lane);
+            socket.write_all(&bytes).expect("send");
+            exchange.client.extend(bytes);
+            let is_idle = lane.is_ready() && lane.batches_in_flight() == 0;
+            if is_idle || lane.is_closing() {
+                break;
+            }
+            let space = lane.recv_space();
+            let n = socket.read(space).expect("receive");
+            assert!(n > 0, "{}: the server closed without a word", scene.name);
+            exchange.server.extend_from_slice(&space[..n]);
+            lane.recv_commit(n);
+            sessions::drain(&mut lane, &mut log);
+        }
+        exchanges.push(exchange);
+    }
+    scene.check(lane, log);
+    exchanges
+}
+
+/// Has a session, and compares it with its recording: the client's half has to be what is said today, the server's half
+/// depends on its version. With `RECORD=1` both are written anew.
+fn check(scene: &Scene, database: &Database, directory: &str) {
+    let recording = workspace().join(directory).join(scene.name).with_extension("txt");
+    let exchanges = perform(scene, &database.url());
+    if env::var_os("RECORD").is_some() {
+        sessions::write(&recording, &exchanges);
+    }
+    let said = |exchanges: Vec<Exchange>| -> Vec<Vec<u8>> {
+        exchanges.into_iter().map(|exchange| exchange.client).collect()
+    };
+    assert_eq!(said(exchanges), said(sessions::read(&recording)), "{}", scene.name);
+}
+
+#[test]
+fn what_was_recorded_still_happens() {
+    for scene in &SCENES {
+        let database = Database::empty();
+        if !scene.setup.is_empty() {
+            database.execute(scene.setup);
+        }
+        check(scene, &database, "proto-pg/tests/recorded");
+    }
+}
+
+/// What a lane of the server prepares. If it differs, the test in `src/engine/tests.rs` that plays the recording fails.
+static BANK: [Statement; 4] = [
+    Statement {
+        name: "t",
+        sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+        parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+    },
+    Statement {
+        name: "s",
+        sql: "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
+        parameter_types: &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
+    },
+    Statement { name: "e", sql: "SELECT GetSaldoClienteById($1)", parameter_types: &[oid::INT4] },
+    Statement {
+        name: "c",
+        sql: "SELECT id FROM clientes ORDER BY id LIMIT $1",
+        parameter_types: &[oid::INT8],
+    },
+];
+
+#[test]
+fn what_was_recorded_of_the_bank_still_happens() {
+    let scene = Scene {
+        name: "bank",
+        setup: "",
+        statements: &BANK,
+        turns: &[
+            |lane| {
+                lane.call(1, 3, &[Value::Int8(10_001)]).expect("there is room");
+                lane.sync();
+            },
+            |lane| {
+                let credit = [Value::Int4(1), Value::Int4(10), Value::Text("c"), Value::Text("a")];
+                lane.call(2, 0, &credit).expect("there is room");
+                lane.sync();
+            },
+            |lane| {
+                let set = [
+                    Value::Int4Array(&[1, 2]),
+                    Value::Int4Array(&[100_011, 5]),
+                    Value::TextArray(&["d", "c"]),
+                    Value::TextArray(&["refused", "é"]),
+                ];
+                lane.call(3, 1, &set).expect("there is room");
+                lane.call(4, 2, &[Value::Int4(1)]).expect("there is room");
+                lane.sync();
+            },
+        ],
+        events: &[
+            "Ready",
+            "Row 1",
+            "Row 1",
+            "Row 1",
+            "Row 1",
+            "Row 1",
+            "Done 1",
+            "Committed",
+            "Row 2",
+            "Done 2",
+            "Committed",
+            "Row 3",
+            "Done 3",
+            "Row 4",
+            "Done 4",
+            "Committed",
+            "Closed",
+        ],
+    };
+    check(&scene, &Database::new(), "tests/recorded");
+}
