@@ -45,7 +45,9 @@ fn it_needs_no_sources() {
         .lines()
         .skip_while(|&line| line != "services:")
         .take_while(|&line| line != "volumes:")
-        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':').filter(|name| !name.starts_with([' ', '#'])))
+        .filter_map(|line| {
+            line.strip_prefix("  ")?.strip_suffix(':').filter(|name| !name.starts_with([' ', '#']))
+        })
         .collect();
     assert_eq!(services, ["nginx", "webapi1", "webapi2", "db"]);
 }
