@@ -33,7 +33,7 @@ struct Watched {
     instance: Instance,
     log: PathBuf,
     place: String,
-    answers: String,
+    answers: Vec<String>,
 }
 
 impl Watched {
@@ -45,12 +45,12 @@ impl Watched {
         options.log = Some(log.clone());
         options.readiness = readiness;
         let instance = Instance::start(&options).expect("start the server");
-        Watched { instance, log, place, answers: String::new() }
+        Watched { instance, log, place, answers: Vec::new() }
     }
 
     fn ask(&mut self, address: &str, request: &[u8]) -> Answer {
         let answer = Wire::connect(address).ask(request);
-        self.answers += &format!("{answer:?}\n{}\n", answer.text());
+        self.answers.push(format!("{answer:?} {}", answer.text()));
         answer
     }
 
@@ -72,7 +72,7 @@ impl Watched {
         let log = fs::read_to_string(&self.log).expect("read the log");
         assert!(log.contains("stopped"), "the log has an end: {log}");
         assert_kept(&log, &self.place);
-        assert_kept(&self.answers, &self.place);
+        assert_kept(&self.answers.concat(), &self.place);
     }
 }
 
