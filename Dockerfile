@@ -1,7 +1,29 @@
 # The server, as one binary in a bare Debian. Works with BuildKit and with the classic builder.
 
+# The bill of materials, where one is asked for, lists the crates of Cargo.lock, too: the binary itself names none.
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
+
 # Debian's release is named twice, here and below, and has to be the same: the binary links to its C library.
-FROM rust:1.95-slim-bookworm AS builder
+# The compiler runs on the machine that builds, whatever the image is for: nothing is emulated. The classic builder
+# knows no BUILDPLATFORM, and builds for its own machine.
+FROM --platform=${BUILDPLATFORM:-linux} rust:1.95-slim-bookworm AS builder
+
+# The linker of the machine's own architecture is part of the image under its long name, too.
+ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
+ARG TARGETARCH
+RUN own=$(dpkg --print-architecture) \
+ && case "${TARGETARCH:-$own}" in \
+      amd64) machine=x86_64 tools="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
+      arm64) machine=aarch64 tools="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
+      *) echo "no image for ${TARGETARCH:-$own}: amd64 and arm64 are known" >&2; exit 1 ;; \
+    esac \
+ && echo "$machine-unknown-linux-gnu" > /target \
+ && if [ "${TARGETARCH:-$own}" != "$own" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends $tools && rm -rf /var/lib/apt/lists/* \
+      && rustup target add $machine-unknown-linux-gnu; \
+    fi
+
 WORKDIR /build
 
 # First the dependencies alone, in a layer that only a changed manifest or lock file builds again. (A cache mount would
@@ -11,26 +33,29 @@ COPY .cargo/config.toml .cargo/
 COPY proto-pg/Cargo.toml proto-pg/
 COPY stress/Cargo.toml stress/
 # Each member is an empty library for now; `//!` because the lints refuse a crate without documentation.
-# What was built of them is removed in the same layer: Cargo compares times, and the sources may be older than that.
 # The stub of `stress` stays for good: it is compiled for tests only, but without it the workspace does not load.
 RUN mkdir src proto-pg/src stress/src \
  && for root in src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs; do echo '//! Stub.' > "$root"; done \
  && printf '//! Stub.\nfn main() {}\n' > src/main.rs \
- && cargo build --release --locked --bin rinha \
- && cargo clean --release --package rinha --package proto-pg \
+ && cargo build --release --locked --bin rinha --target "$(cat /target)" \
  && rm -r src proto-pg/src
 
 COPY proto-pg/src proto-pg/src
 COPY src src
-RUN cargo build --release --locked --bin rinha
+# Cargo compares times, and the sources may be older than what was built of the stubs.
+RUN touch src/*.rs proto-pg/src/*.rs \
+ && cargo build --release --locked --bin rinha --target "$(cat /target)" \
+ && install -D target/*/release/rinha /image/usr/local/bin/rinha \
+ && install -d /image/run/rinha
 
+# Nothing runs in this stage: it is for the machine that the image is for.
 FROM debian:bookworm-slim
 
 # Where the Unix sockets go. A volume mounted here for the first time takes over this owner.
-RUN install -d -o 10001 -g 10001 -m 0755 /run/rinha
+COPY --from=builder --chown=10001:10001 /image/run/rinha /run/rinha
 
 # Owned by root: the server cannot change its own binary.
-COPY --from=builder /build/target/release/rinha /usr/local/bin/rinha
+COPY --from=builder /image/usr/local/bin/rinha /usr/local/bin/rinha
 
 # By number, so that "runs as non-root" can be checked without reading the image; 10001 is nobody on usual hosts.
 USER 10001:10001

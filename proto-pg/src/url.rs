@@ -89,6 +89,8 @@ pub enum UrlError {
         /// Its name.
         name: String,
     },
+    /// The same behind `password`, without its name: that may be the rest of a password with a `&` in it.
+    ParameterUnknownBehindPassword,
     /// A parameter whose value this client does not support.
     ParameterValue {
         /// The name of the parameter.
@@ -115,7 +117,8 @@ impl Url {
     /// environment, from files and from its build are not looked up; a URI without a host is an error.
     ///
     /// # Errors
-    /// [`UrlError`]; nothing of the URI is quoted in it but the names of unknown parameters.
+    /// [`UrlError`]; nothing of the URI is quoted in it but the name of an unknown parameter, if that is not behind a
+    /// password.
     pub fn parse(url: &str) -> Result<Url, UrlError> {
         let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://"));
         let rest = rest.ok_or(UrlError::Scheme)?;
@@ -182,6 +185,8 @@ struct Parts {
     application_name: String,
     options: String,
     connect_timeout_seconds: u32,
+    /// A parameter has set the password.
+    has_password_parameter: bool,
 }
 
 impl Parts {
@@ -189,7 +194,10 @@ impl Parts {
         let list = |value: String| value.split(',').map(str::to_owned).collect();
         match name {
             "user" => self.user = decode(value, "user")?,
-            "password" => self.password = decode(value, "password")?,
+            "password" => {
+                self.has_password_parameter = true;
+                self.password = decode(value, "password")?;
+            }
             "dbname" => self.database = decode(value, "dbname")?,
             "host" => self.hosts = list(decode(value, "host")?),
             "port" => self.ports = list(decode(value, "port")?),
@@ -212,6 +220,7 @@ impl Parts {
             "gssencmode" => only(value, "gssencmode", "disable, prefer")?,
             "channel_binding" => only(value, "channel_binding", "disable, prefer")?,
             "target_session_attrs" => only(value, "target_session_attrs", "any")?,
+            _ if self.has_password_parameter => return Err(UrlError::ParameterUnknownBehindPassword),
             _ => return Err(UrlError::ParameterUnknown { name: name.to_owned() }),
         }
         Ok(())
@@ -344,6 +353,9 @@ impl Display for UrlError {
             }
             UrlError::ParameterWithoutValue => f.write_str("a parameter without ="),
             UrlError::ParameterUnknown { name } => write!(f, "unknown parameter {name:?}"),
+            UrlError::ParameterUnknownBehindPassword => {
+                f.write_str("unknown parameter behind password: inside a password write %26 for &")
+            }
             UrlError::ParameterValue { name, supported } => {
                 write!(f, "{name}: unsupported value; supported: {supported}")
             }
