@@ -40,12 +40,12 @@ fn assert_captured(name: &str, now: &str) {
     if is_recording() {
         fs::write(&path, now).expect("write the capture");
     }
-    let then = text_of(&path);
-    assert_eq!(
-        dissect::masked(&then),
-        dissect::masked(now),
-        "docs/captured/{name} is stale: BOOK=record writes it anew"
-    );
+    let (then, now) = (dissect::masked(&text_of(&path)), dissect::masked(now));
+    // The first line that differs tells more than both texts.
+    for (then, now) in then.lines().zip(now.lines()) {
+        assert_eq!(then, now, "docs/captured/{name} is stale: BOOK=record writes it anew");
+    }
+    assert_eq!(then.len(), now.len(), "docs/captured/{name} is stale at its end: BOOK=record writes it anew");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn every_test_that_the_book_names_exists() {
         ["src", "proto-pg/src", "stress", "tests"].map(|directory| files_below(&workspace().join(directory)));
     let is_source = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "rs");
     let code: String = sources.iter().flatten().filter(is_source).map(|path| text_of(path)).collect();
-    let mut named = 0;
+    let mut count = 0;
     // That page has the names of metrics in its place, and a test of its own.
     for (chapter, text) in pages().into_iter().filter(|(name, _)| name != "observability.md") {
         // In code font, with that many underscores, it is no setting and no metric.
@@ -201,11 +201,11 @@ fn every_test_that_the_book_names_exists() {
                 && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
         });
         for name in names {
-            named += 1;
+            count += 1;
             assert!(code.contains(&format!("fn {name}(")), "docs/{chapter} names {name}, which is nowhere");
         }
     }
-    assert!(named > 60, "the book names tests");
+    assert!(count > 60, "the book names tests");
 }
 
 /// The commands of a page: the lines of its blocks in `sh`, without their remarks.
