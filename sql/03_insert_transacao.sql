@@ -20,12 +20,14 @@ DECLARE
 BEGIN
     -- Check and change in one statement: it locks the row once, and after waiting for another transaction's lock it
     -- judges the balance which that one left. A credit is accepted whatever the balance.
+    -- ANCHOR: update
     UPDATE clientes AS c
        SET saldo = c.saldo + variacao
      WHERE c.id = InsertTransacao.id
        AND (variacao > 0 OR c.saldo + variacao >= -c.limite)
     RETURNING c.saldo, c.limite
       INTO InsertTransacao.saldo, InsertTransacao.limite;
+    -- ANCHOR_END: update
 
     IF FOUND THEN
         INSERT INTO transacoes (cliente_id, valor, tipo, descricao)

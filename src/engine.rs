@@ -433,11 +433,13 @@ impl Engine {
         if let [only] = self.gathered.as_mut_slice() {
             only.is_alone = true;
         }
+        // ANCHOR: sort
         // All lanes of all instances lock the accounts' rows in the same order, so no two batches deadlock. Within one
         // account the order is that of arrival.
         if !planted(Bug::BatchUnsorted) {
             self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
         }
+        // ANCHOR_END: sort
     }
 
     /// Adds a call to the batch, unless its client has left: nobody would learn what became of it.

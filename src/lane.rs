@@ -562,6 +562,7 @@ fn hold_set<'a>(
     Ok(())
 }
 
+// ANCHOR: without_answer
 /// What becomes of a call that ended without an answer.
 ///
 /// In company the culprit gets one more chance by itself, as the others do: what failed may have been their sum, a
@@ -585,6 +586,7 @@ fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'stat
         End::Failed(_) | End::RolledBack => LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket }),
     }
 }
+// ANCHOR_END: without_answer
 
 fn is_conflict(error: &ServerError) -> bool {
     matches!(error.code, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED)

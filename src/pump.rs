@@ -23,12 +23,14 @@ impl Readiness {
     /// For a new connection: nothing is known, so try.
     pub const TRY: Readiness = Readiness { is_readable: true, is_writable: true, is_read_closed: false };
 
+    // ANCHOR: record
     /// Adds what an event says.
     pub fn record(&mut self, event: &Event) {
         self.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.is_writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.is_read_closed |= event.is_read_closed();
     }
+    // ANCHOR_END: record
 }
 
 /// A connected socket with what it was last known to be ready for, as a turn uses it.
@@ -71,6 +73,7 @@ pub enum Fill {
     Eof,
 }
 
+// ANCHOR: fill
 /// Reads into the pipe until the socket is drained, the pipe is full or `budget_bytes` are taken. Returns how many
 /// bytes came in, also ahead of an end of stream.
 ///
@@ -121,7 +124,9 @@ pub fn fill(
     }
     Ok((taken_bytes, Fill::BudgetSpent))
 }
+// ANCHOR_END: fill
 
+// ANCHOR: flush
 /// Writes what the pipe has pending until it has nothing more or the socket takes no more. Returns how many bytes went
 /// out. What is left goes with the next call, after a writable event.
 ///
@@ -144,6 +149,7 @@ pub fn flush(sink: &mut impl Write, pipe: &mut impl Pipe, readiness: &mut Readin
     }
     Ok(sent_bytes)
 }
+// ANCHOR_END: flush
 
 #[cfg(test)]
 mod tests {

@@ -117,6 +117,7 @@ impl Server {
             u64::MAX => None,
             deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
         };
+        // ANCHOR: interrupted
         // Interrupted, as after a stop and SIGCONT, it has not looked: what is ready must be known before the turn acts on
         // deadlines, or a request that is there is closed on.
         while let Err(error) = self.poll.poll(&mut self.events, timeout) {
@@ -125,6 +126,7 @@ impl Server {
             }
             timeout = Some(Duration::ZERO);
         }
+        // ANCHOR_END: interrupted
         for event in &self.events {
             match Source::from(event.token()) {
                 Source::Client(slot) => {

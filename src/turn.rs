@@ -136,6 +136,7 @@ impl<N: Network> Turn<N> {
         self.engine.deadline_us().min(self.accept_deadline_us())
     }
 
+    // ANCHOR: turn
     /// One turn, but for the wait before it. An event that is recorded in between belongs to the next one.
     //
     // The stages stay functions of their own in the optimised program, so that a profile names them; so do, for the same
@@ -146,6 +147,7 @@ impl<N: Network> Turn<N> {
         self.send(now);
         self.reap();
     }
+    // ANCHOR_END: turn
 
     /// Accepts who is in the backlogs already, since they were told that they are connected; then nobody any more.
     ///

@@ -52,11 +52,13 @@ impl Transport for Watched {
 
     fn flush(&mut self, pipe: &mut impl Pipe, registry: &Registry) -> io::Result<usize> {
         let sent_bytes = pump::flush(&mut self.stream, pipe, &mut self.readiness)?;
+        // ANCHOR: short_write
         if !self.readiness.is_writable && !self.asks_for_writable {
             // Should it have become writable in between, this raises the edge.
             self.stream.reregister(registry, self.token, Interest::READABLE | Interest::WRITABLE)?;
             self.asks_for_writable = true;
         }
+        // ANCHOR_END: short_write
         Ok(sent_bytes)
     }
 

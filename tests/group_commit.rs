@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -326,6 +327,45 @@ fn two_instances_on_one_database_never_deadlock() {
         let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
         assert_eq!(database.number(deadlocks), 0, "LANES={lanes}");
     }
+}
+
+/// Two sessions, each with one transaction over the accounts 1 and 2. Both take their first lock before either asks for its
+/// second.
+fn lock_both(database: &Database, orders: [[i32; 2]; 2]) -> Vec<Result<(), String>> {
+    let ready = Barrier::new(2);
+    thread::scope(|scope| {
+        let sessions = orders.map(|order| {
+            let ready = &ready;
+            scope.spawn(move || {
+                let mut client = database.connect();
+                let mut batch = client.transaction().expect("begin");
+                let call = "SELECT saldo FROM InsertTransacao($1, 1, 'c', 'order')";
+                // In the same order the second session gets no further than this before the first one commits.
+                let is_opposite = orders[0] != orders[1];
+                batch.query_one(call, &[&order[0]]).map_err(|error| code_of(&error))?;
+                if is_opposite {
+                    ready.wait();
+                }
+                batch.query_one(call, &[&order[1]]).map_err(|error| code_of(&error))?;
+                batch.commit().map_err(|error| code_of(&error))
+            })
+        });
+        sessions.map(|session| session.join().expect("a session")).into()
+    })
+}
+
+fn code_of(error: &stress::postgres::Error) -> String {
+    error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
+}
+
+#[test]
+fn two_batches_in_opposite_orders_deadlock_and_sorted_ones_do_not() {
+    let database = Database::new();
+    let mut ends = lock_both(&database, [[1, 2], [2, 1]]);
+    ends.sort();
+    assert_eq!(ends, [Ok(()), Err("40P01".to_owned())]);
+    assert_eq!(lock_both(&database, [[1, 2], [1, 2]]), [Ok(()), Ok(())]);
+    database.assert_ledger_adds_up();
 }
 
 #[test]

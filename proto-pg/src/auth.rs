@@ -64,10 +64,12 @@ impl Exchange {
                 Exchange::Unasked | Exchange::PasswordSent | Exchange::ServerProved,
                 AuthenticationRequest::Ok,
             ) => Ok(Exchange::Complete),
+            // ANCHOR: unproven
             // The one that matters: an impostor who cannot sign would just skip that step.
             (Exchange::ScramBegun(_) | Exchange::ScramProved(_), AuthenticationRequest::Ok) => {
                 Err(AuthenticationError::ServerUnproven)
             }
+            // ANCHOR_END: unproven
             (Exchange::Unasked, AuthenticationRequest::CleartextPassword) => {
                 send_password(credentials.password()?, outbox)
             }

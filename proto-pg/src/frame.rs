@@ -98,6 +98,7 @@ impl Inbox {
         self.check();
     }
 
+    // ANCHOR: next_frame
     /// Takes the next complete message; `None` means that more bytes are needed.
     ///
     /// # Errors
@@ -120,6 +121,7 @@ impl Inbox {
         self.check();
         Ok(Some(Frame { tag, body }))
     }
+    // ANCHOR_END: next_frame
 
     pub(crate) fn body(&self, frame: &Frame) -> &[u8] {
         &self.bytes[frame.body.clone()]

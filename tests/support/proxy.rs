@@ -1,5 +1,5 @@
 //! The link to PostgreSQL as something that can break: forwards TCP connections to its Unix socket until it is told not
-//! to.
+//! to. On demand it keeps what went over it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -44,6 +44,8 @@ struct State {
     planned: Option<Plan>,
     blocked: &'static [Way],
     pairs: Vec<Weak<Pair>>,
+    /// Since [`Proxy::record`]: whose turn it was, and all bytes of that turn.
+    recorded: Option<Vec<(Way, Vec<u8>)>>,
 }
 
 struct Plan {
@@ -90,6 +92,16 @@ impl Proxy {
         assert!(state.planned.is_none(), "nothing goes {way:?}");
     }
 
+    /// Keeps from now on what goes over the link.
+    pub(crate) fn record(&self) {
+        self.shared.lock().recorded = Some(Vec::new());
+    }
+
+    /// What went over the link since the last time, turn by turn: one side's bytes up to the first of the other side.
+    pub(crate) fn take_recorded(&self) -> Vec<(Way, Vec<u8>)> {
+        self.shared.lock().recorded.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Lets everything pass again, also what was held up.
     pub(crate) fn heal(&self) {
         self.shared.lock().blocked = &[];
@@ -133,6 +145,7 @@ impl Shared {
                 drop(self.wait_unblocked(way));
                 return Ok(());
             }
+            self.note(way, &bytes[..n]);
             let mut rest = &bytes[..n];
             while !rest.is_empty() {
                 let (len, broken) = self.let_pass(way, rest.len());
@@ -142,6 +155,15 @@ impl Shared {
                     self.strike(what);
                 }
             }
+        }
+    }
+
+    /// Keeps these bytes, before they are passed on, so that an answer to them comes later.
+    fn note(&self, way: Way, bytes: &[u8]) {
+        let Some(turns) = &mut self.lock().recorded else { return };
+        match turns.last_mut() {
+            Some((whose, turn)) if *whose == way => turn.extend_from_slice(bytes),
+            Some(_) | None => turns.push((way, bytes.to_vec())),
         }
     }
 

@@ -1,0 +1,246 @@
+//! The book in docs/ against what it tells of: excerpts, commands, tests, captured bytes and pictures cannot go stale.
+//!
+//! `BOOK=record cargo test --test book` writes anew what is generated: captured bytes, pictures, tables of figures.
+
+mod support;
+
+#[path = "book/capture.rs"]
+mod capture;
+#[path = "book/dissect.rs"]
+mod dissect;
+#[path = "book/figures.rs"]
+mod figures;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::workspace;
+
+/// Whether what is generated is to be written anew.
+fn is_recording() -> bool {
+    env::var_os("BOOK").is_some_and(|value| value == "record")
+}
+
+fn page(name: &str) -> PathBuf {
+    workspace().join("docs").join(name)
+}
+
+fn text_of(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Captured bytes.
+
+/// The file under docs/captured tells what the server says now, but for what differs from run to run.
+fn assert_captured(name: &str, now: &str) {
+    let path = page("captured").join(name);
+    if is_recording() {
+        fs::write(&path, now).expect("write the capture");
+    }
+    let (then, now) = (dissect::masked(&text_of(&path)), dissect::masked(now));
+    // The first line that differs tells more than both texts.
+    for (then, now) in then.lines().zip(now.lines()) {
+        assert_eq!(then, now, "docs/captured/{name} is stale: BOOK=record writes it anew");
+    }
+    assert_eq!(then.len(), now.len(), "docs/captured/{name} is stale at its end: BOOK=record writes it anew");
+}
+
+#[test]
+fn the_bytes_of_a_request_are_as_captured() {
+    assert_captured("request.txt", &capture::request());
+}
+
+#[test]
+fn the_bytes_of_a_login_are_as_captured() {
+    assert_captured("login.txt", &capture::login());
+}
+
+#[test]
+fn the_bytes_of_batches_are_as_captured() {
+    assert_captured("batches.txt", &capture::batches());
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Figures.
+
+/// What is between these two comments of a page is generated.
+const TABLE: [&str; 2] = ["<!-- peers -->\n", "<!-- end of peers -->"];
+
+fn assert_generated(path: &Path, now: &str) {
+    if is_recording() {
+        fs::write(path, now).expect("write what is generated");
+    }
+    assert!(text_of(path) == now, "{} is stale: BOOK=record writes it anew", path.display());
+}
+
+#[test]
+fn the_peers_have_one_set_of_figures() {
+    let peers = figures::peers(&text_of(&page("peers.tsv")));
+    assert_generated(&page("peers.svg"), &figures::peers_picture(&peers));
+    let table = format!("{}\n{}\n{}", TABLE[0], figures::peers_table(&peers), TABLE[1]);
+    // The README may have it, too.
+    for path in [page("README.md"), workspace().join("README.md")] {
+        let text = text_of(&path);
+        let Some(start) = text.find(TABLE[0]) else {
+            assert!(!path.starts_with(page("")), "the first page lacks the table");
+            continue;
+        };
+        let end = text.find(TABLE[1]).expect("the end of the table") + TABLE[1].len();
+        assert_generated(&path, &[&text[..start], &table, &text[end..]].concat());
+    }
+    let performance = text_of(&page("performance.md"));
+    for figure in peers.last().expect("this server").in_performance() {
+        assert!(
+            performance.contains(&figure),
+            "docs/performance.md has other figures than {figure} of docs/peers.tsv"
+        );
+    }
+}
+
+#[test]
+fn the_curve_of_the_batches_is_that_of_their_table() {
+    assert_generated(&page("batches.svg"), &figures::batches_picture(&text_of(&page("performance.md"))));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The pages.
+
+/// Every page, by name, without the table of contents.
+fn pages() -> Vec<(String, String)> {
+    let entries =
+        fs::read_dir(page("")).expect("list docs/").map(|entry| entry.expect("read an entry").path());
+    let mut pages: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| (path.file_name().expect("a name").to_string_lossy().into_owned(), text_of(&path)))
+        .filter(|(name, _)| name != "SUMMARY.md")
+        .collect();
+    pages.sort();
+    assert!(pages.len() > 10, "the book has pages");
+    pages
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents() {
+    let summary = text_of(&page("SUMMARY.md"));
+    let missing: Vec<String> = pages()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !summary.contains(&format!("({name})")))
+        .collect();
+    assert_eq!(missing, [""; 0], "docs/SUMMARY.md lacks pages");
+}
+
+/// What follows `prefix` up to one of `ends`, wherever it stands in the text.
+fn after<'a>(text: &'a str, prefix: &'a str, ends: &'a [char]) -> impl Iterator<Item = &'a str> {
+    text.split(prefix).skip(1).map(move |rest| rest.split(ends).next().unwrap_or_default())
+}
+
+#[test]
+fn every_excerpt_is_there_and_every_anchor_is_used() {
+    let mut used = BTreeSet::new();
+    for (name, text) in pages() {
+        for include in after(&text, "{{#include ", &['}']) {
+            let (path, anchor) =
+                include.split_once(':').unwrap_or_else(|| panic!("{name}: {include} has no anchor"));
+            let source = text_of(&page(path));
+            for mark in ["ANCHOR", "ANCHOR_END"] {
+                let count = source
+                    .lines()
+                    .filter(|line| line.trim_end().ends_with(&format!("{mark}: {anchor}")))
+                    .count();
+                assert_eq!(count, 1, "{name} includes {include}, whose {mark} is there {count} times");
+            }
+            used.insert((page(path).canonicalize().expect("a file"), anchor.to_owned()));
+        }
+    }
+    for directory in ["src", "proto-pg/src", "sql", "tests", "examples", "stress/src"] {
+        for path in files_below(&workspace().join(directory)) {
+            for anchor in
+                after(&text_of(&path), " ANCHOR: ", &['\n']).filter(|anchor| !anchor.contains(['{', '"']))
+            {
+                let is_used = used.contains(&(path.canonicalize().expect("a file"), anchor.to_owned()));
+                assert!(is_used, "nobody includes {anchor} of {}", path.display());
+            }
+        }
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).expect("list a directory") {
+        let path = entry.expect("read an entry").path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// A function of the kernel, in the flamegraph.
+const KERNELS_OWN: &str = "exit_to_user_mode_loop";
+
+#[test]
+fn every_test_that_the_book_names_exists() {
+    let sources =
+        ["src", "proto-pg/src", "stress", "tests"].map(|directory| files_below(&workspace().join(directory)));
+    let is_source = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    let code: String = sources.iter().flatten().filter(is_source).map(|path| text_of(path)).collect();
+    let mut count = 0;
+    // That page has the names of metrics in its place, and a test of its own.
+    for (chapter, text) in pages().into_iter().filter(|(name, _)| name != "observability.md") {
+        // In code font, with that many underscores, it is no setting and no metric.
+        let names = text.split('`').filter(|word| {
+            word.matches('_').count() >= 3
+                && !word.starts_with("rinha_")
+                && *word != KERNELS_OWN
+                && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+        });
+        for name in names {
+            count += 1;
+            assert!(code.contains(&format!("fn {name}(")), "docs/{chapter} names {name}, which is nowhere");
+        }
+    }
+    assert!(count > 60, "the book names tests");
+}
+
+/// The commands of a page: the lines of its blocks in `sh`, without their remarks.
+fn commands(text: &str) -> Vec<String> {
+    let blocks = after(text, "```sh\n", &['`']);
+    let lines = blocks.flat_map(str::lines).map(|line| line.split("  #").next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_is_run_somewhere() {
+    let list = text_of(&page("commands"));
+    let entries = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let entries: Vec<(&str, &str)> = entries
+        .map(|line| {
+            line.split_once('|').map(|(kind, command)| (kind.trim(), command.trim())).expect("a kind")
+        })
+        .collect();
+    let ci = text_of(&workspace().join(".ci/run"));
+    for (kind, command) in &entries {
+        match *kind {
+            "quick" | "long" | "fail" | "up" => {}
+            "ci" => assert!(ci.contains(command), ".ci/run does not run {command}"),
+            reason => {
+                let because = reason.strip_prefix("not run: ").unwrap_or_default();
+                assert!(!because.is_empty(), "docs/commands: what is {reason:?}?");
+            }
+        }
+    }
+    let listed: BTreeSet<&str> = entries.iter().map(|(_, command)| *command).collect();
+    let pages = pages();
+    let in_book: Vec<String> = pages.iter().flat_map(|(_, text)| commands(text)).collect();
+    let in_book: BTreeSet<&str> = in_book.iter().map(String::as_str).collect();
+    let unlisted: Vec<_> = in_book.difference(&listed).collect();
+    assert!(unlisted.is_empty(), "docs/commands does not say where these are run: {unlisted:#?}");
+    let gone: Vec<_> = listed.difference(&in_book).collect();
+    assert!(gone.is_empty(), "the book has no such commands any more: {gone:#?}");
+}
