@@ -1,4 +1,4 @@
-//! `prod/docker-compose.yml`, the stack for somebody who has no sources: it is up to date, and needs nothing beside it.
+//! What others get: `prod/docker-compose.yml` is up to date and needs nothing beside it, and one Rust makes everything.
 
 use std::fs;
 use std::path::Path;
@@ -17,13 +17,13 @@ fn generated(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn it_is_what_the_sources_make_of_it() {
+fn the_compose_file_is_what_the_sources_make_of_it() {
     let is_same = generated(&[]) == text_of("prod/docker-compose.yml");
     assert!(is_same, "out of date: prod/generate >prod/docker-compose.yml");
 }
 
 #[test]
-fn it_holds_each_file_whole() {
+fn the_compose_file_holds_each_file_whole() {
     let compose = text_of("prod/docker-compose.yml");
     let sql = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql")).expect("list sql");
     let sql = sql.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some());
@@ -35,7 +35,7 @@ fn it_holds_each_file_whole() {
 }
 
 #[test]
-fn it_needs_no_sources() {
+fn the_compose_file_needs_no_sources() {
     let compose = generated(&["ghcr.io/someone/rinha:1"]);
     assert_eq!(compose.matches("image: \"ghcr.io/someone/rinha:1\"").count(), 1);
     for word in ["${", ": ./", "- ./", "build:", "pull_policy", "profiles:", "grafana"] {
@@ -50,4 +50,19 @@ fn it_needs_no_sources() {
         })
         .collect();
     assert_eq!(services, ["nginx", "webapi1", "webapi2", "db"]);
+}
+
+#[test]
+fn the_image_and_the_checks_use_the_same_rust() {
+    let dockerfile = text_of("Dockerfile");
+    let (_, image) = dockerfile.split_once(" rust:").expect("an image of Rust");
+    let (release, _) = image.split_once("-slim").expect("its slim variant");
+    for workflow in ["build-check", "main-release"] {
+        let text = text_of(format!(".github/workflows/{workflow}.yml"));
+        assert!(text.contains(&format!(" {release}.0")), "{workflow} uses another than Rust {release}");
+    }
+    // The oldest is checked on its own; the image must not be older.
+    let minor =
+        |version: &str| version.split('.').nth(1).map(|minor| minor.parse::<u32>().expect("a number"));
+    assert!(minor(release) >= minor(env!("CARGO_PKG_RUST_VERSION")), "{release}");
 }
