@@ -105,6 +105,30 @@ fn the_curve_of_the_batches_is_that_of_their_table() {
     assert_generated(&page("batches.svg"), &figures::batches_picture(&text_of(&page("performance.md"))));
 }
 
+/// Numbers in a text that were measured: they have a decimal point or a comma. Without that comma, so that both are the same.
+fn measured(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_digit() || c == '.' || c == ',';
+    let numbers = text.split(|c| !is_part(c)).map(|number| number.trim_matches(['.', ',']));
+    numbers
+        .filter(|number| number.contains(['.', ',']) && number.len() > 2)
+        .map(|number| number.replace(',', ""))
+        .collect()
+}
+
+#[test]
+fn every_figure_of_the_prose_is_in_a_table() {
+    let places =
+        ["performance.md", "flamegraph.md", "simulation.md", "peers.tsv", "../benches/instructions.txt"];
+    let tables: String = places.map(|place| text_of(&page(place))).join(" ").replace(',', "");
+    let tables: BTreeSet<&str> = tables.split(|c: char| !c.is_ascii_digit() && c != '.').collect();
+    for chapter in ["README.md", "group-commit.md", "microseconds.md"] {
+        let figures = measured(&text_of(&page(chapter)).replace("HTTP/1.1", ""));
+        let missing: Vec<&String> =
+            figures.iter().filter(|figure| !tables.contains(figure.as_str())).collect();
+        assert!(missing.is_empty(), "docs/{chapter} has figures that are in none of {places:?}: {missing:?}");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The pages.
 
@@ -181,8 +205,8 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A function of the kernel, in the flamegraph.
-const KERNELS_OWN: &str = "exit_to_user_mode_loop";
+/// What looks like the name of a test and is none: a function of the kernel, in the flamegraph.
+const NO_TESTS: &[&str] = &["exit_to_user_mode_loop"];
 
 #[test]
 fn every_test_that_the_book_names_exists() {
@@ -197,7 +221,7 @@ fn every_test_that_the_book_names_exists() {
         let names = text.split('`').filter(|word| {
             word.matches('_').count() >= 3
                 && !word.starts_with("rinha_")
-                && *word != KERNELS_OWN
+                && !NO_TESTS.contains(word)
                 && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
         });
         for name in names {
