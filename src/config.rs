@@ -122,6 +122,8 @@ settings! {
         "HTTP connections at once. Beyond it new ones wait in the kernel's backlog.";
     listen_backlog: i32, "LISTEN_BACKLOG" = 4_096 in 1..=65_535, "connections",
         "Connections that the kernel holds until they are accepted.";
+    socket_buffer_len_bytes: usize, "SOCKET_BUFFER_LEN_BYTES" = 16_384 in 4_096..=16_777_216, "bytes",
+        "What the kernel holds of an HTTP connection over TCP in each direction; with its own overhead, twice that.";
     inbox_len_bytes: usize, "INBOX_LEN_BYTES" = 2_048 in 256..=65_536, "bytes",
         "First size of an HTTP connection's receive buffer; it grows for one long request and shrinks after it.";
     outbox_len_max_bytes: usize, "OUTBOX_LEN_MAX_BYTES" = 16_384 in 1_024..=1_048_576, "bytes",

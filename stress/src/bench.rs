@@ -30,6 +30,7 @@ mod scrape;
 mod usage;
 pub use audit::audit;
 pub use scrape::Counts;
+pub(crate) use usage::float;
 
 mod report;
 pub(crate) use report::DISTURBING_CPUS;
