@@ -94,7 +94,7 @@ settings! {
         "Batches that one lane has sent and not seen answered.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
         "Calls that wait for a lane. Beyond it requests are answered 503.";
-    queue_wait_max_ms: u64, "QUEUE_WAIT_MAX_MS" = 250 in 1..=60_000, "ms",
+    queue_wait_max_ms: u64, "QUEUE_WAIT_MAX_MS" = 100 in 1..=60_000, "ms",
         "With more calls waiting than PostgreSQL did of late in this time, and more than fill a batch, requests are answered 503 at once.";
     queue_timeout_ms: u64, "QUEUE_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
         "How long a call waits for a lane, also while the database is away. After it the request is answered 503.";

@@ -33,9 +33,9 @@ impl Pace {
     }
 
     /// How long a call would wait behind `calls` others, in microseconds. `None` while it was measured for less than
-    /// half of `wait_max_us`: one slow batch, as the first one of a cold database, is no pace.
+    /// `wait_max_us`, the time that it is to tell of: one slow batch, as the first one of a cold database, is no pace.
     pub fn wait_us(&self, calls: usize, wait_max_us: u64) -> Option<u64> {
-        let is_known = self.calls > 0 && self.busy_us >= wait_max_us / 2;
+        let is_known = self.calls > 0 && self.busy_us >= wait_max_us;
         is_known.then(|| (calls as u64).saturating_mul(self.busy_us) / self.calls)
     }
 }
@@ -59,9 +59,9 @@ mod tests {
         let mut pace = Pace::default();
         let mut now_us = 0;
         assert_eq!(pace.wait_us(100, WAIT_MAX_US), None);
-        batches(&mut pace, 5, 10_000, &mut now_us);
-        assert_eq!(pace.wait_us(100, WAIT_MAX_US), None, "measured for 40 ms, too short a time to tell");
-        batches(&mut pace, 5, 10_000, &mut now_us);
+        batches(&mut pace, 10, 10_000, &mut now_us);
+        assert_eq!(pace.wait_us(100, WAIT_MAX_US), None, "measured for 90 ms, too short a time to tell");
+        batches(&mut pace, 1, 10_000, &mut now_us);
         assert_eq!(pace.wait_us(100, WAIT_MAX_US), Some(100_000));
         // Half as fast for a while, and it is believed.
         batches(&mut pace, 1_000, 20_000, &mut now_us);

@@ -1,9 +1,12 @@
 //! What the bank promises under more load than it can bear and from clients in bad faith, put to the test and measured:
 //! what `cargo stress endure` does, without its command line.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit};
 
 use crate::cgroup::{Group, Limits, Parent};
 use crate::stack::DATABASE;
@@ -12,6 +15,7 @@ use crate::wait::Interrupt;
 use crate::{Durability, Error, Instance, InstanceOptions, Postgres, PostgresOptions};
 
 mod books;
+pub use books::check as check_books;
 mod open_loop;
 pub use open_loop::{OpenLoop, Phase, Record, Tally, Told};
 
@@ -20,7 +24,11 @@ pub use figures::{Percentiles, Promise, verdict};
 
 pub mod overload;
 
+mod crowd;
+pub use crowd::Crowd;
+
 mod attack;
+pub use attack::{Attack, Endings};
 pub mod hostile;
 
 /// What to put to the test.
@@ -114,4 +122,24 @@ fn slow_disk(commit_ms: Option<u32>) -> (Durability, Vec<(String, String)>) {
     let commit_us = u64::from(commit_ms) * 1000;
     let settings = [("commit_delay", commit_us.to_string()), ("commit_siblings", "0".to_owned())];
     (Durability::Durable, settings.map(|(name, value)| (name.to_owned(), value)).to_vec())
+}
+
+/// Lets this process open at least so many files.
+fn allow_descriptors(needed: u64) -> Result<(), Error> {
+    let own = rustix::process::getrlimit(Resource::Nofile);
+    if own.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let wanted = Rlimit { current: Some(needed), maximum: own.maximum };
+    rustix::process::setrlimit(Resource::Nofile, wanted)
+        .map_err(|error| Error::io(format!("open {needed} files at once (ulimit -Hn)"))(error.into()))
+}
+
+/// The open descriptors of an instance.
+///
+/// # Errors
+/// It has ended.
+pub fn descriptors(instance: &Instance) -> Result<usize, Error> {
+    let path = format!("/proc/{}/fd", instance.pid());
+    Ok(fs::read_dir(&path).map_err(Error::io(format!("list {path}")))?.count())
 }

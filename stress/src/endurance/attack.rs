@@ -12,40 +12,38 @@ use crate::wait::Interrupt;
 
 /// What each of the connections does.
 #[derive(Debug, Clone)]
-pub(super) struct Attack {
+pub struct Attack {
     /// In reports.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// How many do it at once.
-    pub(super) connections: usize,
+    pub connections: usize,
     /// Sent at once.
-    pub(super) opening: Vec<u8>,
+    pub opening: Vec<u8>,
     /// Sent after it, one byte a second, over and over.
-    pub(super) drip: Vec<u8>,
+    pub drip: Vec<u8>,
     /// Sent after the opening, over and over, as much as the bank takes. Then only a reset is the end: an answer, and the
     /// end of the bank's half, mean nothing to somebody who floods.
-    pub(super) flood: Vec<u8>,
+    pub flood: Vec<u8>,
     /// Whether answers are read.
-    pub(super) reads: bool,
+    pub reads: bool,
     /// Between one connection and the next.
-    pub(super) stagger: Duration,
-    /// How long the bank lets it go on, from the time when the connection was made; if it reads no answers, from the time
-    /// when the bank took nothing more.
-    pub(super) deadline: Duration,
+    pub stagger: Duration,
+    /// How long the bank lets it go on, from the time when the connection was made.
+    pub deadline: Duration,
 }
 
-/// What became of it.
+/// What became of the attackers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Endings {
-    /// From the beginning of each wait to its end, in microseconds.
-    pub(super) times_us: Vec<u64>,
+pub struct Endings {
+    /// From the beginning of each connection to its end, in microseconds.
+    pub times_us: Vec<u64>,
     /// Connections that were still open when the attack was called off.
-    pub(super) left: usize,
+    pub left: usize,
 }
 
 struct Attacker {
     stream: TcpStream,
-    /// Since when the bank's patience is being tried.
-    since: Instant,
+    begun: Instant,
     dripped: usize,
     next_drip: Instant,
     flooded: usize,
@@ -58,7 +56,7 @@ impl Attack {
     ///
     /// # Errors
     /// The bank cannot be connected to, or `interrupt` was raised.
-    pub(super) fn run(&self, address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
+    pub fn run(&self, address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
         let mut poll = Poll::new().map_err(Error::io("make an epoll"))?;
         let mut events = Events::with_capacity(1024);
         let mut attackers = Vec::with_capacity(self.connections);
@@ -96,7 +94,7 @@ impl Attack {
     }
 
     /// From the first connection to when the last one should be ended.
-    pub(super) fn duration(&self) -> Duration {
+    pub fn duration(&self) -> Duration {
         self.stagger * u32::try_from(self.connections).unwrap_or(u32::MAX) + self.deadline
     }
 
@@ -111,7 +109,7 @@ impl Attack {
         let now = Instant::now();
         Ok(Attacker {
             stream,
-            since: now,
+            begun: now,
             dripped: 0,
             next_drip: now + DRIP_INTERVAL,
             flooded: 0,
@@ -153,9 +151,6 @@ impl Attack {
             let sent_bytes = attacker.write(&self.flood[position..]);
             attacker.flooded += sent_bytes;
             budget_bytes = budget_bytes.saturating_sub(sent_bytes);
-            if sent_bytes > 0 && !self.reads {
-                attacker.since = now;
-            }
         }
     }
 }
@@ -172,7 +167,7 @@ impl Attacker {
     fn end(&mut self, endings: &mut Endings) {
         if !self.has_ended {
             self.has_ended = true;
-            endings.times_us.push(u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX));
+            endings.times_us.push(u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         }
     }
 }

@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 
 use super::open_loop::{Tally, Told, description, is_transaction};
-use crate::stack::DATABASE;
-use crate::{Error, Postgres};
+use crate::Error;
 
-/// Holds every request of a load against the ledger: what was answered 200 has one row; what was refused, or answered
+/// Holds every request of some loads, each with the number of its first one, against the ledger: what was answered 200 has one row; what was refused, or answered
 /// otherwise, has none; of what nobody was told, at most one. And each balance is the sum of its rows.
 ///
 /// # Errors
 /// [`Error::Refused`] with everything that does not agree.
-pub(super) fn check(postgres: &Postgres, loads: &[(u64, &Tally)]) -> Result<(), Error> {
+pub fn check(client: &mut postgres::Client, loads: &[(u64, &Tally)]) -> Result<(), Error> {
     let sql = |error: postgres::Error| Error::Sql {
         place: "the audit of the ledger".to_owned(),
         message: error.to_string(),
     };
-    let mut client = postgres.connect(DATABASE)?;
     let rows = client.query("SELECT descricao, count(*) FROM transacoes GROUP BY 1", &[]).map_err(sql)?;
     let mut rows: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut faults = Faults::default();

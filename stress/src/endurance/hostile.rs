@@ -1,7 +1,6 @@
 //! Well-behaved clients, first among themselves and then beside one attack after another: what the attacks cost them, and
 //! what becomes of the attackers.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -12,7 +11,9 @@ use rustix::process::{Pid, Resource, Rlimit};
 use super::attack::{Attack, Endings};
 use super::open_loop::{OpenLoop, Phase, Tally, Told};
 use super::{EndureOptions, Ground, Percentiles, Promise, books};
+use super::{allow_descriptors, descriptors};
 use crate::bench::aligned;
+use crate::stack::DATABASE;
 use crate::wait::{self, Interrupt};
 use crate::{Error, Instance};
 
@@ -63,7 +64,7 @@ pub const SETTINGS: [(&str, &str); 4] = [
 /// # Errors
 /// The first failure, or [`Error::Refused`] when the ledger does not agree. What was started is stopped.
 pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
-    allow_descriptors(None, DESCRIPTORS_NEEDED)?;
+    allow_descriptors(DESCRIPTORS_NEEDED)?;
     let own = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let options = &EndureOptions {
         settings: own.into_iter().chain(options.settings.iter().cloned()).collect(),
@@ -81,7 +82,7 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
     trial.quiet("warm-up", 2)?;
     trial.quiet_us.clear();
     trial.quiet("nobody attacks", options.seconds)?;
-    for attack in attacks() {
+    for attack in attacks(1000, DEADLINE) {
         let name = attack.name;
         let deadline = attack.deadline;
         let duration = attack.duration();
@@ -96,7 +97,7 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
     })?;
     options.steps.run("the ledger", "agrees", || {
         let loads: Vec<(u64, &Tally)> = trial.loads.iter().map(|(first, tally)| (*first, tally)).collect();
-        books::check(&ground.postgres, &loads)
+        books::check(&mut ground.postgres.connect(DATABASE)?, &loads)
     })?;
     let quiet = Percentiles::of(trial.quiet_us.iter().copied());
     Ok(Hostile {
@@ -180,63 +181,79 @@ impl Trial<'_> {
     }
 }
 
-fn attacks() -> Vec<Attack> {
-    let second = Duration::from_secs(1);
+/// The attacks that go on until they are cut off: a large crowd that does next to nothing, and a few who do a lot. The
+/// deadline is that of a head, of a body, of an idle connection and of a peer that reads nothing.
+pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
+    let few = crowd.div_ceil(20);
+    let stagger = Duration::from_secs(1) / count(few);
     let transaction = "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: 60\r\n\r\n"
         .as_bytes()
         .to_vec();
     let silent = Attack {
-        name: "1,000 silent",
-        connections: 1000,
+        name: "a crowd that is silent",
+        connections: crowd,
         opening: Vec::new(),
         drip: Vec::new(),
         flood: Vec::new(),
         reads: true,
-        stagger: Duration::ZERO,
-        deadline: 3 * second,
+        stagger: Duration::from_secs(1) / count(crowd),
+        deadline,
     };
     let huge =
         |length: &str| format!("POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\n{length}\r\n\r\n");
     vec![
         Attack {
-            name: "1,000 at a byte a second",
+            name: "a crowd at a byte a second",
             opening: b"G".to_vec(),
             drip: b"ET /clientes/1/extrato".to_vec(),
             ..silent.clone()
         },
-        Attack { name: "1,000 slow bodies", opening: transaction, drip: b" ".to_vec(), ..silent.clone() },
         Attack {
-            name: "50 who never read",
-            connections: 50,
+            name: "a crowd with slow bodies",
+            opening: transaction,
+            drip: b" ".to_vec(),
+            ..silent.clone()
+        },
+        Attack {
+            name: "a few who never read",
+            connections: few,
             flood: b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n".repeat(64),
             reads: false,
-            stagger: second / 20,
+            stagger,
             ..silent.clone()
         },
         Attack {
-            name: "50 huge bodies",
-            connections: 50,
+            name: "a few with huge bodies",
+            connections: few,
             opening: huge("Content-Length: 1000000000000").into_bytes(),
             flood: vec![b'x'; 64 * 1024],
-            stagger: second / 20,
-            deadline: second,
+            stagger,
+            deadline: LINGER,
             ..silent.clone()
         },
         Attack {
-            name: "50 huge chunks",
-            connections: 50,
+            name: "a few with huge chunks",
+            connections: few,
             opening: [huge("Transfer-Encoding: chunked").as_bytes(), b"ffffffff\r\n"].concat(),
             flood: vec![b'x'; 64 * 1024],
-            stagger: second / 20,
-            deadline: second,
+            stagger,
+            deadline: LINGER,
             ..silent.clone()
         },
         silent,
     ]
 }
 
+/// At most so many that a duration can be divided by them.
+fn count(connections: usize) -> u32 {
+    u32::try_from(connections).unwrap_or(u32::MAX).max(1)
+}
+
 /// A hundred thousand requests on one connection, sent as fast as the bank takes them.
-fn pipeline(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
+///
+/// # Errors
+/// The bank cannot be connected to.
+pub fn pipeline(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
     const REQUESTS: usize = 100_000;
     let broken = || Error::io("pipeline requests");
     let stream = TcpStream::connect(address).map_err(broken())?;
@@ -277,8 +294,11 @@ fn take_answers(unread: &mut Vec<u8>) -> usize {
     answers
 }
 
-/// A request that is cut after each of its bytes by a reset, many times over.
-fn reset_everywhere(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
+/// A thousand requests that are cut by a reset, after each of their bytes several times.
+///
+/// # Errors
+/// The bank cannot be connected to, or `interrupt` was raised.
+pub fn reset_everywhere(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
     let body = r#"{"valor":1,"tipo":"c","descricao":"reset"}"#;
     let request = format!(
         "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {}\r\n\r\n{body}",
@@ -304,7 +324,7 @@ fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interru
     const SPAN: Duration = Duration::from_secs(3);
     let pid = Pid::from_raw(i32::try_from(ground.instance.pid()).unwrap_or(0));
     let in_use = descriptors(&ground.instance)? as u64;
-    let before = allow_descriptors(pid, in_use + 2)?;
+    let before = set_descriptors(pid, in_use + 2)?;
     let broken = || Error::io("connect to an instance without descriptors");
     let crowd: Vec<TcpStream> =
         (0..50).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>().map_err(broken())?;
@@ -315,7 +335,7 @@ fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interru
     let (begun, used) = (Instant::now(), usage()?);
     wait::until(SPAN, interrupt, || Ok(None::<()>))?;
     let share = (usage()? - used).as_secs_f64() / begun.elapsed().as_secs_f64();
-    allow_descriptors(pid, before)?;
+    set_descriptors(pid, before)?;
     for mut stream in crowd {
         stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(broken())?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n").map_err(broken())?;
@@ -326,28 +346,13 @@ fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interru
         .ok_or_else(|| ground.instance.service().failure("does not tell that it is out of descriptors"))
 }
 
-/// Sets the limit of a process, or raises our own to at least this. Returns what it was.
-fn allow_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
-    let own = rustix::process::getrlimit(Resource::Nofile);
-    let refused = |_| Error::Refused(format!("the limit of open files (ulimit -n) cannot be set to {limit}"));
-    match pid {
-        None if own.current.is_none_or(|current| current >= limit) => {}
-        None => {
-            let wanted = Rlimit { current: Some(limit), maximum: own.maximum };
-            rustix::process::setrlimit(Resource::Nofile, wanted).map_err(refused)?;
-        }
-        Some(pid) => {
-            let wanted = Rlimit { current: Some(limit), maximum: own.maximum };
-            let before = rustix::process::prlimit(Some(pid), Resource::Nofile, wanted).map_err(refused)?;
-            return Ok(before.current.unwrap_or(u64::MAX));
-        }
-    }
-    Ok(own.current.unwrap_or(u64::MAX))
-}
-
-fn descriptors(instance: &Instance) -> Result<usize, Error> {
-    let path = format!("/proc/{}/fd", instance.pid());
-    Ok(fs::read_dir(&path).map_err(Error::io(format!("list {path}")))?.count())
+/// Sets the limit of open files of a process. Returns what it was.
+fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
+    let wanted =
+        Rlimit { current: Some(limit), maximum: rustix::process::getrlimit(Resource::Nofile).maximum };
+    let before = rustix::process::prlimit(pid, Resource::Nofile, wanted)
+        .map_err(|error| Error::io(format!("set the limit of open files to {limit}"))(error.into()))?;
+    Ok(before.current.unwrap_or(u64::MAX))
 }
 
 impl Hostile {
@@ -448,6 +453,10 @@ impl Hostile {
     }
 }
 
+/// That of [`SETTINGS`].
+const DEADLINE: Duration = Duration::from_secs(3);
+/// `LINGER_TIMEOUT_MS` by default.
+const LINGER: Duration = Duration::from_secs(1);
 const HONEST_CONNECTIONS: usize = 16;
 const HONEST_RATE_PER_S: f64 = 1000.0;
 const DESCRIPTORS_NEEDED: u64 = 4096;

@@ -106,10 +106,11 @@ struct Running<'a> {
     request: Vec<u8>,
 }
 
-struct Connection {
+/// One connection, with at most one request under way.
+pub(super) struct Connection {
     stream: TcpStream,
     /// The position of the request that is under way.
-    asked: Option<usize>,
+    pub(super) asked: Option<usize>,
     unread: Vec<u8>,
 }
 
@@ -198,11 +199,7 @@ impl<'a> Running<'a> {
             && let Some(position) = self.waiting.pop_front()
         {
             write_request(self.load.first_number + position as u64, &mut self.request);
-            let connection = &mut self.connections[index];
-            connection.asked = Some(position);
-            // One small request at a time always finds room; if not, the connection is broken.
-            let is_sent = connection.stream.write(&self.request).is_ok_and(|n| n == self.request.len());
-            if !is_sent {
+            if !self.connections[index].ask(position, &self.request) {
                 self.replace(index);
             }
         }
@@ -250,7 +247,8 @@ impl<'a> Running<'a> {
     }
 }
 
-enum Arrived {
+/// What a look at a connection found.
+pub(super) enum Arrived {
     /// There is more to come.
     Part,
     Answer {
@@ -269,11 +267,22 @@ impl Connection {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-        Ok(Connection { stream, asked: None, unread: Vec::new() })
+        Ok(Connection::over(stream))
+    }
+
+    pub(super) fn over(stream: TcpStream) -> Connection {
+        Connection { stream, asked: None, unread: Vec::new() }
+    }
+
+    /// Sends the request of this position. One small request at a time always finds room; if not, the connection is
+    /// broken.
+    pub(super) fn ask(&mut self, position: usize, request: &[u8]) -> bool {
+        self.asked = Some(position);
+        self.stream.write(request).is_ok_and(|n| n == request.len())
     }
 
     /// Reads until nothing more is there: events are told once.
-    fn read(&mut self) -> Arrived {
+    pub(super) fn read(&mut self) -> Arrived {
         let mut bytes = [0; 4096];
         loop {
             match self.stream.read(&mut bytes) {
@@ -324,7 +333,7 @@ pub(super) fn description(number: u64) -> String {
 }
 
 /// Credits and debits of one cent in turns: no limit is ever reached, so all of them change the ledger.
-fn write_request(number: u64, into: &mut Vec<u8>) {
+pub(super) fn write_request(number: u64, into: &mut Vec<u8>) {
     into.clear();
     let account = number % 5 + 1;
     // Writing to memory does not fail.

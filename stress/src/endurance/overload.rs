@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::crowd::Crowd;
 use super::figures::milliseconds;
 use super::open_loop::{OpenLoop, Phase, Tally, Told};
 use super::{EndureOptions, Ground, Percentiles, Promise, books};
 use crate::Error;
 use crate::bench::{aligned, float};
+use crate::stack::DATABASE;
 
 /// What was measured.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct Overload {
     pub sustainable_per_s: f64,
     /// Each phase of the load.
     pub phases: Vec<PhaseFigures>,
+    /// Ten thousand who come at once and ask once, against `CLIENTS_MAX` of a thousand and some.
+    pub crowd: PhaseFigures,
     /// The instance's peak memory, and its limit.
     pub memory_peak_bytes: Option<u64>,
     /// The instance's limit.
@@ -112,9 +116,16 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
             late.p50_ms, late.p99_ms
         ));
     }
+    let crowd = steps.run(&format!("{CROWD} connections at once"), "answered", || {
+        let first_number = loads.iter().map(|(_, tally)| tally.records.len() as u64).sum();
+        let crowd = Crowd { address, clients: CROWD, first_number, patience: CROWD_PATIENCE };
+        let tally = crowd.run(&options.interrupt)?;
+        loads.push((first_number, tally.clone()));
+        Ok(figures(&tally, 0, "10,000 at once"))
+    })?;
     steps.run("the ledger", "agrees", || {
         let loads: Vec<(u64, &Tally)> = loads.iter().map(|(first, tally)| (*first, tally)).collect();
-        books::check(&ground.postgres, &loads)
+        books::check(&mut ground.postgres.connect(DATABASE)?, &loads)
     })?;
 
     let phases = phases.iter().enumerate().map(|(index, phase)| figures(&tally, index, phase.name));
@@ -122,6 +133,7 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
         best_per_s,
         sustainable_per_s,
         phases: phases.collect(),
+        crowd,
         memory_peak_bytes: ground.instance_group.memory_peak_bytes().ok(),
         memory_limit_bytes: options.instance_limits.memory_bytes,
         out_of_memory_kills: ground.instance_group.out_of_memory_kills(),
@@ -147,7 +159,7 @@ impl Overload {
             "normal after",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        for phase in &self.phases {
+        for phase in self.phases.iter().chain([&self.crowd]) {
             let share = phase.served_per_s / self.best_per_s * 100.0;
             let [served_p50, served_p99, served_max] = Percentiles::cells(phase.served);
             let [refusal_p50, refusal_p99, refusal_max] = Percentiles::cells(phase.refusal);
@@ -208,6 +220,12 @@ impl Overload {
                 after.normal_after.is_some_and(|after| after <= Duration::from_secs(1)),
             );
         }
+        let crowd = &self.crowd;
+        add(
+            "10,000 connections at once: all are served or refused".to_owned(),
+            format!("{} otherwise", crowd.other),
+            crowd.other == 0,
+        );
         add(
             "the instance stays under its memory limit".to_owned(),
             self.memory_peak_bytes.map_or_else(
@@ -288,6 +306,8 @@ const SUSTAINABLE_PERCENTS: [u32; 5] = [90, 80, 70, 60, 50];
 /// A rate is sustained, and a moment normal, if 99 of 100 requests take no longer: PostgreSQL's quota of CPU time alone may
 /// hold up a request for most of 100 ms.
 const SUSTAINED_P99_MS: f64 = 150.0;
+const CROWD: usize = 10_000;
+const CROWD_PATIENCE: Duration = Duration::from_secs(60);
 const QUIET_SECONDS: u32 = 3;
 const WINDOW_US: u64 = 100_000;
 const NORMAL_WINDOWS: usize = 5;
