@@ -46,6 +46,7 @@ struct Attacker {
     begun: Instant,
     dripped: usize,
     next_drip: Instant,
+    next_flood: Instant,
     flooded: usize,
     is_writable: bool,
     has_ended: bool,
@@ -112,6 +113,7 @@ impl Attack {
             begun: now,
             dripped: 0,
             next_drip: now + DRIP_INTERVAL,
+            next_flood: now,
             flooded: 0,
             is_writable: true,
             has_ended: false,
@@ -145,8 +147,12 @@ impl Attack {
             attacker.dripped += 1;
             attacker.next_drip += DRIP_INTERVAL;
         }
+        if self.flood.is_empty() || now < attacker.next_flood {
+            return;
+        }
+        attacker.next_flood = now + TICK;
         let mut budget_bytes = FLOOD_BYTES_PER_TICK;
-        while !self.flood.is_empty() && attacker.is_writable && budget_bytes > 0 {
+        while attacker.is_writable && budget_bytes > 0 {
             let position = attacker.flooded % self.flood.len();
             let sent_bytes = attacker.write(&self.flood[position..]);
             attacker.flooded += sent_bytes;
