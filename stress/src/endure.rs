@@ -145,7 +145,7 @@ Trials:
              times that, whether or not it keeps up, with half of it before and after; then 10,000 connections at once.
              Promised: at least 90 % of its best are served all along, 99 of 100 refusals come within 50 ms, everything is
              normal again within 1 s, memory stays under its limit, everybody is answered.
-  hostile    1,000 requests a second from well-behaved clients, first among themselves, then beside one attack after another:
+  hostile    1,000 requests a second from well-behaved clients, beside one attack after another and alone before each:
              crowds that send a byte a second or nothing, peers that never read, bodies without an end, 100,000 pipelined
              requests, resets at every point; then all descriptors are taken away. Promised: the others' p99 stays within 1.5
              times its quiet value, attackers are cut off within their deadline (here 3 s) and 0.5 s, descriptors

@@ -1,4 +1,4 @@
-//! Well-behaved clients, first among themselves and then beside one attack after another: what the attacks cost them, and
+//! Well-behaved clients beside one attack after another, and among themselves before each: what the attacks cost them, and
 //! what becomes of the attackers.
 
 use std::io::{ErrorKind, Read, Write};
@@ -20,8 +20,6 @@ use crate::{Error, Instance};
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Hostile {
-    /// What well-behaved clients waited while nobody attacked.
-    pub quiet: Percentiles,
     /// Each attack, in order.
     pub attacks: Vec<AttackFigures>,
     /// The share of a CPU that the instance used while it had no descriptor left.
@@ -37,7 +35,9 @@ pub struct Hostile {
 pub struct AttackFigures {
     /// Its name.
     pub name: &'static str,
-    /// What well-behaved clients waited beside it.
+    /// What well-behaved clients waited just before it.
+    pub quiet: Percentiles,
+    /// What they waited beside it.
     pub honest: Percentiles,
     /// How many of them got anything but what they had asked for.
     pub failed: u64,
@@ -76,12 +76,9 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
         address: ground.address()?,
         instance: &ground.instance,
         loads: Vec::new(),
-        quiet_us: Vec::new(),
         attacks: Vec::new(),
     };
-    trial.quiet("warm-up", 2)?;
-    trial.quiet_us.clear();
-    trial.quiet("nobody attacks", options.seconds)?;
+    trial.quiet(options.seconds)?;
     for attack in attacks(1000, DEADLINE) {
         let name = attack.name;
         let deadline = attack.deadline;
@@ -91,7 +88,6 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
     let seconds = Duration::from_secs(options.seconds.into());
     trial.beside("100,000 pipelined requests", None, seconds, pipeline)?;
     trial.beside("1,000 resets, at every point", None, seconds, reset_everywhere)?;
-    trial.quiet("nobody attacks", options.seconds)?;
     let cpu_without_descriptors = options.steps.run("no descriptor left, for 2 s", "endured", || {
         without_descriptors(&ground, trial.address, &options.interrupt)
     })?;
@@ -99,9 +95,7 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
         let loads: Vec<(u64, &Tally)> = trial.loads.iter().map(|(first, tally)| (*first, tally)).collect();
         books::check(&mut ground.postgres.connect(DATABASE)?, &loads)
     })?;
-    let quiet = Percentiles::of(trial.quiet_us.iter().copied());
     Ok(Hostile {
-        quiet: quiet.ok_or_else(|| Error::Refused("nothing was asked while nobody attacked".to_owned()))?,
         attacks: trial.attacks,
         cpu_without_descriptors,
         memory_peak_bytes: ground.instance_group.memory_peak_bytes().ok(),
@@ -114,18 +108,17 @@ struct Trial<'a> {
     address: SocketAddr,
     instance: &'a Instance,
     loads: Vec<(u64, Tally)>,
-    /// What well-behaved clients waited while nobody attacked.
-    quiet_us: Vec<u64>,
     attacks: Vec<AttackFigures>,
 }
 
 impl Trial<'_> {
-    fn quiet(&mut self, name: &str, seconds: u32) -> Result<(), Error> {
+    /// What well-behaved clients wait among themselves.
+    fn quiet(&mut self, seconds: u32) -> Result<Percentiles, Error> {
         let honest = self.honest(Duration::from_secs(seconds.into()));
-        let tally = self.options.steps.run(name, "measured", || honest.run(&self.options.interrupt))?;
-        self.quiet_us.extend(tally.records.iter().map(|record| record.latency_us));
+        let tally = honest.run(&self.options.interrupt)?;
+        let quiet = spread(&tally)?;
         self.loads.push((honest.first_number, tally));
-        Ok(())
+        Ok(quiet)
     }
 
     /// Runs an attack, and well-behaved clients beside it for as long as it takes.
@@ -136,6 +129,7 @@ impl Trial<'_> {
         duration: Duration,
         attack: impl FnOnce(SocketAddr, &Interrupt) -> Result<Endings, Error> + Send,
     ) -> Result<(), Error> {
+        let quiet = self.quiet(self.options.seconds)?;
         let honest = self.honest(duration);
         let interrupt = &self.options.interrupt;
         let before = descriptors(self.instance)?;
@@ -155,12 +149,11 @@ impl Trial<'_> {
             after = descriptors(self.instance)?;
             Ok((after <= before).then_some(()))
         })?;
-        let latencies = tally.records.iter().map(|record| record.latency_us);
         let is_failed = |told: Told| !matches!(told, Told::Served(_));
         self.attacks.push(AttackFigures {
             name,
-            honest: Percentiles::of(latencies)
-                .ok_or_else(|| Error::Refused("nothing was asked beside an attack".to_owned()))?,
+            quiet,
+            honest: spread(&tally)?,
             failed: tally.records.iter().filter(|record| is_failed(record.told)).count() as u64,
             deadline,
             cut_off: Percentiles::of(endings.times_us.iter().copied()),
@@ -356,11 +349,23 @@ fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
     Ok(before.current.unwrap_or(u64::MAX))
 }
 
+fn spread(tally: &Tally) -> Result<Percentiles, Error> {
+    Percentiles::of(tally.records.iter().map(|record| record.latency_us))
+        .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))
+}
+
+impl AttackFigures {
+    fn ratio(&self) -> f64 {
+        self.honest.p99_ms / self.quiet.p99_ms
+    }
+}
+
 impl Hostile {
     /// The attacks as a table.
     pub fn table(&self) -> String {
         let head = [
             "",
+            "quiet p99 ms",
             "others p50 ms",
             "p99",
             "max",
@@ -374,17 +379,17 @@ impl Hostile {
             "descriptors",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        let [p50, p99, max] = Percentiles::cells(Some(self.quiet));
-        rows.push(vec!["nobody".to_owned(), p50, p99, max]);
         for attack in &self.attacks {
+            let [_, quiet_p99, _] = Percentiles::cells(Some(attack.quiet));
             let [p50, p99, max] = Percentiles::cells(Some(attack.honest));
             let [cut_p50, cut_p99, cut_max] = Percentiles::cells(attack.cut_off);
             rows.push(vec![
                 attack.name.to_owned(),
+                quiet_p99,
                 p50,
                 p99,
                 max,
-                format!("{:.2}", self.ratio(attack)),
+                format!("{:.2}", attack.ratio()),
                 attack.failed.to_string(),
                 attack.deadline.map_or_else(|| "-".to_owned(), |deadline| deadline.as_millis().to_string()),
                 cut_p50,
@@ -397,10 +402,6 @@ impl Hostile {
         aligned(&rows)
     }
 
-    fn ratio(&self, attack: &AttackFigures) -> f64 {
-        attack.honest.p99_ms / self.quiet.p99_ms
-    }
-
     /// What is promised about clients in bad faith, and whether it was kept.
     pub fn promises(&self) -> Vec<Promise> {
         let mut promises = Vec::new();
@@ -409,9 +410,9 @@ impl Hostile {
         };
         for attack in &self.attacks {
             let name = attack.name;
-            let ratio = self.ratio(attack);
+            let ratio = attack.ratio();
             add(
-                format!("{name}: others' p99 within 1.5 of its quiet value"),
+                format!("{name}: others' p99 within 1.5 times its quiet value"),
                 format!("{ratio:.2}"),
                 ratio <= 1.5,
             );
