@@ -82,7 +82,7 @@ mod tests {
     fn a_quiet_time_and_a_batch_that_is_not_full_tell_nothing() {
         let mut pace = Pace::default();
         let mut now_us = 0;
-        batches(&mut pace, 100, 1_000, &mut now_us);
+        batches(&mut pace, 200, 1_000, &mut now_us);
         let before = pace.wait_us(100, WAIT_MAX_US).unwrap();
         pace.record_batch(10, true, false, now_us);
         pace.record_batch(10, true, true, now_us + 10_000_000);

@@ -119,8 +119,8 @@ impl Ground {
 /// second setting also where there are none.
 fn slow_disk(commit_ms: Option<u32>) -> (Durability, Vec<(String, String)>) {
     let Some(commit_ms) = commit_ms else { return (Durability::Benchmark, Vec::new()) };
-    let commit_us = u64::from(commit_ms) * 1000;
-    let settings = [("commit_delay", commit_us.to_string()), ("commit_siblings", "0".to_owned())];
+    let delay_us = u64::from(commit_ms) * 1000;
+    let settings = [("commit_delay", delay_us.to_string()), ("commit_siblings", "0".to_owned())];
     (Durability::Durable, settings.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 

@@ -126,7 +126,10 @@ impl Attack {
             return true;
         }
         let mut bytes = [0; 4096];
-        while self.reads {
+        if !self.reads {
+            return false;
+        }
+        loop {
             match attacker.stream.read(&mut bytes) {
                 Ok(0) => return self.flood.is_empty(),
                 Ok(_) => {}
@@ -135,7 +138,6 @@ impl Attack {
                 Err(_) => return true,
             }
         }
-        false
     }
 
     /// Does the wrong thing once more.

@@ -328,7 +328,7 @@ fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interru
     let usage = || ground.instance_group.cpu_usage().map_err(Error::io("read what the instance used"));
     let (begun, used) = (Instant::now(), usage()?);
     wait::until(SPAN, interrupt, || Ok(None::<()>))?;
-    let share = (usage()? - used).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let share = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
     set_descriptors(pid, before)?;
     for mut stream in crowd {
         stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(broken())?;

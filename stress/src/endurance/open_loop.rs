@@ -338,7 +338,7 @@ pub(super) fn write_request(number: u64, into: &mut Vec<u8>) {
     let account = number % 5 + 1;
     // Writing to memory does not fail.
     let _ = if is_transaction(number) {
-        let kind = if number / 5 % 2 == 0 { 'c' } else { 'd' };
+        let kind = if (number / 5).is_multiple_of(2) { 'c' } else { 'd' };
         let description = description(number);
         write!(
             into,

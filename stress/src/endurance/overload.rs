@@ -242,9 +242,9 @@ impl Overload {
 
 fn figures(tally: &Tally, phase: usize, name: &'static str) -> PhaseFigures {
     let records = || tally.records.iter().filter(|record| record.phase == phase);
-    let count = |is: fn(&Told) -> bool| records().filter(|record| is(&record.told)).count() as u64;
-    let spread = |is: fn(&Told) -> bool| {
-        Percentiles::of(records().filter(|record| is(&record.told)).map(|record| record.latency_us))
+    let count = |is: fn(Told) -> bool| records().filter(|record| is(record.told)).count() as u64;
+    let spread = |is: fn(Told) -> bool| {
+        Percentiles::of(records().filter(|record| is(record.told)).map(|record| record.latency_us))
     };
     let (from_us, to_us) = tally.spans_us[phase];
     let seconds = milliseconds(to_us - from_us) / 1e3;
@@ -253,7 +253,7 @@ fn figures(tally: &Tally, phase: usize, name: &'static str) -> PhaseFigures {
     let served = tally
         .records
         .iter()
-        .filter(|record| is_served(&record.told) && is_in_time(record.asked_us + record.latency_us));
+        .filter(|record| is_served(record.told) && is_in_time(record.asked_us + record.latency_us));
     PhaseFigures {
         name,
         asked_per_s: float(records().count() as u64) / seconds,
@@ -266,11 +266,11 @@ fn figures(tally: &Tally, phase: usize, name: &'static str) -> PhaseFigures {
     }
 }
 
-fn is_served(told: &Told) -> bool {
+fn is_served(told: Told) -> bool {
     matches!(told, Told::Served(_))
 }
 
-fn is_refused(told: &Told) -> bool {
+fn is_refused(told: Told) -> bool {
     matches!(told, Told::Refused)
 }
 
@@ -283,7 +283,7 @@ fn normal_after(tally: &Tally, phase: usize) -> Option<Duration> {
     for record in tally.records.iter().filter(|record| record.phase == phase) {
         let Ok(window) = usize::try_from((record.asked_us - from_us) / WINDOW_US) else { continue };
         if window < windows {
-            is_refused[window] |= !is_served(&record.told);
+            is_refused[window] |= !is_served(record.told);
             latencies[window].push(record.latency_us);
         }
     }
@@ -307,7 +307,7 @@ const SUSTAINABLE_PERCENTS: [u32; 5] = [90, 80, 70, 60, 50];
 /// hold up a request for most of 100 ms.
 const SUSTAINED_P99_MS: f64 = 200.0;
 const CROWD: usize = 10_000;
-const CROWD_PATIENCE: Duration = Duration::from_secs(60);
+const CROWD_PATIENCE: Duration = Duration::from_mins(1);
 const QUIET_SECONDS: u32 = 3;
 const WINDOW_US: u64 = 100_000;
 const NORMAL_WINDOWS: usize = 5;
