@@ -77,12 +77,8 @@ fn ten_times_too_much_is_served_or_refused_at_once_and_is_soon_forgotten() {
 #[test]
 fn ten_thousand_connections_against_a_limit_of_a_thousand_are_all_answered() {
     let bank = Bank::with(&[("CLIENTS_MAX", "1000"), ("QUEUE_TIMEOUT_MS", "20000")]);
-    let crowd = Crowd {
-        address: address(&bank),
-        clients: 10_000,
-        first_number: 0,
-        patience: Duration::from_mins(1),
-    };
+    let crowd =
+        Crowd { address: address(&bank), clients: 10_000, first_number: 0, patience: Duration::from_mins(1) };
     let tally = crowd.run(&Interrupt::default()).expect("10,000 sockets");
     println!("10,000 connections took {} ms", tally.spans_us[0].1 / 1_000);
     let (served, refused) = (count(&tally, 0, is_served), count(&tally, 0, is_refused));
