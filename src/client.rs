@@ -181,9 +181,12 @@ impl Client {
                 Phase::Idle | Phase::Head => self.read_head(site),
                 Phase::Body { .. } => self.read_body(site),
                 Phase::Skipping { .. } => self.skip_body(site),
-                Phase::Awaiting { .. } | Phase::Flushing { .. } | Phase::Lingering | Phase::Closed => {
+                // Here and not as it comes in: so it is an inbox of it in each turn, like everybody's, however fast it comes.
+                Phase::Lingering => {
+                    self.inbox.consume(self.inbox.unread().len());
                     Flow::Wait
                 }
+                Phase::Awaiting { .. } | Phase::Flushing { .. } | Phase::Closed => Flow::Wait,
             };
             match flow {
                 Flow::Again => {}
@@ -547,9 +550,6 @@ impl Pipe for Client {
 
     fn recv_commit(&mut self, n: usize) {
         self.inbox.commit(n);
-        if matches!(self.phase, Phase::Lingering) {
-            self.inbox.consume(n);
-        }
     }
 
     fn send_pending(&self) -> &[u8] {

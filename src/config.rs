@@ -94,6 +94,8 @@ settings! {
         "Batches that one lane has sent and not seen answered.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
         "Calls that wait for a lane. Beyond it requests are answered 503.";
+    queue_wait_max_ms: u64, "QUEUE_WAIT_MAX_MS" = 100 in 1..=60_000, "ms",
+        "With more calls waiting than PostgreSQL did of late in this time, and more than fill a batch, requests are answered 503 at once.";
     queue_timeout_ms: u64, "QUEUE_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
         "How long a call waits for a lane, also while the database is away. After it the request is answered 503.";
     answer_timeout_ms: u64, "ANSWER_TIMEOUT_MS" = 4_000 in 10..=600_000, "ms",
@@ -120,6 +122,8 @@ settings! {
         "HTTP connections at once. Beyond it new ones wait in the kernel's backlog.";
     listen_backlog: i32, "LISTEN_BACKLOG" = 4_096 in 1..=65_535, "connections",
         "Connections that the kernel holds until they are accepted.";
+    socket_buffer_len_bytes: usize, "SOCKET_BUFFER_LEN_BYTES" = 16_384 in 4_096..=16_777_216, "bytes",
+        "What the kernel holds of an HTTP connection over TCP in each direction; with its own overhead, twice that.";
     inbox_len_bytes: usize, "INBOX_LEN_BYTES" = 2_048 in 256..=65_536, "bytes",
         "First size of an HTTP connection's receive buffer; it grows for one long request and shrinks after it.";
     outbox_len_max_bytes: usize, "OUTBOX_LEN_MAX_BYTES" = 16_384 in 1_024..=1_048_576, "bytes",

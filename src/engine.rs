@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::lane::{self, Lane, LaneEvent, Ticket};
 use crate::metrics::Metrics;
 use crate::now::Now;
+use crate::pace::Pace;
 use crate::planted::{Bug, planted};
 use crate::response;
 use crate::slots::{Slot, Slots};
@@ -33,6 +34,7 @@ pub struct Engine {
     again: VecDeque<Ticket>,
     /// The batch in the making; empty between two.
     gathered: Vec<Ticket>,
+    pace: Pace,
     /// Calls of the newest batch: as many are gathered for the next one.
     last_batch_calls: usize,
     /// When the oldest call of `queue` stops waiting for others to share its batch, in monotonic microseconds.
@@ -80,6 +82,7 @@ impl Engine {
             queue: VecDeque::with_capacity(config.queue_calls_max),
             again: VecDeque::new(),
             gathered: Vec::with_capacity(config.batch_calls_max),
+            pace: Pace::default(),
             last_batch_calls: 0,
             gather_deadline_us: 0,
             next_number: 0,
@@ -259,6 +262,8 @@ impl Engine {
             self.unserved_since_us = None;
         } else if self.unserved_since_us.is_none() {
             self.unserved_since_us = Some(now.monotonic_us);
+            // Calls that wait for it to come back have a patience of their own, and it may come back as another one.
+            self.pace = Pace::default();
         }
     }
 
@@ -356,13 +361,27 @@ impl Engine {
                 >= config.queue_timeout_ms.saturating_mul(1_000)
         }) {
             Err(Unavailable::DatabaseDown)
-        } else if self.queue.len() + self.again.len() >= config.queue_calls_max
-            && !planted(Bug::QueueUnlimited)
+        } else if self.is_behind()
+            || (self.queue.len() + self.again.len() >= config.queue_calls_max
+                && !planted(Bug::QueueUnlimited))
         {
             Err(Unavailable::QueueFull)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the calls that wait would keep the database busy for too long. One batch of them may always wait.
+    ///
+    /// A refusal at once is worth more than one after a long wait: its client knows where it stands, and the database has
+    /// its hands free for those who are let in. The number of calls alone does not tell, for a thousand of them are 70 ms
+    /// to one database and 2 s to another.
+    fn is_behind(&self) -> bool {
+        let config = &self.site.config;
+        let wait_max_us = config.queue_wait_max_ms.saturating_mul(1_000);
+        let queued = self.queue.len() + self.again.len();
+        queued >= config.batch_calls_max
+            && self.pace.wait_us(queued, wait_max_us).is_some_and(|wait_us| wait_us > wait_max_us)
     }
 
     fn enqueue(&mut self, slot: Slot, call: Call) {
@@ -393,6 +412,9 @@ impl Engine {
                 }
                 self.lanes[index].send_batch(&self.gathered, &self.site.config, self.site.now);
                 self.last_batch_calls = self.gathered.len();
+                let is_full = self.gathered.len() >= self.site.config.batch_calls_max;
+                let leaves_some = !self.queue.is_empty();
+                self.pace.record_batch(self.gathered.len(), is_full, leaves_some, self.site.now.monotonic_us);
                 self.site.metrics.record_batch(self.gathered.len() as u64);
                 self.gathered.clear();
             }

@@ -58,6 +58,8 @@ pub mod pump;
 
 pub mod engine;
 
+pub mod pace;
+
 pub mod lane;
 
 pub mod client;

@@ -61,7 +61,8 @@ impl Server {
         ];
         for (setting, face, verb, addresses) in faces {
             for address in addresses {
-                let mut listener = Listener::bind(address, config.listen_backlog).map_err(|error| {
+                let bound = Listener::bind(address, config.listen_backlog, config.socket_buffer_len_bytes);
+                let mut listener = bound.map_err(|error| {
                     io::Error::new(
                         error.kind(),
                         format!("{setting}: cannot listen on {}: {error}", shown(address)),

@@ -27,7 +27,7 @@ impl Listener {
     ///
     /// # Errors
     /// The address is in use or cannot be bound.
-    pub fn bind(address: &Address, backlog: i32) -> io::Result<Listener> {
+    pub fn bind(address: &Address, backlog: i32, buffer_len_bytes: usize) -> io::Result<Listener> {
         match address {
             Address::Tcp(address) => {
                 let address = address.to_socket_addrs()?.next().ok_or(ErrorKind::AddrNotAvailable)?;
@@ -35,6 +35,10 @@ impl Listener {
                     socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
                 // A restart must not wait for the connections of the instance before it to time out.
                 socket.set_reuse_address(true)?;
+                // Its connections inherit these. Left to itself the kernel lets the buffers of one grow to megabytes, and a
+                // peer that pipelines requests and reads no answer would have them all. Those of a Unix socket stay small.
+                socket.set_send_buffer_size(buffer_len_bytes)?;
+                socket.set_recv_buffer_size(buffer_len_bytes)?;
                 socket.set_nonblocking(true)?;
                 socket.bind(&address.into())?;
                 socket.listen(backlog)?;
@@ -263,7 +267,7 @@ mod tests {
     fn an_unpublished_socket_still_has_those_who_found_it_and_nobody_else() {
         let path = std::env::temp_dir().join(format!("rinha-socket-{}.sock", std::process::id()));
         let address = Address::Unix(path.to_str().unwrap().to_owned());
-        let mut listener = Listener::bind(&address, 16).unwrap();
+        let mut listener = Listener::bind(&address, 16, 16_384).unwrap();
         assert!(!listener.is_unpublished());
         let found = std::os::unix::net::UnixStream::connect(&path).unwrap();
 
@@ -275,7 +279,7 @@ mod tests {
         drop(found);
 
         // The next server takes the path; the end of this one leaves it there.
-        let next = Listener::bind(&address, 16).unwrap();
+        let next = Listener::bind(&address, 16, 16_384).unwrap();
         drop(listener);
         assert!(path.exists() && !next.is_unpublished());
         drop(next);

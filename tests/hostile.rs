@@ -4,18 +4,41 @@
 mod support;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use stress::endurance::hostile::{self, attacks};
+use stress::endurance::{Endings, descriptors};
 use stress::throwaway::Throwaway;
+use stress::wait::Interrupt;
 use support::{Bank, Database, SERVER, Wire, get, post, transaction, wait_for};
 
 const HEALTH: &str = "/healthz";
 
+fn address(bank: &Bank) -> SocketAddr {
+    bank.address().parse().expect("an address")
+}
+
 /// Open descriptors of the server. Right after its start that may be one too many: of who asked whether it is healthy.
-fn descriptors(bank: &Bank) -> usize {
-    let path = format!("/proc/{}/fd", bank.instance.pid());
-    fs::read_dir(path).expect("the server runs").count()
+fn open_descriptors(bank: &Bank) -> usize {
+    descriptors(&bank.instance).expect("the server runs")
+}
+
+/// Runs an attack, and an honest client beside it that is served all along.
+fn beside_an_honest_client(bank: &Bank, attack: impl FnOnce() -> Endings + Send) -> Endings {
+    let mut honest = bank.connect();
+    std::thread::scope(|scope| {
+        let attack = scope.spawn(attack);
+        let mut is_over = false;
+        // Once more after it.
+        while !is_over {
+            is_over = attack.is_finished();
+            assert_eq!(honest.ask(transaction(2, 1, "c", "honest")).status, 200);
+            assert_eq!(honest.ask(get("/clientes/2/extrato")).status, 200);
+        }
+        attack.join().expect("the attack itself goes well")
+    })
 }
 
 /// CPU time that the server has used, from proc(5): fields 14 and 15, in hundredths of a second on every Linux.
@@ -32,7 +55,7 @@ fn slow_clients_are_cut_off_while_others_are_served() {
     let bank = Bank::with(&[("HEAD_TIMEOUT_MS", "2000"), ("BODY_TIMEOUT_MS", "2000")]);
     let mut honest = bank.connect();
     assert_eq!(honest.ask(get(HEALTH)).status, 200);
-    let before = descriptors(&bank);
+    let before = open_descriptors(&bank);
 
     let request = post("/clientes/1/transacoes", r#"{"valor": 1, "tipo": "c", "descricao": "slow"}"#);
     let head_len = request.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
@@ -62,8 +85,60 @@ fn slow_clients_are_cut_off_while_others_are_served() {
     }
     println!("{SLOW} slow clients were cut off {:?} after the first had connected", begun.elapsed());
 
-    wait_for("the descriptors of the slow", || (descriptors(&bank) <= before).then_some(()));
+    wait_for("the descriptors of the slow", || (open_descriptors(&bank) <= before).then_some(()));
     assert_eq!(bank.database.number("SELECT count(*) FROM transacoes WHERE cliente_id = 1"), 0);
+    bank.database.assert_ledger_adds_up();
+}
+
+/// Every attack of `cargo stress endure hostile`, with fewer attackers and less patience.
+#[test]
+fn each_attack_is_cut_off_while_others_are_served() {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    let names =
+        ["HEAD_TIMEOUT_MS", "BODY_TIMEOUT_MS", "SEND_TIMEOUT_MS", "IDLE_TIMEOUT_MS", "LINGER_TIMEOUT_MS"];
+    let bank = Bank::with(&names.map(|name| (name, "1000")));
+    wait_for("who asked for its health to be gone", || (bank.metric("rinha_connections") <= 1).then_some(()));
+    for attack in attacks(200, DEADLINE) {
+        let name = attack.name;
+        let before = open_descriptors(&bank);
+        let endings = beside_an_honest_client(&bank, || {
+            attack.run(address(&bank), &Interrupt::default()).expect("attack")
+        });
+        println!("{name}: {} ended after {:?} us", endings.times_us.len(), endings.times_us.iter().max());
+        assert_eq!((endings.left, endings.times_us.len()), (0, attack.connections), "{name}");
+        // Not before: what is slow is not yet hostile.
+        let earliest_us = endings.times_us.iter().min().expect("some have ended");
+        assert!(*earliest_us >= 900_000, "{name}: after {earliest_us} us");
+        wait_for("the descriptors of the attackers", || (open_descriptors(&bank) <= before).then_some(()));
+    }
+    assert_eq!(bank.database.number("SELECT count(*) FROM transacoes WHERE cliente_id = 1"), 0);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn a_hundred_thousand_pipelined_requests_are_answered_beside_others() {
+    let bank = Bank::open();
+    let endings = beside_an_honest_client(&bank, || {
+        hostile::pipeline(address(&bank), &Interrupt::default()).expect("attack")
+    });
+    assert_eq!(endings.left, 0, "requests without an answer");
+}
+
+#[test]
+fn resets_at_every_point_of_a_request_leave_nothing_behind() {
+    let bank = Bank::open();
+    let before = open_descriptors(&bank);
+    beside_an_honest_client(&bank, || {
+        hostile::reset_everywhere(address(&bank), &Interrupt::default()).expect("attack")
+    });
+    // The honest client has left by now, too.
+    wait_for("the descriptors of the attackers", || (open_descriptors(&bank) <= before).then_some(()));
+    wait_for("calls without a client to end", || {
+        (bank.metric("rinha_calls_queued") + bank.metric("rinha_calls_in_flight") == 0).then_some(())
+    });
+    // One in some 130 was sent to its end.
+    let rows = bank.database.ledger_rows("reset");
+    assert!(rows <= 10, "{rows} rows of requests that were whole");
     bank.database.assert_ledger_adds_up();
 }
 
@@ -71,7 +146,7 @@ fn slow_clients_are_cut_off_while_others_are_served() {
 fn a_crowd_beyond_the_limit_waits_and_is_served_in_turn() {
     const CROWD: usize = 900;
     let bank = Bank::with(&[("CLIENTS_MAX", "50")]);
-    let before = descriptors(&bank);
+    let before = open_descriptors(&bank);
     let mut crowd: Vec<Wire> = (0..CROWD).map(|_| bank.connect()).collect();
     for wire in &mut crowd {
         wire.send(transaction(1, 1, "c", "crowd"));
@@ -80,7 +155,7 @@ fn a_crowd_beyond_the_limit_waits_and_is_served_in_turn() {
     for (balance, mut wire) in (1..).zip(crowd) {
         assert_eq!(wire.answer().balance(), balance);
     }
-    wait_for("the descriptors of the crowd", || (descriptors(&bank) <= before).then_some(()));
+    wait_for("the descriptors of the crowd", || (open_descriptors(&bank) <= before).then_some(()));
 }
 
 #[test]
@@ -98,7 +173,13 @@ fn out_of_descriptors_it_neither_spins_nor_ends_and_serves_whoever_it_has() {
         bank.instance.log().contains("raise the limit of open files (ulimit -n)").then_some(())
     });
 
-    // While others wait in vain, those inside are served, and the loop sleeps in between: 200 requests and a second.
+    // While nothing happens but that others wait in vain, it looks for room ten times a second, and sleeps.
+    let begun = (Instant::now(), cpu_time(&bank));
+    std::thread::sleep(Duration::from_secs(2));
+    let used = cpu_time(&bank).saturating_sub(begun.1);
+    assert!(used < begun.0.elapsed() / 20, "it spins: {used:?} in {:?}", begun.0.elapsed());
+
+    // Those inside are served meanwhile, and the loop sleeps in between: 200 requests and a second.
     let begun = (Instant::now(), cpu_time(&bank));
     while begun.0.elapsed() < Duration::from_secs(1) {
         assert_eq!(crowd[0].ask(get(HEALTH)).status, 200);

@@ -317,6 +317,19 @@ fn lingering_drops_input_until_the_peer_closes_or_time_is_up() {
     assert_eq!(world.after_send(), AfterSend::Close);
 }
 
+/// The shell reads as long as there is room: a flood gets the same share of a turn as everybody else.
+#[test]
+fn lingering_takes_no_more_in_a_turn_than_an_inbox_of_it() {
+    let mut world = World::after("nonsense\r\n\r\n");
+    assert_eq!(world.after_send(), AfterSend::ShutDownWrite);
+    let room_bytes = world.client.recv_space().len();
+    assert!(room_bytes > 0);
+    world.client.recv_commit(room_bytes);
+    assert!(world.client.recv_space().is_empty());
+    assert!(world.client.advance(&mut world.site).is_none());
+    assert_eq!(world.client.recv_space().len(), room_bytes);
+}
+
 #[test]
 fn an_awaited_answer_has_no_deadline_here() {
     let mut world = World::new();

@@ -745,6 +745,40 @@ fn a_full_queue_refuses_without_harm_to_those_in_it() {
     assert_eq!(world.rows(), ["sent", "a", "b"]);
 }
 
+/// A database that takes 20 ms for a batch of two, so that 50 ms are five calls; and ten more come in each 20 ms.
+#[test]
+fn a_queue_that_would_take_too_long_refuses_at_once() {
+    let settings = [("BATCH_CALLS_MAX", "2"), ("QUEUE_WAIT_MAX_MS", "50"), ("GATHER_MS", "0")];
+    let mut world = World::new(&settings);
+    let mut slots = Vec::new();
+    for round in 0..40 {
+        slots.extend((0..10).map(|number| world.credit(1, &format!("{round}-{number}"))));
+        world.advance();
+        // By then it has learned the pace, and worked off what it let in before.
+        let queued = world.engine.queue.len();
+        assert!(round < 30 || (2..=6).contains(&queued), "{queued} calls wait in round {round}");
+        let answer = world.carry_to_database();
+        world.now.monotonic_us += 20_000;
+        world.carry_to_lane(&answer);
+    }
+    assert!(world.unavailable(Unavailable::QueueFull) && !world.unavailable(Unavailable::QueueTimeout));
+    world.settle();
+    let refused = slots.iter().filter(|slot| world.status(**slot) == "503").count();
+    assert_eq!(world.rows().len() + refused, slots.len());
+}
+
+#[test]
+fn after_the_database_was_away_its_pace_is_learned_anew() {
+    let settings = [("BATCH_CALLS_MAX", "2"), ("QUEUE_WAIT_MAX_MS", "50"), ("GATHER_MS", "0")];
+    let mut world = World::new(&settings);
+    world.engine.pace.record_batch(2, true, true, 0);
+    world.engine.pace.record_batch(2, true, true, 900_000);
+    world.engine.lanes[0].close(CloseReason::TimedOut);
+    let slots = ["a", "b", "c", "d", "e", "f"].map(|name| world.credit(1, name));
+    world.advance();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["none"; 6]);
+}
+
 #[test]
 fn a_call_that_waits_too_long_behind_others_does_not_run() {
     let mut world = World::new(&[]);

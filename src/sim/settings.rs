@@ -14,6 +14,7 @@ pub(crate) fn make(scene: &Scene) -> Config {
         ("GATHER_MS", scene.one_of(&[0, 1, 3])),
         ("BATCHES_IN_FLIGHT_MAX", scene.between(1, 3)),
         ("QUEUE_CALLS_MAX", scene.one_of(&[1, 2, 4, 64])),
+        ("QUEUE_WAIT_MAX_MS", scene.between(1, 100)),
         ("QUEUE_TIMEOUT_MS", scene.between(5, 200)),
         ("ANSWER_TIMEOUT_MS", answer_timeout_ms),
         ("STATEMENT_TIMEOUT_MS", answer_timeout_ms / 2),

@@ -34,6 +34,7 @@ mod scrape;
 mod usage;
 pub use audit::{Tally, audit};
 pub use scrape::Counts;
+pub(crate) use usage::float;
 
 mod report;
 pub(crate) use report::DISTURBING_CPUS;

@@ -12,6 +12,8 @@
 //! - [`reports`]: the runs that are kept, and a page over all of them.
 //! - [`Solo`]: PostgreSQL and one instance alone; [`mod@profile`] samples it under load, as `cargo stress flamegraph` does,
 //!   and [`mod@syscalls`] writes down its system calls, as `cargo stress trace` does.
+//! - [`mod@endurance`]: one instance under more load than it can bear, and among clients in bad faith, as `cargo stress endure`
+//!   does.
 //!
 //! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
 //! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
@@ -24,6 +26,8 @@ pub mod reports;
 pub mod profile;
 
 pub mod syscalls;
+
+pub mod endurance;
 
 mod solo;
 pub use solo::{Solo, SoloOptions};

@@ -1,6 +1,7 @@
 //! `cargo stress`: picks the subcommand and turns its result into an exit status.
 
 mod arguments;
+mod endure;
 mod flamegraph;
 mod k6;
 mod report;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some("run") => run::main(arguments),
         Some("k6") => k6::main(arguments),
         Some("report") => report::main(arguments),
+        Some("endure") => endure::main(arguments),
         Some("sim") => sim::main(arguments),
         Some("flamegraph") => flamegraph::main(arguments),
         Some("trace") => trace::main(arguments),
@@ -54,6 +56,7 @@ Subcommands:
   report      The page over all the runs that were kept
   flamegraph  One instance under load, sampled: where its time goes, as a picture
   trace       One transaction and one statement, system call by system call, with what each is for
+  endure      One instance under 3 and 10 times what it can bear, and among hostile clients: what it keeps of its promises
   sim         The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
 
 `cargo stress <SUBCOMMAND> --help` says more.

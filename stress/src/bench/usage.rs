@@ -41,7 +41,7 @@ pub(super) fn parts(before: &[Usage], after: &[Usage], requests: u64) -> Vec<Par
 
 /// Exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "no count here reaches 2^53")]
-pub(super) fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 

@@ -1,0 +1,90 @@
+//! More than the bank can bear, in requests and in connections: everybody is answered, those who are refused at once, and
+//! afterwards it is as before. What that costs in time, `cargo stress endure` measures; see docs/overload.md.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use stress::endurance::{Crowd, OpenLoop, Phase, Record, Tally, Told, check_books};
+use stress::wait::Interrupt;
+use support::{Bank, Database, get, wait_for};
+
+fn address(bank: &Bank) -> SocketAddr {
+    bank.address().parse().expect("an address")
+}
+
+/// Each batch takes the database 20 ms more than it needs, whatever is in it: its pace no longer depends on the machine.
+fn slow_database() -> Database {
+    let database = Database::new();
+    database.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END';
+         CREATE TRIGGER slow AFTER INSERT ON transacoes FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    );
+    database
+}
+
+/// How many requests of a phase were such.
+fn count(tally: &Tally, phase: usize, is_such: impl Fn(&Record) -> bool) -> usize {
+    tally.records.iter().filter(|record| record.phase == phase && is_such(record)).count()
+}
+
+fn is_served(record: &Record) -> bool {
+    matches!(record.told, Told::Served(_))
+}
+
+fn is_refused(record: &Record) -> bool {
+    record.told == Told::Refused
+}
+
+/// A fast client asks for ten times what the database does. Nobody waits until his patience or the bank's is over: all the
+/// refusals are of the kind that comes at once.
+#[test]
+fn ten_times_too_much_is_served_or_refused_at_once_and_is_soon_forgotten() {
+    // 16 calls in 20 ms and some, so about 600 a second.
+    let settings = [("BATCH_CALLS_MAX", "16"), ("QUEUE_WAIT_MAX_MS", "100"), ("QUEUE_TIMEOUT_MS", "20000")];
+    let bank = Bank::over(slow_database(), &settings);
+    let phase = |rate_per_s, millis| Phase {
+        name: "",
+        rate_per_s: Some(rate_per_s),
+        duration: Duration::from_millis(millis),
+    };
+    let phases = vec![phase(100.0, 500), phase(6_000.0, 2_000), phase(100.0, 4_000)];
+    let load = OpenLoop { address: address(&bank), connections: 800, first_number: 0, phases };
+    let tally = load.run(&Interrupt::default()).expect("load the bank");
+
+    let [calm, overload, after] = [0, 1, 2];
+    assert_eq!(count(&tally, calm, is_served), count(&tally, calm, |_| true));
+    let (served, refused) = (count(&tally, overload, is_served), count(&tally, overload, is_refused));
+    println!("of {} requests, {served} were served and {refused} refused", count(&tally, overload, |_| true));
+    assert_eq!(served + refused, count(&tally, overload, |_| true), "everybody is told");
+    assert!(refused > served && served > 0, "{served} were served and {refused} refused");
+    // The first half of the time after it is for it to recover, which takes a tenth of that.
+    let half_time_us = tally.spans_us[after].0 + 2_000_000;
+    let is_late = |record: &Record| record.asked_us > half_time_us;
+    assert!(count(&tally, after, is_late) > 0);
+    assert_eq!(count(&tally, after, |record| is_late(record) && !is_served(record)), 0);
+
+    // Nobody was let in to wait in vain.
+    assert_eq!(bank.metric(r#"rinha_unavailable_total{reason="queue_timeout"}"#), 0);
+    let refused = tally.records.iter().filter(|record| is_refused(record)).count();
+    assert_eq!(bank.metric(r#"rinha_unavailable_total{reason="queue_full"}"#), refused as u64);
+    check_books(&mut bank.database.connect(), &[(0, &tally)]).expect("the ledger agrees");
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn ten_thousand_connections_against_a_limit_of_a_thousand_are_all_answered() {
+    let bank = Bank::with(&[("CLIENTS_MAX", "1000"), ("QUEUE_TIMEOUT_MS", "20000")]);
+    let crowd =
+        Crowd { address: address(&bank), clients: 10_000, first_number: 0, patience: Duration::from_mins(1) };
+    let tally = crowd.run(&Interrupt::default()).expect("10,000 sockets");
+    println!("10,000 connections took {} ms", tally.spans_us[0].1 / 1_000);
+    let (served, refused) = (count(&tally, 0, is_served), count(&tally, 0, is_refused));
+    assert_eq!(served + refused, 10_000, "{served} were served and {refused} refused");
+    check_books(&mut bank.database.connect(), &[(0, &tally)]).expect("the ledger agrees");
+    // And then it is as before.
+    wait_for("the last of them to be gone", || (bank.metric("rinha_connections") <= 1).then_some(()));
+    assert_eq!(bank.ask(get("/healthz")).status, 200);
+}
