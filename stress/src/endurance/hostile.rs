@@ -98,7 +98,7 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
     Ok(Hostile {
         attacks: trial.attacks,
         cpu_without_descriptors,
-        memory_peak_bytes: ground.instance_group.memory_peak_bytes().ok(),
+        memory_peak_bytes: ground.instance_group.account().memory_peak_bytes().ok(),
         memory_limit_bytes: options.instance_limits.memory_bytes,
     })
 }
@@ -325,7 +325,8 @@ fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interru
     let told = wait::until(Duration::from_secs(5), interrupt, || {
         Ok(ground.instance.log().contains("raise the limit of open files").then_some(()))
     })?;
-    let usage = || ground.instance_group.cpu_usage().map_err(Error::io("read what the instance used"));
+    let usage =
+        || ground.instance_group.account().cpu_usage().map_err(Error::io("read what the instance used"));
     let (begun, used) = (Instant::now(), usage()?);
     wait::until(SPAN, interrupt, || Ok(None::<()>))?;
     let share = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();

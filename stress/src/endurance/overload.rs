@@ -134,9 +134,9 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
         sustainable_per_s,
         phases: phases.collect(),
         crowd,
-        memory_peak_bytes: ground.instance_group.memory_peak_bytes().ok(),
+        memory_peak_bytes: ground.instance_group.account().memory_peak_bytes().ok(),
         memory_limit_bytes: options.instance_limits.memory_bytes,
-        out_of_memory_kills: ground.instance_group.out_of_memory_kills(),
+        out_of_memory_kills: ground.instance_group.account().out_of_memory_kills(),
     })
 }
 
