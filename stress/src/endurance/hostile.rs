@@ -136,7 +136,10 @@ impl Trial<'_> {
         let address = self.address;
         let (tally, endings) = self.options.steps.run(name, "endured", || {
             thread::scope(|scope| {
-                let attack = scope.spawn(move || attack(address, interrupt));
+                let attack = scope.spawn(move || {
+                    yield_to_others();
+                    attack(address, interrupt)
+                });
                 let tally = honest.run(interrupt)?;
                 let endings =
                     attack.join().map_err(|_| Error::Refused("the attack itself failed".to_owned()))?;
@@ -235,6 +238,13 @@ pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
         },
         silent,
     ]
+}
+
+/// Gives this thread, and those that it starts, the lowest priority. Attackers have processors of their own in the world;
+/// here they would take those of the bank and of its clients, and that would be measured in place of the bank.
+fn yield_to_others() {
+    // In Linux a priority is that of a thread. Where it is refused, the figures are only worse.
+    let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// At most so many that a duration can be divided by them.
