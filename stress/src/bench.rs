@@ -26,7 +26,9 @@ pub use challenge::{Challenge, ChallengeOptions, Mode, Target};
 
 mod audit;
 mod others;
+pub(crate) use others::Moment;
 mod scrape;
+pub(crate) use scrape::settled;
 mod usage;
 pub use audit::audit;
 pub use scrape::Counts;
@@ -188,17 +190,17 @@ pub fn measure_stack(
     let interrupt = &options.interrupt;
     generator.run(&target, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
 
-    let counts_before = scrape::settled(stack, interrupt)?;
-    let others_before = others::Moment::now(stack, generator.group());
+    let counts_before = settled(stack, interrupt)?;
+    let others_before = Moment::now(stack, generator.group());
     let usage_before = usage::of(stack);
     let mut tick = || progress.tick();
     progress.load(options.seconds);
     let outcome = generator.run(&target, connections, options.seconds, interrupt, &mut tick);
     let usage_after = usage::of(stack);
-    let others_after = others::Moment::now(stack, generator.group());
+    let others_after = Moment::now(stack, generator.group());
     progress.loaded();
     let outcome = outcome?;
-    let counts_after = scrape::settled(stack, interrupt)?;
+    let counts_after = settled(stack, interrupt)?;
 
     let ledger = audit(stack, &counts_after)?;
     let counts = counts_after.since(&counts_before);
@@ -208,7 +210,7 @@ pub fn measure_stack(
 }
 
 /// Where the groups of a split are made; `None` when there are no limits to apply and no account can be kept.
-fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
+pub(crate) fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
     match (Parent::find(), split) {
         (Ok(parent), _) => Ok(Some(parent)),
         (Err(_), Split::None) => Ok(None),

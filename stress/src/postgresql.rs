@@ -152,9 +152,7 @@ impl Postgres {
 
     /// The process ids of the postmaster's children: one for each session, and those that keep the house.
     pub fn child_pids(&self) -> Vec<u32> {
-        let pid = self.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        self.service.child_pids()
     }
 
     /// Such as `15.18`.

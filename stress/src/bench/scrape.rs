@@ -72,7 +72,7 @@ impl Counts {
 }
 
 /// The counts of a stack that has stopped moving: nothing is on its way, and two looks in a row see the same.
-pub(super) fn settled(stack: &Stack, interrupt: &Interrupt) -> Result<Counts, Error> {
+pub(crate) fn settled(stack: &Stack, interrupt: &Interrupt) -> Result<Counts, Error> {
     let mut last = None;
     let counts = wait::until(SETTLE_PATIENCE, interrupt, || {
         let counts = Some(now(stack)?);
