@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,9 +168,10 @@ impl Postgres {
         self.service.signal(signal)
     }
 
-    /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again).
-    pub fn stop(&mut self) {
-        self.service.stop();
+    /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again). Gives
+    /// how it ended: unless that is a success, unlogged tables are empty afterwards.
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        self.service.stop()
     }
 
     /// Kills all its processes, as a crash would, and keeps the data for [`start_again`](Postgres::start_again).
@@ -363,7 +364,8 @@ const HOME: &str = "home";
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 const INITDB_PATIENCE: Duration = Duration::from_mins(1);
 const READY_PATIENCE: Duration = Duration::from_secs(30);
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// A stop writes all pages of unlogged tables out, which no checkpoint before it does.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

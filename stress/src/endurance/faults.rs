@@ -66,7 +66,9 @@ impl Fault {
     ) -> Result<Instant, Error> {
         match self {
             Fault::PostgresqlRestarted => {
-                stack.postgres.stop();
+                if !stack.postgres.stop().is_some_and(|status| status.success()) {
+                    return Err(stack.postgres.service().failure("did not stop in time"));
+                }
                 stack.postgres.start_again()?;
             }
             Fault::BackendTerminated => {
