@@ -371,3 +371,108 @@ const MEMORY_GROWTH_MAX_BYTES: u64 = 1 << 20;
 /// Each process of PostgreSQL keeps one for each file that it has used, and a table has one file for each GB. Of the other
 /// parts none may have any more.
 const POSTGRESQL_DESCRIPTORS_GROWTH_MAX: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::Asked;
+
+    /// An hour in which each part holds what `of` says for a minute's number.
+    fn hour(minutes: u32, of: impl Fn(&str, u32) -> (u64, u64)) -> Vec<Minute> {
+        let minute = |(number, fault)| Minute {
+            number,
+            fault,
+            loaded_s: 54.0,
+            outcomes: BTreeMap::from([(SERVED.to_owned(), 5400), (IN_DOUBT.to_owned(), 3)]),
+            failed_before: 0,
+            left_out: 7,
+            fault_ms: 10.0,
+            served_again_ms: Some(5.0),
+            silence_ms: 20.0,
+            others_cpus: Some(0.5),
+            parts: ["nginx", "webapi1", "webapi2", "postgresql"]
+                .map(|part| {
+                    let (bytes, descriptors) = of(part, number);
+                    let footprint = Footprint {
+                        resident_bytes: bytes,
+                        anonymous_bytes: bytes,
+                        descriptors,
+                        processes: 1,
+                    };
+                    (part.to_owned(), footprint)
+                })
+                .into(),
+        };
+        (1..=minutes).zip(Fault::ALL.into_iter().cycle()).map(minute).collect()
+    }
+
+    fn grown(minutes: &[Minute]) -> Vec<String> {
+        let grown = growth(minutes).into_iter().filter(|growth| growth.last > growth.last_max);
+        grown.map(|growth| format!("{} {}", growth.part, growth.what)).collect()
+    }
+
+    #[test]
+    fn what_stays_is_flat_and_what_grows_is_named() {
+        let flat = hour(60, |_, number| (4_000_000 + u64::from(number % 3) * 100_000, 14));
+        assert_eq!(growth(&flat).len(), 6);
+        assert_eq!(grown(&flat), [""; 0]);
+
+        let one_descriptor_more =
+            hour(60, |part, number| (4_000_000, 14 + u64::from(part == "webapi1" && number == 60)));
+        assert_eq!(grown(&one_descriptor_more), ["webapi1 descriptors, most"]);
+        let leak = |wanted: &'static str| {
+            hour(60, move |part, number| {
+                (4_000_000 + u64::from(part == wanted) * u64::from(number) * 30_000, 14)
+            })
+        };
+        assert_eq!(grown(&leak("webapi1")), ["webapi1 resident memory, median, bytes"]);
+        assert_eq!(grown(&leak("postgresql")), ["postgresql anonymous memory, median, bytes"]);
+        assert_eq!(grown(&leak("webapi2")), [""; 0], "it is restarted on the way");
+    }
+
+    #[test]
+    fn two_rounds_of_the_faults_are_needed_to_judge() {
+        assert!(growth(&hour(13, |_, _| (1, 1))).is_empty());
+        assert!(!growth(&hour(14, |_, _| (1, 1))).is_empty());
+    }
+
+    #[test]
+    fn a_line_says_what_was_lost_and_what_is_held() {
+        let line = hour(1, |_, _| (3 << 20, 14))[0].line(60);
+        assert!(line.starts_with("  1/60 PostgreSQL restarted    100/s, 3 in doubt, 7 left out; "), "{line}");
+        assert!(line.contains("webapi1 3.0 MiB 14 fd"), "{line}");
+        assert!(line.ends_with("others 0.50 CPU"), "{line}");
+    }
+
+    #[test]
+    fn a_client_is_served_again_by_a_request_that_it_sent_after_the_fault() {
+        let began = Instant::now();
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let record = |client, sent_ms, ended_ms, outcome| Record {
+            client,
+            account: 1,
+            asked: Asked::Statement,
+            sent_at: at(sent_ms),
+            ended_at: at(ended_ms),
+            outcome,
+        };
+        let mut told = Told {
+            clients: 2,
+            left_out: 0,
+            records: vec![
+                record(0, 0, 10, Outcome::Refused),
+                // Sent before the end of the fault, at 50.
+                record(1, 40, 60, Outcome::Refused),
+                record(0, 55, 70, Outcome::Refused),
+                record(1, 65, 80, Outcome::InDoubt),
+            ],
+        };
+        assert_eq!(served_again(&told, at(50)), None);
+        told.records.push(record(1, 85, 95, Outcome::Refused));
+        told.records.push(record(1, 96, 99, Outcome::Refused));
+        assert_eq!(served_again(&told, at(50)), Some(Duration::from_millis(45)));
+        assert_eq!(silence(&told.records), Duration::from_millis(50));
+        let minute = Minute::of(1, Fault::RowLocked, &told, 1.0, (at(40), at(50)));
+        assert_eq!((minute.count(SERVED), minute.count(IN_DOUBT), minute.failed_before), (5, 1, 0));
+    }
+}
