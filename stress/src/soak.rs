@@ -122,7 +122,7 @@ else has any. Then memory and descriptors of each part are noted, while nobody i
 Ends with status 1 when a promise is broken: the ledger disagrees, a client gets no answer or one that the bank never gives,
 a client is not served again after a fault, a part ends by itself, a log has a panic, or from 14 faults on, when a part grows:
 its memory (median of the last 10 minutes against the first 10; of PostgreSQL what its processes do not share) by more than
-5 % and 1 MiB, or its descriptors at all (PostgreSQL's by more than 64: one for each GB of tables in each process). webapi2,
+5 % plus 1 MiB, or its descriptors at all (PostgreSQL's by more than 64: one for each GB of tables in each process). webapi2,
 which is restarted, is noted but not judged.
 ";
 

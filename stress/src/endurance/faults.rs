@@ -1,5 +1,6 @@
 //! What is done to the stack, one thing each minute.
 
+use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -88,8 +89,12 @@ impl Fault {
                 thread::sleep(hold);
             }
             Fault::InstanceKilled => {
-                stack.instances[SUFFERER].signal(Signal::KILL)?;
-                stack.instances[SUFFERER].wait_exit(END_PATIENCE);
+                let instance = &mut stack.instances[SUFFERER];
+                instance.signal(Signal::KILL)?;
+                let status = instance.wait_exit(END_PATIENCE);
+                if status.and_then(|status| status.signal()) != Some(Signal::KILL.as_raw()) {
+                    return Err(instance.service().failure("had ended before it was killed"));
+                }
                 thread::sleep(hold);
                 stack.start_instance_again(SUFFERER)?;
             }
