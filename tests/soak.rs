@@ -1,18 +1,18 @@
-//! The endurance test in short: it keeps its promises on this bank, and sees a bank that does not.
+//! The soak in short: it keeps its promises on this bank, and sees a bank that does not.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use stress::Split;
-use stress::endurance::{self, EnduranceOptions, Fault, Report};
+use stress::long_run::{self, LongRunOptions, Fault, Report};
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
 
 fn endure(workspace: &Path, faults: u32) -> Report {
     let logs = Throwaway::new("test").expect("make a directory");
-    let options = EnduranceOptions {
+    let options = LongRunOptions {
         server: env!("CARGO_BIN_EXE_rinha").into(),
         workspace: workspace.to_owned(),
         faults,
@@ -24,7 +24,7 @@ fn endure(workspace: &Path, faults: u32) -> Report {
         steps: Steps::Silent,
         interrupt: Interrupt::default(),
     };
-    endurance::endure(&options).expect("endure")
+    long_run::run(&options).expect("keep its promises")
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! - [`Stack`]: all of them together, as `cargo stress up` starts them.
 //! - [`Observer`]: Prometheus, its exporter for PostgreSQL, or InfluxDB: what the dashboards get their data from.
 //! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` and `cargo stress k6` do.
-//! - [`mod@endurance`]: a stack under load for long, with a fault each minute, as `cargo stress soak` does; the
+//! - [`mod@long_run`]: a stack under load for long, with a fault each minute, as `cargo stress soak` does; the
 //!   [`judge`] holds the ledger against what clients were told, of [`traffic`] such as theirs.
 //! - [`reports`]: the runs that are kept, and a page over all of them.
 //! - [`Solo`]: PostgreSQL and one instance alone; [`mod@profile`] samples it under load, as `cargo stress flamegraph` does,
@@ -27,7 +27,7 @@ pub mod profile;
 
 pub mod syscalls;
 
-pub mod endurance;
+pub mod long_run;
 pub mod judge;
 pub mod traffic;
 

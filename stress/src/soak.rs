@@ -1,11 +1,11 @@
-//! `cargo stress soak`: the command line of the endurance test, and what becomes of its report.
+//! `cargo stress soak`: the command line of the soak, and what becomes of its report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, ValueExt};
-use stress::endurance::{self, EnduranceOptions};
+use stress::long_run::{self, LongRunOptions};
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
@@ -13,7 +13,7 @@ use stress::{Error, Split, compile, install};
 
 use crate::arguments::{Request, positive, subcommand};
 
-/// One endurance test.
+/// One soak.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Options {
     seconds: u32,
@@ -72,7 +72,7 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     install::install_missing(Steps::Printed, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();
     let server = compile::server(options.server.clone(), &workspace, logs.path(), &interrupt)?;
-    let report = endurance::endure(&EnduranceOptions {
+    let report = long_run::run(&LongRunOptions {
         server,
         workspace,
         faults: options.seconds / options.every_s,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::load::Told;
-use super::{EnduranceOptions, Fault, Footprint};
+use super::{LongRunOptions, Fault, Footprint};
 use crate::Error;
 use crate::bench::{Machine, aligned};
 use crate::traffic::{Outcome, Record};
@@ -83,7 +83,7 @@ pub struct Growth {
 impl Report {
     pub(super) fn new(
         machine: Machine,
-        options: &EnduranceOptions,
+        options: &LongRunOptions,
         capacities: Vec<f64>,
         requests_per_second: f64,
     ) -> Report {

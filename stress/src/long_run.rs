@@ -33,7 +33,7 @@ use load::{Load, Numbers, Told};
 
 /// What to endure.
 #[derive(Debug, Clone)]
-pub struct EnduranceOptions {
+pub struct LongRunOptions {
     /// The server's binary.
     pub server: PathBuf,
     /// The directory of the project.
@@ -63,7 +63,7 @@ pub const SHARE_OF_CAPACITY: f64 = 0.7;
 ///
 /// # Errors
 /// When the stack cannot be started, or the work was called off. What was started is stopped.
-pub fn endure(options: &EnduranceOptions) -> Result<Report, Error> {
+pub fn run(options: &LongRunOptions) -> Result<Report, Error> {
     let machine = Machine::look();
     let mut trial = Trial::start(options)?;
     let capacities = match options.requests_per_second {
@@ -111,7 +111,7 @@ pub fn endure(options: &EnduranceOptions) -> Result<Report, Error> {
 
 /// A stack under way.
 struct Trial<'a> {
-    options: &'a EnduranceOptions,
+    options: &'a LongRunOptions,
     stack: Stack,
     judge: Judge,
     load: Load,
@@ -119,7 +119,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn start(options: &'a EnduranceOptions) -> Result<Trial<'a>, Error> {
+    fn start(options: &'a LongRunOptions) -> Result<Trial<'a>, Error> {
         let stack = Stack::start(&StackOptions {
             groups: groups_for(options.split)?,
             split: options.split,
