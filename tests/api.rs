@@ -8,12 +8,11 @@ use std::thread;
 
 use serde_json::{Value, json};
 use stress::throwaway::Throwaway;
-use stress::{Instance, Postgres, PostgresOptions, Readiness, Signal};
+use stress::{Frozen, Instance, Postgres, PostgresOptions, Readiness, Signal};
 use support::bank::{PATIENT, assert_same, options};
 use support::cluster::assert_ledger_adds_up;
 use support::{
-    Bank, Database, Frozen, Proxy, SERVER, Wire, get, post, request, transaction, unsent_lock, wait_for,
-    workspace,
+    Bank, Database, Proxy, SERVER, Wire, get, post, request, transaction, unsent_lock, wait_for, workspace,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -1201,7 +1200,7 @@ fn a_call_that_meets_a_frozen_database_is_in_doubt_and_never_runs_twice() {
         [("STATEMENT_TIMEOUT_MS", "900"), ("ANSWER_TIMEOUT_MS", "1000"), ("PROBE_INTERVAL_MS", "600000")];
     let instance = start(&postgres.url("rinha"), &settings, Readiness::Healthy);
     let mut wire = wire_to(&instance);
-    let frozen = Frozen::new(&[backend_of_lane(&postgres)]);
+    let frozen = Frozen::new(&[backend_of_lane(&postgres)]).expect("freeze a session");
     let answer = wire.ask(transaction(1, 1, "c", "frozen"));
     drop(frozen);
     assert_eq!(answer.status, 503, "{answer:?}");
@@ -1223,7 +1222,7 @@ fn health_notices_a_frozen_database_although_nobody_asks_for_it() {
         [("STATEMENT_TIMEOUT_MS", "400"), ("ANSWER_TIMEOUT_MS", "500"), ("PROBE_INTERVAL_MS", "50")];
     let instance = start(&postgres.url("rinha"), &settings, Readiness::Healthy);
     let mut wire = wire_to(&instance);
-    let frozen = Frozen::new(&[backend_of_lane(&postgres), postgres.pid()]);
+    let frozen = Frozen::new(&[backend_of_lane(&postgres), postgres.pid()]).expect("freeze PostgreSQL");
     wait_health(&mut wire, 503);
     drop(frozen);
     wait_health(&mut wire, 200);

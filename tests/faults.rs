@@ -3,16 +3,15 @@
 
 mod support;
 
-use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use stress::throwaway::Throwaway;
-use stress::{Durability, Instance, PostgresOptions, Signal, Stack, StackOptions};
+use stress::{Durability, Frozen, Instance, PostgresOptions, Signal, Stack, StackOptions};
 use support::load::{Load, Outcome, Record, Told};
 use support::proxy::{BOTH, Break, Way};
 use support::{
-    Balanced, Bank, Database, Frozen, Proxy, SERVER, Wire, get, transaction, unsent_lock, wait_for, workspace,
+    Balanced, Bank, Database, Proxy, SERVER, Wire, get, transaction, unsent_lock, wait_for, workspace,
 };
 
 /// Says how a test went. The figures are in docs/faults.md.
@@ -79,7 +78,7 @@ fn a_paused_postgresql_runs_nothing_twice_when_it_goes_on() {
     let load = Load::start(stack.address().to_string());
     let recoveries: Vec<Duration> = (0..3)
         .map(|_| {
-            let frozen = Frozen::all_of(&stack.postgres);
+            let frozen = Frozen::all_of(&stack.postgres).expect("freeze PostgreSQL");
             let paused_at = Instant::now();
             load.wait_each("every client to be told", paused_at, Outcome::is_unavailable);
             // Longer than every deadline, also that of an attempt to log in again.
@@ -398,7 +397,7 @@ fn a_ledger_that_disagrees_is_noticed() {
     load.wait_records("accepted transactions", 50, is_accepted);
     let mut database = bank.database.connect();
     let told = load.finish(&mut database);
-    told.assert_agrees(&mut database);
+    told.judge(&mut database).expect("it agrees");
     for (tampering, complaint) in [
         ("DELETE FROM transacoes WHERE id = (SELECT max(id) FROM transacoes)", "0 rows of"),
         (
@@ -421,9 +420,7 @@ fn a_ledger_that_disagrees_is_noticed() {
     ] {
         database.batch_execute("BEGIN").expect("begin");
         database.batch_execute(tampering).expect("tamper");
-        let checked = panic::catch_unwind(AssertUnwindSafe(|| told.assert_agrees(&mut database)));
-        let panic = checked.expect_err(tampering);
-        let text = panic.downcast_ref::<String>().map_or("", String::as_str);
+        let text = told.judge(&mut database).expect_err(tampering).to_string();
         assert!(text.contains(complaint), "{tampering}: {text}");
         database.batch_execute("ROLLBACK").expect("roll back");
     }

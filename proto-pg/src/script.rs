@@ -10,6 +10,9 @@ pub(crate) static STATEMENTS: [Statement; 2] = [
 pub(crate) const LIMITS: Limits =
     Limits { message_len_max_bytes: 256, send_len_max_bytes: 1024, in_flight_calls_max: 8 };
 
+/// From one position that a test tries to the next. Miri takes some hundred times as long, so there it is one of many.
+pub(crate) const STEP: usize = if cfg!(miri) { 61 } else { 1 };
+
 pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(body.len() + 4).unwrap();
     [&[tag], &len.to_be_bytes()[..], body].concat()

@@ -30,7 +30,9 @@ pub use challenge::{Challenge, ChallengeOptions, Mode, Target};
 
 mod audit;
 mod others;
+pub(crate) use others::Moment;
 mod scrape;
+pub(crate) use scrape::settled;
 mod usage;
 pub use audit::{Tally, audit};
 pub use scrape::Counts;
@@ -197,17 +199,17 @@ pub fn measure_bank(
     let interrupt = &options.interrupt;
     generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
 
-    let counts_before = scrape::settled(bank, interrupt)?;
-    let others_before = others::Moment::now(bank, generator.group());
+    let counts_before = settled(bank, interrupt)?;
+    let others_before = Moment::now(bank, generator.group());
     let usage_before = usage::of(bank);
     let mut tick = || progress.tick();
     progress.load(options.seconds);
     let outcome = generator.run(&bank.url, connections, options.seconds, interrupt, &mut tick);
     let usage_after = usage::of(bank);
-    let others_after = others::Moment::now(bank, generator.group());
+    let others_after = Moment::now(bank, generator.group());
     progress.loaded();
     let outcome = outcome?;
-    let counts_after = scrape::settled(bank, interrupt)?;
+    let counts_after = settled(bank, interrupt)?;
 
     let ledger = audit(bank, before, &counts_after)?;
     let counts = counts_after.since(&counts_before);
@@ -217,7 +219,7 @@ pub fn measure_bank(
 }
 
 /// Where the groups of a split are made; `None` when there are no limits to apply and no account can be kept.
-fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
+pub(crate) fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
     match (Parent::find(), split) {
         (Ok(parent), _) => Ok(Some(parent)),
         (Err(_), Split::None) => Ok(None),

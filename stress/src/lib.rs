@@ -9,6 +9,8 @@
 //! - [`Stack`]: all of them together, as `cargo stress up` starts them.
 //! - [`Observer`]: Prometheus, its exporter for PostgreSQL, or InfluxDB: what the dashboards get their data from.
 //! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` and `cargo stress k6` do.
+//! - [`mod@long_run`]: a stack under load for long, with a fault each minute, as `cargo stress soak` does; the
+//!   [`judge`] holds the ledger against what clients were told, of [`traffic`] such as theirs.
 //! - [`reports`]: the runs that are kept, and a page over all of them.
 //! - [`Solo`]: PostgreSQL and one instance alone; [`mod@profile`] samples it under load, as `cargo stress flamegraph` does,
 //!   and [`mod@syscalls`] writes down its system calls, as `cargo stress trace` does.
@@ -28,6 +30,9 @@ pub mod profile;
 pub mod syscalls;
 
 pub mod endurance;
+pub mod judge;
+pub mod long_run;
+pub mod traffic;
 
 mod solo;
 pub use solo::{Solo, SoloOptions};
@@ -40,6 +45,9 @@ pub use split::{LIMITS, Split, TUNED_LIMITS};
 
 mod postgresql;
 pub use postgresql::{Durability, Postgres, PostgresOptions};
+
+mod frozen;
+pub use frozen::Frozen;
 
 mod instance;
 pub use instance::{Instance, InstanceOptions, Readiness};

@@ -7,6 +7,7 @@ mod k6;
 mod report;
 mod run;
 mod sim;
+mod soak;
 mod trace;
 mod up;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some("k6") => k6::main(arguments),
         Some("report") => report::main(arguments),
         Some("endure") => endure::main(arguments),
+        Some("soak") => soak::main(arguments),
         Some("sim") => sim::main(arguments),
         Some("flamegraph") => flamegraph::main(arguments),
         Some("trace") => trace::main(arguments),
@@ -57,6 +59,7 @@ Subcommands:
   flamegraph  One instance under load, sampled: where its time goes, as a picture
   trace       One transaction and one statement, system call by system call, with what each is for
   endure      One instance under 3 and 10 times what it can bear, and among hostile clients: what it keeps of its promises
+  soak        The whole stack under load for an hour with a fault each minute: the ledger agrees, and nothing grows
   sim         The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
 
 `cargo stress <SUBCOMMAND> --help` says more.

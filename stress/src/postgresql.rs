@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,9 +165,7 @@ impl Postgres {
 
     /// The process ids of the postmaster's children: one for each session, and those that keep the house.
     pub fn child_pids(&self) -> Vec<u32> {
-        let pid = self.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        self.service.child_pids()
     }
 
     /// Such as `15.18`.
@@ -183,9 +181,10 @@ impl Postgres {
         self.service.signal(signal)
     }
 
-    /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again).
-    pub fn stop(&mut self) {
-        self.service.stop();
+    /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again). Gives
+    /// how it ended: unless that is a success, unlogged tables are empty afterwards.
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        self.service.stop()
     }
 
     /// Kills all its processes, as a crash would, and keeps the data for [`start_again`](Postgres::start_again).
@@ -378,7 +377,8 @@ const HOME: &str = "home";
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 const INITDB_PATIENCE: Duration = Duration::from_mins(1);
 const READY_PATIENCE: Duration = Duration::from_secs(30);
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// A stop writes all pages of unlogged tables out, which no checkpoint before it does.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

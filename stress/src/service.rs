@@ -117,6 +117,13 @@ impl Service {
         self.process.id()
     }
 
+    /// The process ids of its children, such as the workers of nginx.
+    pub fn child_pids(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// The group that limits it, if any.
     pub fn group(&self) -> Option<&Group> {
         self.group.as_deref()

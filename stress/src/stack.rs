@@ -93,6 +93,7 @@ pub struct Stack {
     pub instances: [Instance; 2],
     /// The database server, with the database `rinha`.
     pub postgres: Postgres,
+    instance_options: [InstanceOptions; 2],
     /// The instances' sockets. Last, so that it is removed when all have stopped.
     _sockets: Throwaway,
 }
@@ -124,24 +125,26 @@ impl Stack {
         options.steps.run("schema", "applied", || postgres.create_bank(DATABASE, &options.sql))?;
 
         let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
-        let instance = |index: usize| {
+        let instance_options = |index: usize| -> Result<InstanceOptions, Error> {
             let (port, metrics_port) = match options.ports {
                 Ports::Free => (0, 0),
                 Ports::Fixed { .. } => (INSTANCE_PORTS[index], METRICS_PORTS[index]),
             };
             let name = WEBAPIS[index];
-            options.steps.run(name, "ready", || {
-                Instance::start(&InstanceOptions {
-                    name: name.to_owned(),
-                    listen: vec![format!("unix:{}", upstreams[index].display()), format!("127.0.0.1:{port}")],
-                    metrics_listen: format!("127.0.0.1:{metrics_port}"),
-                    environment: options.environment.clone(),
-                    group: group(name)?,
-                    log: log(name),
-                    interrupt: options.interrupt.clone(),
-                    ..InstanceOptions::new(&options.server, postgres.url(DATABASE))
-                })
+            Ok(InstanceOptions {
+                name: name.to_owned(),
+                listen: vec![format!("unix:{}", upstreams[index].display()), format!("127.0.0.1:{port}")],
+                metrics_listen: format!("127.0.0.1:{metrics_port}"),
+                environment: options.environment.clone(),
+                group: group(name)?,
+                log: log(name),
+                interrupt: options.interrupt.clone(),
+                ..InstanceOptions::new(&options.server, postgres.url(DATABASE))
             })
+        };
+        let instance_options = [instance_options(0)?, instance_options(1)?];
+        let instance = |index: usize| {
+            options.steps.run(WEBAPIS[index], "ready", || Instance::start(&instance_options[index]))
         };
         let instances = [instance(0)?, instance(1)?];
 
@@ -160,7 +163,16 @@ impl Stack {
             wait_healthy(&nginx, &options.interrupt)?;
             Ok(nginx)
         })?;
-        Ok(Stack { nginx, instances, postgres, _sockets: sockets })
+        Ok(Stack { nginx, instances, postgres, instance_options, _sockets: sockets })
+    }
+
+    /// Starts an instance that has ended again, where it was before, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Instance::start`].
+    pub fn start_instance_again(&mut self, index: usize) -> Result<(), Error> {
+        self.instances[index] = Instance::start(&self.instance_options[index])?;
+        Ok(())
     }
 
     /// Where requests go.

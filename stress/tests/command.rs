@@ -36,6 +36,7 @@ fn help_is_given_on_request_and_without_a_subcommand() {
         &["report", "-h"],
         &["flamegraph", "--help"],
         &["trace", "--help"],
+        &["soak", "--help"],
     ] {
         let output = stress(arguments, directory.path());
         assert!(output.status.success());
@@ -53,6 +54,7 @@ fn a_wrong_command_line_is_named() {
     assert_refused(&stress(&["run"], directory.path()), 2, "saturate, open");
     assert_refused(&stress(&["k6", "--mode", "half"], directory.path()), 2, "open and closed");
     assert_refused(&stress(&["k6", "--url", "h:1"], directory.path()), 2, "http://");
+    assert_refused(&stress(&["soak", "--seconds", "9"], directory.path()), 2, "no room for a fault");
     assert_refused(&stress(&["report", "a", "b"], directory.path()), 2, "b");
     assert_refused(&stress(&["up", "--port", "70000"], directory.path()), 2, "70000");
 }

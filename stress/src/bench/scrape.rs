@@ -74,7 +74,7 @@ impl Counts {
 }
 
 /// The counts of a bank that has stopped moving: nothing is on its way, and two looks in a row see the same.
-pub(super) fn settled(bank: &Bank, interrupt: &Interrupt) -> Result<Counts, Error> {
+pub(crate) fn settled(bank: &Bank, interrupt: &Interrupt) -> Result<Counts, Error> {
     let mut last = None;
     let counts = wait::until(SETTLE_PATIENCE, interrupt, || {
         let counts = Some(now(bank)?);

@@ -1,0 +1,135 @@
+//! What is done to the stack, one thing each minute.
+
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::stack::DATABASE;
+use crate::wait::{self, Interrupt};
+use crate::{Error, Frozen, Signal, Stack};
+
+/// A fault. None of them crashes PostgreSQL: in benchmark mode that empties the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// PostgreSQL is stopped ("fast") and started again.
+    PostgresqlRestarted,
+    /// One session of an instance is terminated.
+    BackendTerminated,
+    /// All processes of PostgreSQL stand still for a while.
+    PostgresqlPaused,
+    /// A stranger locks one client's row for a while.
+    RowLocked,
+    /// webapi2 is killed, and started again after a while.
+    InstanceKilled,
+    /// webapi2 gets SIGTERM and is started again: one step of a rolling restart.
+    InstanceRestarted,
+    /// nginx reads its configuration again and changes its worker.
+    NginxReloaded,
+}
+
+impl Fault {
+    /// In the order in which they come.
+    pub const ALL: [Fault; 7] = [
+        Fault::PostgresqlRestarted,
+        Fault::BackendTerminated,
+        Fault::PostgresqlPaused,
+        Fault::RowLocked,
+        Fault::InstanceKilled,
+        Fault::InstanceRestarted,
+        Fault::NginxReloaded,
+    ];
+
+    /// As tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::PostgresqlRestarted => "PostgreSQL restarted",
+            Fault::BackendTerminated => "backend terminated",
+            Fault::PostgresqlPaused => "PostgreSQL paused",
+            Fault::RowLocked => "row locked",
+            Fault::InstanceKilled => "webapi2 killed",
+            Fault::InstanceRestarted => "webapi2 restarted",
+            Fault::NginxReloaded => "nginx reloaded",
+        }
+    }
+
+    /// Does it, for as long as `hold` where it lasts. Returns when it was over.
+    ///
+    /// # Errors
+    /// When it cannot be done, or a part does not end or start as it should: both are findings.
+    pub(super) fn inject(
+        self,
+        stack: &mut Stack,
+        hold: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Instant, Error> {
+        match self {
+            Fault::PostgresqlRestarted => {
+                if !stack.postgres.stop().is_some_and(|status| status.success()) {
+                    return Err(stack.postgres.service().failure("did not stop in time"));
+                }
+                stack.postgres.start_again()?;
+            }
+            Fault::BackendTerminated => {
+                let terminated = stack.postgres.connect(DATABASE)?.query(TERMINATE_ONE, &[]);
+                if terminated.map_err(|error| refused_by_postgres(&error))?.len() != 1 {
+                    return Err(Error::Refused("no instance has a session to terminate".to_owned()));
+                }
+            }
+            Fault::PostgresqlPaused => {
+                let frozen = Frozen::all_of(&stack.postgres)?;
+                thread::sleep(hold);
+                drop(frozen);
+            }
+            Fault::RowLocked => {
+                let mut stranger = stack.postgres.connect(DATABASE)?;
+                stranger.batch_execute(LOCK_ROW).map_err(|error| refused_by_postgres(&error))?;
+                thread::sleep(hold);
+            }
+            Fault::InstanceKilled => {
+                let instance = &mut stack.instances[SUFFERER];
+                instance.signal(Signal::KILL)?;
+                let status = instance.wait_exit(END_PATIENCE);
+                if status.and_then(|status| status.signal()) != Some(Signal::KILL.as_raw()) {
+                    return Err(instance.service().failure("had ended before it was killed"));
+                }
+                thread::sleep(hold);
+                stack.start_instance_again(SUFFERER)?;
+            }
+            Fault::InstanceRestarted => {
+                let instance = &mut stack.instances[SUFFERER];
+                instance.signal(Signal::TERM)?;
+                let status = instance.wait_exit(END_PATIENCE);
+                if !status.is_some_and(|status| status.success()) {
+                    return Err(instance.service().failure("did not stop in time"));
+                }
+                stack.start_instance_again(SUFFERER)?;
+            }
+            Fault::NginxReloaded => {
+                let old = stack.nginx.service().child_pids();
+                stack.nginx.service().signal(Signal::HUP)?;
+                let renewed = wait::until(END_PATIENCE, interrupt, || {
+                    let workers = stack.nginx.service().child_pids();
+                    Ok(workers.iter().any(|worker| !old.contains(worker)).then_some(()))
+                })?;
+                renewed.ok_or_else(|| stack.nginx.service().failure("has no new worker after a reload"))?;
+            }
+        }
+        Ok(Instant::now())
+    }
+}
+
+fn refused_by_postgres(error: &postgres::Error) -> Error {
+    Error::Sql { place: "a fault".to_owned(), message: error.to_string() }
+}
+
+/// Always webapi2, so that webapi1 lives from beginning to end.
+pub(super) const SUFFERER: usize = 1;
+/// The server ends within 10 s of a SIGTERM.
+const END_PATIENCE: Duration = Duration::from_secs(11);
+/// Ends one session of an instance, any of them.
+const TERMINATE_ONE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    WHERE datname = current_database() AND application_name = 'rinha' ORDER BY random() LIMIT 1";
+const LOCK_ROW: &str = "BEGIN; SELECT 1 FROM clientes WHERE id = 1 FOR UPDATE";

@@ -1,0 +1,213 @@
+//! What clients ask of the bank, and what they are told: every transaction has a description that no other has, so that
+//! each answer can be held against the ledger afterwards.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+/// One request and what became of it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Which of the load's clients asked.
+    pub client: usize,
+    /// The bank's client whose account it was about.
+    pub account: i32,
+    /// The request.
+    pub asked: Asked,
+    /// Just before it was sent.
+    pub sent_at: Instant,
+    /// When the whole answer, or the end of the connection, was there.
+    pub ended_at: Instant,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// A credit or a debit.
+    Transaction {
+        /// Which no other transaction has.
+        description: String,
+        /// The change of the balance that it asks for, in cents.
+        change_cents: i64,
+    },
+    /// A statement.
+    Statement,
+}
+
+/// What a client was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// 200: it is done, and this is the balance after it.
+    Accepted {
+        /// In cents.
+        balance_cents: i64,
+    },
+    /// 422: it would have passed the limit.
+    Refused,
+    /// 200: a statement.
+    Shown {
+        /// The balance, in cents.
+        balance_cents: i64,
+        /// The description of its newest transaction.
+        newest: Option<String>,
+    },
+    /// 503, with the word that nothing was done.
+    NothingDone {
+        /// The text of the error.
+        reason: String,
+    },
+    /// 503, with the word that nobody knows.
+    InDoubt,
+    /// The connection ended before the answer did.
+    Broken,
+    /// nginx answered in the server's place.
+    BadGateway,
+}
+
+impl Asked {
+    /// A credit or debit with this description, or now and then a statement. Debits are larger than credits, so that the
+    /// small accounts soon come to their limit and stay about there.
+    pub fn random(random: &mut Random, description: String) -> Asked {
+        let kind = random.below(8);
+        let value_cents = i64::try_from(random.below(1_000)).unwrap_or(0) + 1;
+        match kind {
+            0 => Asked::Statement,
+            1..=3 => Asked::Transaction { description, change_cents: value_cents },
+            _ => Asked::Transaction { description, change_cents: -4 * value_cents },
+        }
+    }
+
+    /// The request in HTTP/1.1, about this account.
+    pub fn request(&self, account: i32) -> Vec<u8> {
+        match self {
+            Asked::Statement => {
+                format!("GET /clientes/{account}/extrato HTTP/1.1\r\nHost: bank\r\n\r\n").into_bytes()
+            }
+            Asked::Transaction { description, change_cents } => {
+                let kind = if *change_cents > 0 { "c" } else { "d" };
+                let body = json!({"valor": change_cents.abs(), "tipo": kind, "descricao": description});
+                let body = body.to_string();
+                let length = body.len();
+                format!(
+                    "POST /clientes/{account}/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {length}\r\n\r\n{body}"
+                )
+                .into_bytes()
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// What an answer with this status and content says to a request; `None` for one that the bank never gives.
+    pub fn of(asked: &Asked, status: u16, body: &[u8]) -> Option<Outcome> {
+        if status == 422 {
+            return matches!(asked, Asked::Transaction { .. }).then_some(Outcome::Refused);
+        }
+        if status == 502 {
+            return Some(Outcome::BadGateway);
+        }
+        let content: Value = serde_json::from_slice(body).ok()?;
+        match (status, asked) {
+            (200, Asked::Transaction { .. }) => {
+                content["saldo"].as_i64().map(|balance_cents| Outcome::Accepted { balance_cents })
+            }
+            (200, Asked::Statement) => Some(Outcome::Shown {
+                balance_cents: content["saldo"]["total"].as_i64()?,
+                newest: content["ultimas_transacoes"][0]["descricao"].as_str().map(str::to_owned),
+            }),
+            (503, _) => {
+                let reason = content["erro"].as_str()?;
+                if reason.ends_with("nothing was done") {
+                    Some(Outcome::NothingDone { reason: reason.to_owned() })
+                } else {
+                    reason.ends_with("not known").then_some(Outcome::InDoubt)
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the bank did what it is there for.
+    pub fn is_served(&self) -> bool {
+        match self {
+            Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => true,
+            Outcome::NothingDone { .. } | Outcome::InDoubt | Outcome::Broken | Outcome::BadGateway => false,
+        }
+    }
+
+    /// Whether the server said 503.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Outcome::NothingDone { .. } | Outcome::InDoubt)
+    }
+}
+
+/// `SplitMix64`: what a client asks is the same in each run.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Another sequence for each seed.
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// A number from 0 to `end`, without it.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debit() -> Asked {
+        Asked::Transaction { description: "a".to_owned(), change_cents: -7 }
+    }
+
+    #[test]
+    fn a_request_says_what_is_asked() {
+        let request = String::from_utf8(debit().request(3)).unwrap();
+        assert!(request.starts_with("POST /clientes/3/transacoes HTTP/1.1\r\n"), "{request}");
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{request}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body, json!({"valor": 7, "tipo": "d", "descricao": "a"}));
+    }
+
+    #[test]
+    fn each_answer_has_its_meaning() {
+        let statement =
+            br#"{"saldo": {"total": -9}, "ultimas_transacoes": [{"descricao": "b"}, {"descricao": "a"}]}"#;
+        let shown = Outcome::Shown { balance_cents: -9, newest: Some("b".to_owned()) };
+        assert_eq!(Outcome::of(&Asked::Statement, 200, statement), Some(shown));
+        let accepted = Outcome::Accepted { balance_cents: 5 };
+        assert_eq!(Outcome::of(&debit(), 200, br#"{"limite": 1, "saldo": 5}"#), Some(accepted));
+        assert_eq!(Outcome::of(&debit(), 422, b"{}"), Some(Outcome::Refused));
+        assert_eq!(Outcome::of(&debit(), 502, b"<html>"), Some(Outcome::BadGateway));
+        let in_doubt = br#"{"erro": "whether it was done is not known"}"#;
+        assert_eq!(Outcome::of(&debit(), 503, in_doubt), Some(Outcome::InDoubt));
+        let nothing = Outcome::of(&debit(), 503, br#"{"erro": "x, nothing was done"}"#);
+        assert!(matches!(nothing, Some(Outcome::NothingDone { .. })), "{nothing:?}");
+    }
+
+    #[test]
+    fn an_answer_that_the_bank_never_gives_has_none() {
+        for (asked, status, body) in [
+            (debit(), 500, "{}"),
+            (debit(), 404, "{}"),
+            (debit(), 200, r#"{"limite": 1}"#),
+            (debit(), 503, r#"{"erro": "try again"}"#),
+            (Asked::Statement, 422, "{}"),
+            (Asked::Statement, 200, "Healthy"),
+        ] {
+            assert_eq!(Outcome::of(&asked, status, body.as_bytes()), None, "{asked:?} {status} {body}");
+        }
+    }
+}
