@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bank, Load, Machine, Moment, groups_for, settled};
+use crate::bench::{self, Bank, Machine, Moment, groups_for, settled};
 use crate::judge::{Judge, wait_at_rest};
 use crate::service::Service;
 use crate::stack::DATABASE;
@@ -205,7 +205,7 @@ impl<'a> Trial<'a> {
 
     /// As it is now: an instance that was started again has other addresses.
     fn bank(&self) -> Bank {
-        Bank::of(&self.stack, Load::Saturate)
+        Bank::of(&self.stack, bench::Load::Saturate)
     }
 
     /// When nothing is under way any more: all parts are there, and the ledger agrees.
