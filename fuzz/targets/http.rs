@@ -68,13 +68,12 @@ fn verdict(mut bytes: Pieces<'_>, site: &mut Site) -> (Vec<Call>, Vec<u16>) {
     }
 }
 
-/// The status of each answer, where it does not depend on the cuts. It may for 100, which is sent to a client whose
-/// content has not come yet (RFC 9110, section 10.1.1), and for a target that is malformed: it may be too long before
-/// that shows.
+/// The status of each answer but 100: whether that is sent depends on how much of the content has come already, as it may
+/// (RFC 9110, section 10.1.1).
 fn statuses(answers: &[u8]) -> Vec<u16> {
     let text = str::from_utf8(answers).expect("answers are text");
     let statuses = text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().expect("a status"));
-    statuses.filter(|status| *status != 100).map(|status| if status == 414 { 400 } else { status }).collect()
+    statuses.filter(|status| *status != 100).collect()
 }
 
 fuzz_target!(|data: &[u8]| {
