@@ -1,5 +1,5 @@
-//! Whatever a server sends, in whatever pieces: no panic, the rows that stand in its bytes, the same events, and one
-//! end for each call.
+//! Whatever a server sends, in whatever pieces: no panic, the same events, the rows that stand in its bytes, and no
+//! more than one end for each call.
 //!
 //! The input's first byte says how its bytes are cut (`Pieces::cut`), and whether they begin with the log-in; the rest is
 //! what the server sends. As soon as the lane is ready, it is given two batches.
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use fuzz::{Pieces, STARTED, new_lane};
 use libfuzzer_sys::fuzz_target;
-use proto_pg::{CloseReason, Connection, Event, Row, Value};
+use proto_pg::{CloseReason, Connection, Event, ProtocolError, Row, Value};
 
 const CALLS: u8 = 5;
 /// The bit of the input's first byte that asks for a lane which has logged in.
@@ -32,6 +32,10 @@ impl Log<'_> {
             match event {
                 Event::Ready => call(lane),
                 Event::Row { row, .. } => self.check(&row),
+                Event::Closed { reason: CloseReason::Protocol(ProtocolError::Malformed { tag: b'D' }) } => {
+                    let body = next_row(&mut self.sent).expect("no refusal without a DataRow");
+                    assert_eq!(plain_row(body), None);
+                }
                 Event::Failed { ticket, .. } | Event::RolledBack { ticket } | Event::InDoubt { ticket } => {
                     self.ends[usize::from(ticket)] += 1;
                 }
@@ -40,14 +44,11 @@ impl Log<'_> {
         }
     }
 
-    /// Holds a row against a plain reading of the format: the next `DataRow` that the server sent.
+    /// Holds a row against a plain reading of the next `DataRow` that the server sent.
     fn check(&mut self, row: &Row<'_>) {
-        let mut body = next_row(&mut self.sent).expect("no row without a DataRow");
-        let columns_len = u16::from_be_bytes(take(&mut body));
-        assert_eq!(row.columns_len(), usize::from(columns_len));
-        for column in 0..row.columns_len() {
-            let len = i32::from_be_bytes(take(&mut body));
-            let value = usize::try_from(len).ok().map(|len| body.split_off(..len).expect("a whole column"));
+        let columns = next_row(&mut self.sent).and_then(plain_row).expect("no row without a good DataRow");
+        assert_eq!(row.columns_len(), columns.len());
+        for (column, &value) in columns.iter().enumerate() {
             assert_eq!(row.raw(column), Ok(value));
             assert_eq!(row.is_null(column), Ok(value.is_none()));
             assert_eq!(row.bytes(column).ok(), value);
@@ -63,8 +64,7 @@ impl Log<'_> {
             let elements: Option<Vec<_>> = row.i64_array(column).ok().map(Iterator::collect);
             assert_eq!(elements, value.and_then(plain_array));
         }
-        assert!(body.is_empty());
-        assert!(row.raw(row.columns_len()).is_err());
+        assert!(row.raw(columns.len()).is_err());
     }
 }
 
@@ -78,6 +78,19 @@ fn next_row<'a>(sent: &mut &'a [u8]) -> Option<&'a [u8]> {
             return Some(body);
         }
     }
+}
+
+/// The columns of a row, if they are all that is in it.
+fn plain_row(mut body: &[u8]) -> Option<Vec<Option<&[u8]>>> {
+    let columns_len = array(body.split_off(..2)).map(i16::from_be_bytes)?;
+    let mut columns = Vec::new();
+    for _ in 0..u16::try_from(columns_len).ok()? {
+        columns.push(match array(body.split_off(..4)).map(i32::from_be_bytes)? {
+            -1 => None,
+            len => Some(body.split_off(..usize::try_from(len).ok()?)?),
+        });
+    }
+    body.is_empty().then_some(columns)
 }
 
 /// A `bigint[]` of one dimension, or of none, which is the empty one.
@@ -102,11 +115,6 @@ fn plain_array(mut bytes: &[u8]) -> Option<Vec<Option<i64>>> {
 
 fn array<const LEN: usize>(value: Option<&[u8]>) -> Option<[u8; LEN]> {
     value?.try_into().ok()
-}
-
-/// Takes bytes of which the lane has seen that they are there.
-fn take<const LEN: usize>(bytes: &mut &[u8]) -> [u8; LEN] {
-    array(bytes.split_off(..LEN)).expect("the bytes were all there")
 }
 
 /// Two batches, of three calls and of two.
