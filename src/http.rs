@@ -110,8 +110,11 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Head<'a
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(bytes, &mut fields);
-    let target_len_bytes = request.path.map_or_else(|| unfinished_target_len(bytes), str::len);
-    if target_len_bytes > limits.target_len_max_bytes {
+    let is_target_too_long = match request.path {
+        Some(target) => target.len() > limits.target_len_max_bytes,
+        None => starts_with_too_long_target(bytes, limits),
+    };
+    if is_target_too_long {
         return Err(Violation::TargetTooLong);
     }
     let len_bytes = match parsed {
@@ -284,10 +287,15 @@ fn path_of(target: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
 
-/// How long the target is so far, when the request line is not complete.
-fn unfinished_target_len(bytes: &[u8]) -> usize {
-    let mut words = bytes.splitn(3, |&byte| byte == b' ');
-    words.nth(1).map_or(0, <[u8]>::len)
+/// Whether a target that is not complete, or malformed somewhere, is too long before anything else is wrong: the request
+/// is refused for what shows first, however much of it is here.
+fn starts_with_too_long_target(bytes: &[u8], limits: &Limits) -> bool {
+    let Some(method_len_bytes) = bytes.iter().position(|&byte| byte == b' ') else { return false };
+    let Some(start) = bytes.get(..method_len_bytes + 1 + limits.target_len_max_bytes + 1) else {
+        return false;
+    };
+    let mut request = httparse::Request::new(&mut []);
+    matches!(request.parse(start), Ok(httparse::Status::Partial)) && request.path.is_none()
 }
 
 /// What to say of a request line that names neither HTTP/1.0 nor HTTP/1.1. The parser gives up at the first byte that is
@@ -571,5 +579,25 @@ mod tests {
         let unfinished = head_of(5_000);
         assert_eq!(parse(&unfinished[..4 + 4_096]), Ok(None));
         assert_eq!(parse(&unfinished[..4 + 4_097]), Err(Violation::TargetTooLong));
+    }
+
+    /// Found by fuzzing: a line that was read at once was too long, and malformed when it came byte by byte.
+    #[test]
+    fn a_target_both_malformed_and_too_long_is_refused_for_what_shows_first() {
+        let first_refusal =
+            |text: &str| (0..=text.len()).find_map(|len_bytes| parse(&text[..len_bytes]).err());
+        let long = "x".repeat(5_000);
+        for (text, is_too_long) in [
+            (format!("GET /\u{1}{long}"), false),
+            (format!("G\u{1}T /{long}"), false),
+            (format!("GET /\r\n{long}"), false),
+            (format!("GET  /{long}"), false),
+            (format!("GET /{long}\u{1}"), true),
+            (format!("GET /{long} HTTP/x"), true),
+        ] {
+            let at_once = parse(&text).unwrap_err();
+            assert_eq!(at_once == Violation::TargetTooLong, is_too_long, "{text:.20}");
+            assert_eq!(first_refusal(&text), Some(at_once), "{text:.20}");
+        }
     }
 }

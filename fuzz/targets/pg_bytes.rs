@@ -1,98 +1,160 @@
-//! Whatever a server sends, in whatever pieces: no panic, the same events, and one end for each call.
+//! Whatever a server sends, in whatever pieces: no panic, the same events, the rows that stand in its bytes, and no
+//! more than one end for each call.
 //!
-//! The input's first byte seeds the cuts; the rest is what the server sends to a lane with two batches in flight.
+//! The input's first byte says how its bytes are cut (`Pieces::cut`), and whether they begin with the log-in; the rest is
+//! what the server sends. As soon as the lane is ready, it is given two batches.
 #![no_main]
 
+use std::fmt::Write as _;
+
+use fuzz::{Pieces, STARTED, new_lane};
 use libfuzzer_sys::fuzz_target;
-use proto_pg::{CloseReason, Connection, Event, Limits, Row, Session, Statement, Value, oid};
+use proto_pg::{CloseReason, Connection, Event, ProtocolError, Row, Value};
 
-static STATEMENTS: [Statement; 1] =
-    [Statement { name: "s", sql: "SELECT $1", parameter_types: &[oid::INT4] }];
-const STARTED: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I1\0\0\0\x04Z\0\0\0\x05I";
 const CALLS: u8 = 5;
+/// The bit of the input's first byte that asks for a lane which has logged in.
+const IS_STARTED: u8 = 8;
 
-/// Every way to look at a row. None may panic, and each is one more thing to compare.
-fn shown(row: &Row<'_>) -> String {
-    let columns = (0..row.columns_len() + 1).map(|column| {
-        format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-            row.raw(column),
-            row.is_null(column),
-            row.bool(column),
-            row.i16(column),
-            row.i32(column),
-            row.i64(column),
-            row.text(column),
-            row.jsonb(column),
-            row.i64_array(column).map(Iterator::collect::<Vec<_>>),
-        )
-    });
-    columns.collect()
+/// The server's side and what the lane made of it.
+struct Log<'a> {
+    /// What the server sends.
+    sent: &'a [u8],
+    /// Every event.
+    events: String,
+    /// How often each call was told its end. Those that are done and committed have theirs there.
+    ends: [u8; CALLS as usize],
 }
 
-fn drain(lane: &mut Connection<u8>, events: &mut Vec<String>, ends: &mut [u8; CALLS as usize]) {
-    let mut done = Vec::new();
-    while let Some(event) = lane.poll_event() {
-        match &event {
-            Event::Row { ticket, row } => events.push(format!("{ticket} {}", shown(row))),
-            Event::Done { ticket } => done.push(*ticket),
-            Event::Failed { ticket, .. } | Event::RolledBack { ticket } | Event::InDoubt { ticket } => {
-                ends[*ticket as usize] += 1;
+impl Log<'_> {
+    fn drain(&mut self, lane: &mut Connection<u8>) {
+        while let Some(event) = lane.poll_event() {
+            write!(self.events, "{event:?} ").expect("memory takes text");
+            match event {
+                Event::Ready => call(lane),
+                Event::Row { row, .. } => self.check(&row),
+                Event::Closed { reason: CloseReason::Protocol(ProtocolError::Malformed { tag: b'D' }) } => {
+                    let body = next_row(&mut self.sent).expect("no refusal without a DataRow");
+                    assert_eq!(plain_row(body), None);
+                }
+                Event::Failed { ticket, .. } | Event::RolledBack { ticket } | Event::InDoubt { ticket } => {
+                    self.ends[usize::from(ticket)] += 1;
+                }
+                _ => {}
             }
-            _ => {}
         }
-        events.push(format!("{event:?}"));
+    }
+
+    /// Holds a row against a plain reading of the next `DataRow` that the server sent.
+    fn check(&mut self, row: &Row<'_>) {
+        let columns = next_row(&mut self.sent).and_then(plain_row).expect("no row without a good DataRow");
+        assert_eq!(row.columns_len(), columns.len());
+        for (column, &value) in columns.iter().enumerate() {
+            assert_eq!(row.raw(column), Ok(value));
+            assert_eq!(row.is_null(column), Ok(value.is_none()));
+            assert_eq!(row.bytes(column).ok(), value);
+            assert_eq!(
+                row.bool(column).ok(),
+                array(value).filter(|[byte]| *byte < 2).map(|[byte]| byte == 1)
+            );
+            assert_eq!(row.i16(column).ok(), array(value).map(i16::from_be_bytes));
+            assert_eq!(row.i32(column).ok(), array(value).map(i32::from_be_bytes));
+            assert_eq!(row.i64(column).ok(), array(value).map(i64::from_be_bytes));
+            assert_eq!(row.text(column).ok(), value.and_then(|value| str::from_utf8(value).ok()));
+            assert_eq!(row.jsonb(column).ok(), value.and_then(|value| value.strip_prefix(&[1])));
+            let elements: Option<Vec<_>> = row.i64_array(column).ok().map(Iterator::collect);
+            assert_eq!(elements, value.and_then(plain_array));
+        }
+        assert!(row.raw(columns.len()).is_err());
     }
 }
 
-fn events(mut rest: &[u8], mut piece_len: impl FnMut() -> usize) -> Vec<String> {
-    let session = Session { user: "u".into(), password: None, database: "d".into(), parameters: vec![] };
-    let limits = Limits { message_len_max_bytes: 256, send_len_max_bytes: 4096, in_flight_calls_max: 8 };
-    let mut lane = Connection::new(&session, &STATEMENTS, limits);
-    let (mut events, mut ends) = (Vec::new(), [0; CALLS as usize]);
-    lane.send_advance(lane.send_pending().len());
-    for &byte in STARTED {
-        lane.recv_space()[0] = byte;
-        lane.recv_commit(1);
-        drain(&mut lane, &mut events, &mut ends);
-        lane.send_advance(lane.send_pending().len());
+/// The body of the next `DataRow`, if it is whole; `sent` is what follows it then.
+fn next_row<'a>(sent: &mut &'a [u8]) -> Option<&'a [u8]> {
+    loop {
+        let tag = *sent.split_off_first()?;
+        let len = u32::from_be_bytes(array(sent.split_off(..4))?).checked_sub(4)?;
+        let body = sent.split_off(..usize::try_from(len).ok()?)?;
+        if tag == b'D' {
+            return Some(body);
+        }
     }
-    assert!(lane.is_ready(), "{events:?}");
+}
+
+/// The columns of a row, if they are all that is in it.
+fn plain_row(mut body: &[u8]) -> Option<Vec<Option<&[u8]>>> {
+    let columns_len = array(body.split_off(..2)).map(i16::from_be_bytes)?;
+    let mut columns = Vec::new();
+    for _ in 0..u16::try_from(columns_len).ok()? {
+        columns.push(match array(body.split_off(..4)).map(i32::from_be_bytes)? {
+            -1 => None,
+            len => Some(body.split_off(..usize::try_from(len).ok()?)?),
+        });
+    }
+    body.is_empty().then_some(columns)
+}
+
+/// A `bigint[]` of one dimension, or of none, which is the empty one.
+fn plain_array(mut bytes: &[u8]) -> Option<Vec<Option<i64>>> {
+    let mut number = || array(bytes.split_off(..4)).map(i32::from_be_bytes);
+    let (dimensions, _has_null, element_type) = (number()?, number()?, number()?);
+    let len = match dimensions {
+        0 => 0,
+        1 => (number()?, number()?).0,
+        _ => return None,
+    };
+    let mut elements = Vec::new();
+    for _ in 0..usize::try_from(len).ok()? {
+        elements.push(match number()? {
+            -1 => None,
+            8 => Some(i64::from(number()?) << 32 | i64::from(number()?.cast_unsigned())),
+            _ => return None,
+        });
+    }
+    (element_type == 20 && bytes.is_empty()).then_some(elements)
+}
+
+fn array<const LEN: usize>(value: Option<&[u8]>) -> Option<[u8; LEN]> {
+    value?.try_into().ok()
+}
+
+/// Two batches, of three calls and of two.
+fn call(lane: &mut Connection<u8>) {
     for ticket in 0..CALLS {
         lane.call(ticket, 0, &[Value::Int4(1)]).expect("there is room");
-        if ticket == 2 {
+        if [2, 4].contains(&ticket) {
             lane.sync();
         }
     }
-    lane.sync();
     lane.send_advance(lane.send_pending().len());
-    while !rest.is_empty() {
-        let space = lane.recv_space();
-        let n = space.len().min(rest.len()).min(piece_len());
-        if n == 0 {
-            break;
-        }
-        space[..n].copy_from_slice(&rest[..n]);
+}
+
+/// What comes of these bytes, until the server closes the connection.
+fn events(bytes: &[u8], mut pieces: Pieces<'_>, is_started: bool) -> String {
+    let mut lane = new_lane();
+    let mut log = Log { sent: bytes, events: String::new(), ends: [0; CALLS as usize] };
+    if is_started {
+        let n = Pieces::whole(STARTED).arrive(lane.recv_space());
         lane.recv_commit(n);
-        rest = &rest[n..];
-        drain(&mut lane, &mut events, &mut ends);
+        log.drain(&mut lane);
+        assert!(lane.is_ready());
     }
+    while !pieces.is_empty() && !lane.is_closing() {
+        let n = pieces.arrive(lane.recv_space());
+        assert!(n > 0, "a lane that is drained has room");
+        lane.recv_commit(n);
+        log.drain(&mut lane);
+    }
+    assert!(lane.is_closing() || next_row(&mut log.sent).is_none(), "a row was passed over");
     lane.close(CloseReason::PeerClosed);
-    drain(&mut lane, &mut events, &mut ends);
-    // A ticket that was done and committed has its end there; all others have one of their own.
-    assert!(ends.iter().all(|count| *count <= 1), "{events:?}");
+    log.drain(&mut lane);
+    assert!(log.ends.iter().all(|count| *count <= 1), "{}", log.events);
     assert_eq!(lane.in_flight_calls(), 0);
-    events
+    log.events
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&seed, bytes)) = data.split_first() else { return };
-    let whole = events(bytes, || usize::MAX);
-    assert_eq!(events(bytes, || 1), whole, "byte by byte");
-    let mut state = u32::from(seed).wrapping_mul(2_654_435_761);
-    let in_pieces = events(bytes, || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 28) as usize + 1
-    });
-    assert_eq!(in_pieces, whole, "in pieces");
+    let Some((&how, bytes)) = data.split_first() else { return };
+    let is_started = how & IS_STARTED != 0;
+    let whole = events(bytes, Pieces::whole(bytes), is_started);
+    assert_eq!(events(bytes, Pieces::cut(bytes, how), is_started), whole);
 });

@@ -1,100 +1,200 @@
-//! Calls, Syncs, short sends and answers in any order: each ticket has exactly one end.
+//! Calls, Syncs, short sends and answers in any order: each ticket is told exactly one end, in its turn, and the true one.
 //!
 //! The input is a script: each byte is one step of the owner, the transport or the server.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
+use fuzz::{CALLS_MAX, Pieces, ready_lane};
 use libfuzzer_sys::fuzz_target;
-use proto_pg::{CloseReason, Connection, Event, Limits, Session, Statement, Value, oid};
+use proto_pg::{CloseReason, Connection, Event, Value};
 
-static STATEMENTS: [Statement; 1] =
-    [Statement { name: "s", sql: "SELECT $1", parameter_types: &[oid::INT4] }];
-const STARTED: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I1\0\0\0\x04Z\0\0\0\x05I";
 /// What a server may say, in the order or not.
 const MESSAGES: [&[u8]; 8] = [
     b"2\0\0\0\x04",
     b"D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x08",
     b"C\0\0\0\x0dSELECT 1\0",
     b"Z\0\0\0\x05I",
-    b"E\0\0\0\x1aSERROR\0C40001\0Mfailed\0\0",
-    b"N\0\0\0\x1bSNOTICE\0C00000\0Mfailed\0\0",
+    ERROR,
+    b"N\0\0\0\x1cSNOTICE\0C00000\0Mfailed\0\0",
     b"S\0\0\0\x12TimeZone\0UTC\0\0",
     b"I\0\0\0\x04",
 ];
+const ERROR: &[u8] = b"E\0\0\0\x1bSERROR\0C40001\0Mfailed\0\0";
 
+// Each is as long as it says: one that is not would end the lane, and with it what is tested here.
+const _: () = {
+    let mut index = 0;
+    while index < MESSAGES.len() {
+        assert!(MESSAGES[index][4] as usize + 1 == MESSAGES[index].len());
+        index += 1;
+    }
+};
+
+/// What the owner of a lane knows by what he did and was told, and so what he may be told next.
 #[derive(Default)]
 struct Ledger {
-    /// What each ticket has been told.
-    fates: BTreeMap<u16, Fate>,
+    /// Those that have not ended, oldest first. Only the newest can be without its Sync.
+    batches: VecDeque<Batch>,
+    /// How many bytes have left.
+    sent_bytes: usize,
+    /// He was told what can only be told of a lane that closes.
+    is_closing: bool,
+    is_closed: bool,
 }
 
-#[derive(Default, Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    #[default]
-    Open,
-    Done,
-    Ended,
+#[derive(Default)]
+struct Batch {
+    /// Those that still await an end, in order.
+    tickets: VecDeque<u16>,
+    /// How many of them, from the first on, are done.
+    done: usize,
+    /// How many bytes have left when its Sync has.
+    sync_end: Option<usize>,
+    error: Option<ErrorOf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ErrorOf {
+    OneCall,
+    /// It came when all calls so far were done.
+    AllCalls,
 }
 
 impl Ledger {
-    fn drain(&mut self, lane: &mut Connection<u16>) {
-        while let Some(event) = lane.poll_event() {
-            match event {
-                Event::Row { ticket, .. } => assert_eq!(self.fates[&ticket], Fate::Open),
-                Event::Done { ticket } => self.tell(ticket, Fate::Done),
-                Event::Failed { ticket, .. } | Event::RolledBack { ticket } | Event::InDoubt { ticket } => {
-                    self.tell(ticket, Fate::Ended);
-                }
-                Event::Committed => {
-                    for fate in self.fates.values_mut().filter(|fate| **fate == Fate::Done) {
-                        *fate = Fate::Ended;
-                    }
-                }
-                Event::Aborted { .. } => assert!(self.fates.values().all(|fate| *fate != Fate::Done)),
-                _ => {}
-            }
+    /// The batch that the next call or Sync belongs to.
+    fn newest(&mut self) -> &mut Batch {
+        if self.batches.back().is_none_or(|batch| batch.sync_end.is_some()) {
+            self.batches.push_back(Batch::default());
+        }
+        self.batches.back_mut().expect("there is one now")
+    }
+
+    fn oldest(&mut self) -> &mut Batch {
+        self.batches.front_mut().expect("there is a batch that this can be about")
+    }
+
+    /// An error that is no call's own: the owner is told only when the batch has ended.
+    fn error_arrives(&mut self) {
+        if let Some(batch) = self.batches.front_mut().filter(|batch| batch.done == batch.tickets.len()) {
+            batch.error.get_or_insert(ErrorOf::AllCalls);
         }
     }
 
-    fn tell(&mut self, ticket: u16, fate: Fate) {
-        let before = self.fates.insert(ticket, fate).expect("the ticket was handed in");
-        assert_ne!(before, Fate::Ended, "ticket {ticket}: {before:?}, then {fate:?}");
+    fn drain(&mut self, lane: &mut Connection<u16>) {
+        while let Some(event) = lane.poll_event() {
+            assert!(!self.is_closed, "{event:?} after the last word");
+            match event {
+                Event::RolledBack { ticket } => self.rolled_back(ticket),
+                Event::InDoubt { ticket } => self.in_doubt(ticket),
+                Event::Closed { .. } => self.is_closed = true,
+                other => {
+                    assert!(!self.is_closing, "{other:?} between the verdicts");
+                    self.goes_on(&other);
+                }
+            }
+        }
+        assert_eq!(
+            lane.in_flight_calls(),
+            self.batches.iter().map(|batch| batch.tickets.len()).sum::<usize>()
+        );
+    }
+
+    fn goes_on(&mut self, event: &Event<'_, u16>) {
+        match event {
+            Event::Row { ticket, .. } => assert_eq!(self.running(), *ticket),
+            Event::Done { ticket } => {
+                assert_eq!(self.running(), *ticket);
+                self.oldest().done += 1;
+            }
+            Event::Failed { ticket, .. } => {
+                assert_eq!(self.running(), *ticket);
+                let batch = self.oldest();
+                batch.tickets.remove(batch.done);
+                batch.error = Some(ErrorOf::OneCall);
+            }
+            Event::Committed => {
+                let batch = self.batches.pop_front().expect("a batch to commit");
+                assert!(batch.sync_end.is_some() && batch.error.is_none());
+                assert_eq!(batch.done, batch.tickets.len());
+            }
+            Event::Aborted { error } => {
+                let batch = self.batches.pop_front().expect("a batch to abort");
+                assert!(batch.sync_end.is_some() && batch.tickets.is_empty());
+                let told_here = if error.is_some() { ErrorOf::AllCalls } else { ErrorOf::OneCall };
+                assert!(batch.error == Some(told_here));
+            }
+            _ => {}
+        }
+    }
+
+    /// The ticket that the server works on.
+    fn running(&mut self) -> u16 {
+        let batch = self.oldest();
+        assert!(batch.error.is_none(), "the server skips the rest of a batch that failed");
+        batch.tickets[batch.done]
+    }
+
+    /// True if the batch failed, or its Sync never left.
+    fn rolled_back(&mut self, ticket: u16) {
+        let sent_bytes = self.sent_bytes;
+        let batch = self.ends(ticket);
+        if batch.error.is_none() {
+            assert!(batch.sync_end.is_none_or(|sync_end| sync_end > sent_bytes), "{ticket} may have run");
+            self.is_closing = true;
+        }
+    }
+
+    /// True if the Sync left, and nothing came back that says more.
+    fn in_doubt(&mut self, ticket: u16) {
+        let sent_bytes = self.sent_bytes;
+        let batch = self.ends(ticket);
+        assert!(batch.error.is_none(), "{ticket} was rolled back");
+        assert!(batch.sync_end.is_some_and(|sync_end| sync_end <= sent_bytes), "{ticket} never ran");
+        self.is_closing = true;
+    }
+
+    /// The batch of a ticket that is told its end: it is the oldest there is.
+    fn ends(&mut self, ticket: u16) -> &mut Batch {
+        // Of a lane that closes, the owner is not told where a batch ends.
+        while self.oldest().tickets.is_empty() {
+            self.batches.pop_front();
+        }
+        let batch = self.oldest();
+        assert_eq!(batch.tickets.pop_front(), Some(ticket));
+        batch.done = batch.done.saturating_sub(1);
+        batch
     }
 }
 
 fuzz_target!(|script: &[u8]| {
-    let session = Session { user: "u".into(), password: None, database: "d".into(), parameters: vec![] };
-    let limits = Limits { message_len_max_bytes: 256, send_len_max_bytes: 512, in_flight_calls_max: 8 };
-    let mut lane = Connection::new(&session, &STATEMENTS, limits);
+    let mut lane = ready_lane();
     let mut ledger = Ledger::default();
-    lane.send_advance(lane.send_pending().len());
-    for &byte in STARTED {
-        lane.recv_space()[0] = byte;
-        lane.recv_commit(1);
-        ledger.drain(&mut lane);
-        lane.send_advance(lane.send_pending().len());
-    }
     for (ticket, &step) in (0..).zip(script) {
         match step {
             0..64 if lane.is_ready() => {
-                if lane.call(ticket, 0, &[Value::Int4(i32::from(step))]).is_ok() {
-                    ledger.fates.insert(ticket, Fate::Open);
+                if lane.call(ticket, 0, &[Value::Int4(step.into())]).is_ok() {
+                    ledger.newest().tickets.push_back(ticket);
                 }
             }
-            64..96 if lane.has_open_batch() => lane.sync(),
+            64..96 if lane.is_ready() && lane.batches_in_flight() < CALLS_MAX.into() => {
+                lane.sync();
+                ledger.newest().sync_end = Some(ledger.sent_bytes + lane.send_pending().len());
+            }
             96..128 => {
-                let pending = lane.send_pending().len();
-                lane.send_advance(pending.min(usize::from(step - 95)));
+                let n = lane.send_pending().len().min(usize::from(step - 95));
+                lane.send_advance(n);
+                ledger.sent_bytes += n;
             }
-            128..=254 => {
+            128..=253 => {
                 let message = MESSAGES[usize::from(step % 8)];
-                let space = lane.recv_space();
-                if space.len() >= message.len() {
-                    space[..message.len()].copy_from_slice(message);
-                    lane.recv_commit(message.len());
+                let n = Pieces::whole(message).arrive(lane.recv_space());
+                lane.recv_commit(n);
+                if message == ERROR {
+                    ledger.error_arrives();
                 }
             }
+            254 if !lane.has_open_batch() => lane.terminate(),
             255 => lane.close(CloseReason::PeerClosed),
             _ => {}
         }
@@ -102,6 +202,5 @@ fuzz_target!(|script: &[u8]| {
     }
     lane.close(CloseReason::PeerClosed);
     ledger.drain(&mut lane);
-    assert!(ledger.fates.values().all(|fate| *fate == Fate::Ended), "{:?}", ledger.fates);
-    assert_eq!(lane.in_flight_calls(), 0);
+    assert!(ledger.is_closed && lane.in_flight_calls() == 0);
 });
