@@ -614,7 +614,7 @@ fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
 }
 
 /// What every lane prepares; the constants below are positions in it.
-static STATEMENTS: [Statement; 4] = [
+pub static STATEMENTS: [Statement; 4] = [
     Statement {
         name: "t",
         sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",

@@ -11,7 +11,8 @@ use std::env;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use proto_pg::{Host, Statement, Url, Value, oid};
+use proto_pg::{Host, Url, Value};
+use rinha::lane::STATEMENTS;
 use sessions::{Exchange, SCENES, Scene};
 use support::{Database, workspace};
 
@@ -92,32 +93,12 @@ fn what_was_recorded_still_happens() {
     }
 }
 
-/// What a lane of the server prepares. If it differs, the test in `src/engine/tests.rs` that plays the recording fails.
-static BANK: [Statement; 4] = [
-    Statement {
-        name: "t",
-        sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
-        parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
-    },
-    Statement {
-        name: "s",
-        sql: "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
-        parameter_types: &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    },
-    Statement { name: "e", sql: "SELECT GetSaldoClienteById($1)", parameter_types: &[oid::INT4] },
-    Statement {
-        name: "c",
-        sql: "SELECT id FROM clientes ORDER BY id LIMIT $1",
-        parameter_types: &[oid::INT8],
-    },
-];
-
 #[test]
 fn what_was_recorded_of_the_bank_still_happens() {
     let scene = Scene {
         name: "bank",
         setup: "",
-        statements: &BANK,
+        statements: &STATEMENTS,
         turns: &[
             |lane| {
                 lane.call(1, 3, &[Value::Int8(10_001)]).expect("there is room");

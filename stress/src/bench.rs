@@ -28,7 +28,7 @@ pub(crate) mod wrk;
 mod challenge;
 pub use challenge::{Challenge, ChallengeOptions, Mode, Target};
 
-mod audit;
+pub(crate) mod audit;
 mod others;
 pub(crate) use others::Moment;
 mod scrape;

@@ -87,12 +87,7 @@ impl Ground {
                 interrupt: options.interrupt.clone(),
                 ..PostgresOptions::default()
             })?;
-            postgres.create_database(DATABASE)?;
-            let sql = options.workspace.join("sql");
-            postgres.apply_sql(DATABASE, &sql)?;
-            if durability == Durability::Durable {
-                postgres.apply_sql(DATABASE, &sql.join("durable"))?;
-            }
+            postgres.create_bank(DATABASE, &options.workspace.join("sql"))?;
             Ok(postgres)
         })?;
         let instance = options.steps.run("instance", "ready", || {

@@ -39,15 +39,9 @@ impl Tally {
 pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Error> {
     let mut client = bank.connect()?;
     let rows = rows(&mut client)?;
-    let accounts = client.query(BOOKS, &[]).map_err(|error| refused(&error))?;
-    let accounts = accounts.iter().map(|row| Account {
-        id: row.get(0),
-        limit: row.get(1),
-        balance: row.get(2),
-        ledger_sum: row.get(3),
-    });
+    let accounts = accounts(&mut client)?;
     // A ledger that has shrunk has fewer rows than any number of answers.
-    check(&accounts.collect::<Vec<_>>(), rows.saturating_sub(before.rows), &counts.since(&before.counts))
+    check(&accounts, rows.saturating_sub(before.rows), &counts.since(&before.counts))
 }
 
 fn rows(client: &mut Client) -> Result<u64, Error> {
@@ -56,16 +50,29 @@ fn rows(client: &mut Client) -> Result<u64, Error> {
     Ok(rows.unsigned_abs())
 }
 
-fn refused(error: &postgres::Error) -> Error {
+/// Every client's books, by id.
+pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
+    let rows = client.query(BOOKS, &[]).map_err(|error| refused(&error))?;
+    let account = |row: &postgres::Row| Account {
+        id: row.get(0),
+        limit: row.get(1),
+        balance: row.get(2),
+        ledger_sum: row.get(3),
+    };
+    Ok(rows.iter().map(account).collect())
+}
+
+/// Why the books could not be read.
+pub(crate) fn refused(error: &postgres::Error) -> Error {
     Error::Sql { place: "the audit of the ledger".to_owned(), message: message_of(error) }
 }
 
 /// One client's books.
-struct Account {
-    id: i32,
-    limit: i64,
-    balance: i64,
-    ledger_sum: i64,
+pub(crate) struct Account {
+    pub(crate) id: i32,
+    pub(crate) limit: i64,
+    pub(crate) balance: i64,
+    pub(crate) ledger_sum: i64,
 }
 
 fn check(accounts: &[Account], rows: u64, counts: &Counts) -> Result<Ledger, Error> {

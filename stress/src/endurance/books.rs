@@ -4,18 +4,17 @@ use std::collections::HashMap;
 
 use super::open_loop::{Tally, Told, description, is_transaction};
 use crate::Error;
+use crate::bench::audit::{self, Account};
 
-/// Holds every request of some loads, each with the number of its first one, against the ledger: what was answered 200 has one row; what was refused, or answered
-/// otherwise, has none; of what nobody was told, at most one. And each balance is the sum of its rows.
+/// Holds every request of some loads, each with the number of its first one, against the ledger: what was answered 200 has
+/// one row; what was refused, or answered otherwise, has none; of what nobody was told, at most one. And each balance is
+/// the sum of its rows.
 ///
 /// # Errors
 /// [`Error::Refused`] with everything that does not agree.
 pub fn check(client: &mut postgres::Client, loads: &[(u64, &Tally)]) -> Result<(), Error> {
-    let sql = |error: postgres::Error| Error::Sql {
-        place: "the audit of the ledger".to_owned(),
-        message: error.to_string(),
-    };
-    let rows = client.query("SELECT descricao, count(*) FROM transacoes GROUP BY 1", &[]).map_err(sql)?;
+    let rows = client.query("SELECT descricao, count(*) FROM transacoes GROUP BY 1", &[]);
+    let rows = rows.map_err(|error| audit::refused(&error))?;
     let mut rows: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut faults = Faults::default();
     for (first_number, tally) in loads {
@@ -37,10 +36,9 @@ pub fn check(client: &mut postgres::Client, loads: &[(u64, &Tally)]) -> Result<(
     for (description, count) in rows.iter().filter(|(description, _)| description.len() == 10) {
         faults.add(format!("{count} rows of {description}, which nobody asked for"));
     }
-    for row in client.query(BALANCES, &[]).map_err(sql)? {
-        let (id, balance, sum): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        if balance != sum {
-            faults.add(format!("client {id} has a balance of {balance} and a ledger of {sum}"));
+    for Account { id, balance, ledger_sum, .. } in audit::accounts(client)? {
+        if balance != ledger_sum {
+            faults.add(format!("client {id} has a balance of {balance} and a ledger of {ledger_sum}"));
         }
     }
     faults.verdict()
@@ -67,9 +65,3 @@ impl Faults {
 }
 
 const SHOWN_MAX: usize = 5;
-const BALANCES: &str = "
-    SELECT c.id, c.saldo,
-           coalesce(sum(CASE t.tipo::text WHEN 'c' THEN t.valor::bigint ELSE -t.valor::bigint END), 0)::bigint
-    FROM clientes AS c
-    LEFT JOIN transacoes AS t ON t.cliente_id = c.id
-    GROUP BY c.id ORDER BY c.id";
