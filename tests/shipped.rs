@@ -1,4 +1,5 @@
 //! What others get: `prod/docker-compose.yml` is up to date and needs nothing beside it, and one Rust makes everything.
+//! And the scripts that check it: none passes in a workflow without having looked.
 
 use std::fs;
 use std::path::Path;
@@ -65,4 +66,71 @@ fn the_image_and_the_checks_use_the_same_rust() {
     let minor =
         |version: &str| version.split('.').nth(1).map(|minor| minor.parse::<u32>().expect("a number"));
     assert!(minor(release) >= minor(env!("CARGO_PKG_RUST_VERSION")), "{release}");
+}
+
+// ---- the scripts
+
+/// All of them, with their texts.
+fn scripts() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut scripts = Vec::new();
+    for directory in [".ci", "docs", "fuzz", "observability", "prod", "stress"] {
+        for entry in fs::read_dir(root.join(directory)).expect("list a directory") {
+            let path = entry.expect("an entry").path();
+            let is_script = path.is_file() && path.extension().is_none();
+            if is_script && let Ok(text) = fs::read_to_string(&path) {
+                let below = path.strip_prefix(root).expect("a path below the root");
+                scripts.push((below.display().to_string(), text));
+            }
+        }
+    }
+    assert!(scripts.len() > 10, "there are scripts");
+    scripts
+}
+
+#[test]
+fn a_check_that_is_left_out_fails_a_workflow() {
+    let left_out = |is_workflow: bool| {
+        let mut shell = Command::new("bash");
+        shell.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("GITHUB_ACTIONS");
+        if is_workflow {
+            shell.env("GITHUB_ACTIONS", "true");
+        }
+        shell.args(["-euo", "pipefail", "-c", ". .ci/left-out; left_out 'the moon'; echo went on"]);
+        let output = shell.output().expect("run bash");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("!! LEFT OUT: the moon"));
+        (output.status.success(), output.stdout)
+    };
+    assert_eq!(left_out(false), (true, b"went on\n".to_vec()));
+    assert_eq!(left_out(true), (false, Vec::new()));
+}
+
+#[test]
+fn every_script_leaves_out_by_the_same_function() {
+    let scripts = scripts();
+    let scripts = scripts.iter().filter(|(name, _)| name != ".ci/left-out");
+    let says = |line: &&str| {
+        let line = line.trim_start().to_lowercase();
+        !line.starts_with('#') && line.contains("left out")
+    };
+    for (name, text) in scripts.clone() {
+        assert_eq!(text.lines().find(says), None, "{name} says so by itself: a workflow would pass");
+    }
+    let users = scripts.filter(|(_, text)| text.contains("left_out \"")).count();
+    assert!(users > 3, "{users} scripts use it");
+}
+
+#[test]
+fn each_job_has_the_nightly_toolchain_that_its_script_needs() {
+    let workflow = text_of(".github/workflows/build-check.yml");
+    let jobs = workflow.split("\n\n").filter(|job| job.contains("runs-on:"));
+    let needs_nightly = |job: &str| {
+        let runs = |name: &str| job.lines().any(|line| line.contains("run: ") && line.ends_with(name));
+        scripts().iter().any(|(name, text)| runs(name) && text.contains("+nightly"))
+    };
+    let jobs: Vec<&str> = jobs.filter(|job| needs_nightly(job)).collect();
+    assert_eq!(jobs.len(), 2, "the tests and Miri");
+    for job in jobs {
+        assert!(job.contains("toolchain install nightly"), "{job}");
+    }
 }
