@@ -317,7 +317,7 @@ fn two_instances_on_one_database_never_deadlock() {
         assert_accepted(&bank.database, accepted);
         assert_eq!(bank.metric("rinha_calls_run_again_total"), 0, "LANES={lanes}");
         // A session reports what it counted at the latest when it ends.
-        let Bank { instance, database } = bank;
+        let Bank { instance, database, .. } = bank;
         drop((instance, second));
         wait_for("the end of the lanes", || {
             let lanes = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()

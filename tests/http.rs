@@ -13,7 +13,8 @@ use stress::{Readiness, Signal};
 use support::bank::{PATIENT, options};
 use support::framing::{self, CREDIT, chunks_of, raw};
 use support::{
-    Answer, Balanced, Bank, Database, Wire, get, post, request, transaction, unsent_lock, wait_for,
+    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, not_yet_layer_7, post, request,
+    transaction, unsent_lock, wait_for,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -36,9 +37,9 @@ fn assert_refused(bank: &Bank, status: u16, requests: &[String]) {
     assert_eq!(bank.database.number("SELECT count(*) FROM transacoes"), 0);
 }
 
-#[test]
-fn a_connection_serves_one_request_after_the_other() {
-    let bank = Bank::open();
+every_edge!(a_connection_serves_one_request_after_the_other);
+fn a_connection_serves_one_request_after_the_other(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     for balance in 1..=20 {
         assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), balance);
@@ -47,9 +48,9 @@ fn a_connection_serves_one_request_after_the_other() {
     }
 }
 
-#[test]
-fn pipelined_requests_are_answered_in_order() {
-    let bank = Bank::open();
+every_edge!(pipelined_requests_are_answered_in_order);
+fn pipelined_requests_are_answered_in_order(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     let requests: Vec<Vec<u8>> = (0..64)
         .map(|number| match number % 4 {
@@ -72,9 +73,9 @@ fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-#[test]
-fn many_more_pipelined_requests_than_any_buffer_holds_are_all_answered() {
-    let bank = Bank::open();
+every_edge!(many_more_pipelined_requests_than_any_buffer_holds_are_all_answered);
+fn many_more_pipelined_requests_than_any_buffer_holds_are_all_answered(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     let count = 5_000;
     thread::scope(|scope| {
@@ -105,9 +106,9 @@ fn a_client_that_reads_late_gets_every_answer() {
     });
 }
 
-#[test]
-fn a_request_may_come_one_byte_at_a_time() {
-    let bank = Bank::open();
+every_edge!(a_request_may_come_one_byte_at_a_time);
+fn a_request_may_come_one_byte_at_a_time(edge: Edge) {
+    let bank = edge.open();
     let (mut wire, mut other) = (bank.connect(), bank.connect());
     for byte in transaction(1, 1, "c", "a")
         .chunks(1)
@@ -120,9 +121,9 @@ fn a_request_may_come_one_byte_at_a_time() {
     assert_eq!([wire.answer(), wire.answer()].map(|answer| answer.balance()), [1, 2]);
 }
 
-#[test]
-fn a_request_may_be_cut_anywhere() {
-    let bank = Bank::open();
+every_edge!(a_request_may_be_cut_anywhere);
+fn a_request_may_be_cut_anywhere(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     let mut balance = 0;
     for whole in [transaction(1, 1, "c", "a"), chunked(&(chunks_of(20) + "0\r\nA: b\r\n\r\n")).into_bytes()] {
@@ -138,9 +139,9 @@ fn a_request_may_be_cut_anywhere() {
     }
 }
 
-#[test]
-fn pipelined_requests_may_be_cut_anywhere() {
-    let bank = Bank::open();
+every_edge!(pipelined_requests_may_be_cut_anywhere);
+fn pipelined_requests_may_be_cut_anywhere(edge: Edge) {
+    let bank = edge.open();
     let (mut wire, mut other) = (bank.connect(), bank.connect());
     let whole = [
         transaction(1, 1, "c", "a"),
@@ -165,9 +166,9 @@ fn pipelined_requests_may_be_cut_anywhere() {
     bank.database.assert_ledger_adds_up();
 }
 
-#[test]
-fn a_half_closed_client_still_gets_every_answer() {
-    let bank = Bank::open();
+every_edge!(a_half_closed_client_still_gets_every_answer);
+fn a_half_closed_client_still_gets_every_answer(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     wire.send([transaction(1, 1, "c", "a"), get("/clientes/1/extrato"), get("/healthz")].concat());
     wire.shut_down_write();
@@ -177,9 +178,9 @@ fn a_half_closed_client_still_gets_every_answer() {
     wire.assert_closed();
 }
 
-#[test]
-fn a_client_that_closes_its_half_within_a_request_is_told() {
-    let bank = Bank::open();
+not_yet_layer_7!(a_client_that_closes_its_half_within_a_request_is_told);
+fn a_client_that_closes_its_half_within_a_request_is_told(edge: Edge) {
+    let bank = edge.open();
     for cut in
         ["GET /hea", "POST /clientes/1/transacoes HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{"]
     {
@@ -190,9 +191,9 @@ fn a_client_that_closes_its_half_within_a_request_is_told() {
     }
 }
 
-#[test]
-fn chunked_bodies_are_read() {
-    let bank = Bank::open();
+every_edge!(chunked_bodies_are_read);
+fn chunked_bodies_are_read(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     let len = CREDIT.len();
     for (number, body) in [
@@ -210,9 +211,9 @@ fn chunked_bodies_are_read() {
     }
 }
 
-#[test]
-fn bad_chunks_and_trailers_are_refused() {
-    let bank = Bank::open();
+not_yet_layer_7!(bad_chunks_and_trailers_are_refused);
+fn bad_chunks_and_trailers_are_refused(edge: Edge) {
+    let bank = edge.open();
     let bodies = [
         "x\r\n",
         "-1\r\n",
@@ -233,9 +234,9 @@ fn bad_chunks_and_trailers_are_refused() {
     assert_refused(&bank, 400, &bodies.map(chunked));
 }
 
-#[test]
-fn bodies_are_limited_in_either_framing() {
-    let bank = Bank::open();
+not_yet_layer_7!(bodies_are_limited_in_either_framing);
+fn bodies_are_limited_in_either_framing(edge: Edge) {
+    let bank = edge.open();
     let at_limit = format!("{CREDIT}{}", " ".repeat(16_384 - CREDIT.len()));
     let mut wire = bank.connect();
     assert_eq!(wire.ask(post(TRANSACTIONS, &at_limit)).balance(), 1);
@@ -257,9 +258,9 @@ fn bodies_are_limited_in_either_framing() {
     );
 }
 
-#[test]
-fn a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read() {
-    let bank = Bank::open();
+not_yet_layer_7!(a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read);
+fn a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     wire.send(raw("Content-Length: 1000000\r\n", ""));
     // The server lingers: it takes this in and drops it, and no reset overtakes the answer.
@@ -268,9 +269,9 @@ fn a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read() {
     assert_eq!(wire.last_answer().status, 413);
 }
 
-#[test]
-fn expect_continue_is_answered_where_the_body_is_wanted() {
-    let bank = Bank::open();
+not_yet_layer_7!(expect_continue_is_answered_where_the_body_is_wanted);
+fn expect_continue_is_answered_where_the_body_is_wanted(edge: Edge) {
+    let bank = edge.open();
     let fields = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", CREDIT.len());
     let mut wire = bank.connect();
     assert_eq!(wire.ask(raw(&fields, "")).status, 100);
@@ -288,9 +289,9 @@ fn expect_continue_is_answered_where_the_body_is_wanted() {
     assert_eq!(wire.answer().balance(), 3, "1.0 knows no 100 Continue");
 }
 
-#[test]
-fn an_unread_body_behind_an_early_answer_keeps_the_connection_in_step() {
-    let bank = Bank::open();
+not_yet_layer_7!(an_unread_body_behind_an_early_answer_keeps_the_connection_in_step);
+fn an_unread_body_behind_an_early_answer_keeps_the_connection_in_step(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     wire.send(raw("Content-Length: 5\r\n", "").replace(TRANSACTIONS, "/nowhere"));
     assert_eq!(wire.answer().status, 404, "before the body is sent");
@@ -303,9 +304,9 @@ fn an_unread_body_behind_an_early_answer_keeps_the_connection_in_step() {
     assert_eq!([wire.answer(), wire.answer(), wire.answer()].map(|answer| answer.status), [404, 405, 200]);
 }
 
-#[test]
-fn http_1_0_closes_unless_asked_to_stay() {
-    let bank = Bank::open();
+not_yet_layer_7!(http_1_0_closes_unless_asked_to_stay);
+fn http_1_0_closes_unless_asked_to_stay(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     wire.send("GET /healthz HTTP/1.0\r\n\r\n");
     assert_eq!(wire.last_answer().status, 200);
@@ -317,9 +318,9 @@ fn http_1_0_closes_unless_asked_to_stay() {
     }
 }
 
-#[test]
-fn a_request_that_says_close_is_the_last() {
-    let bank = Bank::open();
+every_edge!(a_request_that_says_close_is_the_last);
+fn a_request_that_says_close_is_the_last(edge: Edge) {
+    let bank = edge.open();
     let mut wire = bank.connect();
     wire.send(
         ["GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".as_bytes(), &get("/healthz")]
@@ -328,9 +329,9 @@ fn a_request_that_says_close_is_the_last() {
     assert_eq!(wire.last_answer().status, 200);
 }
 
-#[test]
-fn malformed_requests_are_refused() {
-    let bank = Bank::open();
+not_yet_layer_7!(malformed_requests_are_refused);
+fn malformed_requests_are_refused(edge: Edge) {
+    let bank = edge.open();
     let heads = [
         "nonsense\r\n\r\n",
         "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\r\n\r\n",
@@ -356,9 +357,9 @@ fn malformed_requests_are_refused() {
     assert_refused(&bank, 400, &heads.map(str::to_owned));
 }
 
-#[test]
-fn ambiguous_framing_is_refused() {
-    let bank = Bank::open();
+not_yet_layer_7!(ambiguous_framing_is_refused);
+fn ambiguous_framing_is_refused(edge: Edge) {
+    let bank = edge.open();
     // What could be read out of them is valid.
     assert_eq!(bank.ask(chunked(&framing::coded())).balance(), 1);
     assert_eq!(bank.ask(raw(&format!("Content-Length: {}\r\n", CREDIT.len()), CREDIT)).balance(), 2);
@@ -383,18 +384,18 @@ fn ambiguous_framing_smuggles_nothing_through_nginx() {
     }
 }
 
-#[test]
-fn other_codings_and_versions_are_named_as_such() {
-    let bank = Bank::open();
+not_yet_layer_7!(other_codings_and_versions_are_named_as_such);
+fn other_codings_and_versions_are_named_as_such(edge: Edge) {
+    let bank = edge.open();
     let codings = ["gzip", "identity", "gzip, chunked", "xchunked"];
     assert_refused(&bank, 501, &codings.map(|coding| raw(&format!("Transfer-Encoding: {coding}\r\n"), "")));
     let versions = ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9"];
     assert_refused(&bank, 505, &versions.map(|version| format!("GET /healthz {version}\r\nHost: t\r\n\r\n")));
 }
 
-#[test]
-fn heads_and_targets_are_limited() {
-    let bank = Bank::open();
+not_yet_layer_7!(heads_and_targets_are_limited);
+fn heads_and_targets_are_limited(edge: Edge) {
+    let bank = edge.open();
     let with_fields =
         |count: usize| format!("GET /healthz HTTP/1.1\r\nHost: t\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
     let of_length = |len_bytes: usize| {
@@ -412,9 +413,9 @@ fn heads_and_targets_are_limited() {
     assert_refused(&bank, 414, &[with_target(4_097), with_target(8_000), with_target(100_000)]);
 }
 
-#[test]
-fn slow_heads_and_bodies_are_told_and_closed() {
-    let bank = Bank::with(&[("HEAD_TIMEOUT_MS", "50"), ("BODY_TIMEOUT_MS", "50")]);
+not_yet_layer_7!(slow_heads_and_bodies_are_told_and_closed);
+fn slow_heads_and_bodies_are_told_and_closed(edge: Edge) {
+    let bank = edge.with(&[("HEAD_TIMEOUT_MS", "50"), ("BODY_TIMEOUT_MS", "50")]);
     for unfinished in [
         "G".to_owned(),
         "GET /healthz HTTP/1.1\r\n".to_owned(),
@@ -427,18 +428,18 @@ fn slow_heads_and_bodies_are_told_and_closed() {
     }
 }
 
-#[test]
-fn an_idle_connection_is_closed_without_a_word() {
-    let bank = Bank::with(&[("IDLE_TIMEOUT_MS", "500")]);
+not_yet_layer_7!(an_idle_connection_is_closed_without_a_word);
+fn an_idle_connection_is_closed_without_a_word(edge: Edge) {
+    let bank = edge.with(&[("IDLE_TIMEOUT_MS", "500")]);
     bank.connect().assert_closed();
     let mut wire = bank.connect();
     assert_eq!(wire.ask(get("/healthz")).status, 200);
     wire.assert_closed();
 }
 
-#[test]
-fn a_client_that_never_reads_is_given_up() {
-    let bank = Bank::with(&[("SEND_TIMEOUT_MS", "50")]);
+not_yet_layer_7!(a_client_that_never_reads_is_given_up);
+fn a_client_that_never_reads_is_given_up(edge: Edge) {
+    let bank = edge.with(&[("SEND_TIMEOUT_MS", "50")]);
     let mut wire = bank.connect();
     let statements = get("/clientes/1/extrato").repeat(100);
     // Until the server, which cannot send, takes no more and then resets the connection.
@@ -581,9 +582,9 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
     assert_eq!(third.answer().status, 200);
 }
 
-#[test]
-fn a_reset_in_any_state_leaves_nothing_behind() {
-    let bank = Bank::open();
+not_yet_layer_7!(a_reset_in_any_state_leaves_nothing_behind);
+fn a_reset_in_any_state_leaves_nothing_behind(edge: Edge) {
+    let bank = edge.open();
     for sent in [
         &b""[..],
         b"GET",
@@ -603,9 +604,9 @@ fn a_reset_in_any_state_leaves_nothing_behind() {
     bank.database.assert_ledger_adds_up();
 }
 
-#[test]
-fn an_answer_is_one_segment_read_at_once() {
-    let bank = Bank::open();
+every_edge!(an_answer_is_one_segment_read_at_once);
+fn an_answer_is_one_segment_read_at_once(edge: Edge) {
+    let bank = edge.open();
     let mut stream = TcpStream::connect(bank.address()).expect("connect");
     std::io::Write::write_all(&mut stream, &get("/clientes/1/extrato")).expect("send");
     let mut bytes = [0; 4_096];

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stress::postgres::Client;
+use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
-use stress::{Instance, InstanceOptions, Readiness};
+use stress::{Instance, InstanceOptions, Nginx, NginxOptions, Readiness};
 
-use crate::support::{Answer, Database, Wire, get, transaction};
+use crate::support::{Answer, Database, Wire, get, transaction, workspace};
 
 /// The binary under test.
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
@@ -39,8 +40,12 @@ pub(crate) fn unsent_lock(database: &Database, account: i32) -> Client {
 
 /// A running server, and its database. Dropped in this order.
 pub(crate) struct Bank {
+    nginx: Option<Nginx>,
     pub(crate) instance: Instance,
+    /// The second instance behind nginx.
+    twin: Option<Instance>,
     pub(crate) database: Database,
+    _sockets: Option<Throwaway>,
 }
 
 impl Bank {
@@ -68,12 +73,29 @@ impl Bank {
         let mut options = options(&database.url(), settings);
         change(&mut options);
         let instance = Instance::start(&options).expect("start the server");
-        Bank { instance, database }
+        Bank { nginx: None, instance, twin: None, database, _sockets: None }
     }
 
-    /// The first address of `LISTEN`.
+    /// Two instances behind nginx with this file of `nginx/`.
+    pub(crate) fn behind_nginx(configuration: &str, database: Database, settings: &[(&str, &str)]) -> Bank {
+        let directory = Throwaway::new("bank").expect("make a directory");
+        let sockets = ["webapi1", "webapi2"].map(|name| directory.path().join(format!("{name}.sock")));
+        let [instance, twin] = sockets.each_ref().map(|socket| {
+            let listen = vec![format!("unix:{}", socket.display())];
+            let options = InstanceOptions { listen, ..options(&database.url(), settings) };
+            Instance::start(&options).expect("start an instance")
+        });
+        let template = workspace().join("nginx").join(configuration);
+        let nginx = Nginx::start(&NginxOptions::new(template, sockets)).expect("start nginx");
+        Bank { nginx: Some(nginx), instance, twin: Some(twin), database, _sockets: Some(directory) }
+    }
+
+    /// nginx's address if there is one, else the first of `LISTEN`.
     pub(crate) fn address(&self) -> String {
-        self.instance.addresses().swap_remove(0)
+        match &self.nginx {
+            Some(nginx) => nginx.address().to_string(),
+            None => self.instance.addresses().swap_remove(0),
+        }
     }
 
     /// A new connection.
@@ -107,22 +129,13 @@ impl Bank {
 
     /// The text of its metrics.
     pub(crate) fn metrics(&self) -> String {
-        let address = self.instance.metrics_address().expect("METRICS_LISTEN is set");
-        let answer = Wire::connect(&address).ask(get("/metrics"));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.text().to_owned()
+        metrics_of(&self.instance)
     }
 
-    /// The value of one series; 0 if it is not there.
+    /// The value of one series, the sum over the instances; 0 if it is not there.
     pub(crate) fn metric(&self, series: &str) -> u64 {
-        let metrics = self.metrics();
-        let values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        let values: Vec<&str> = values.collect();
-        match values.as_slice() {
-            [] => 0,
-            [value] => value.parse().unwrap_or_else(|_| panic!("{series} {value}")),
-            more => panic!("{series} is there more than once: {more:?}"),
-        }
+        let instances = [Some(&self.instance), self.twin.as_ref()];
+        instances.into_iter().flatten().map(|instance| value_of(series, &metrics_of(instance))).sum()
     }
 
     /// Waits until a series has this value.
@@ -143,6 +156,23 @@ impl Bank {
     /// Waits until `/healthz` answers this.
     pub(crate) fn wait_health(&self, status: u16) {
         wait_for(&format!("health {status}"), || (self.ask(get("/healthz")).status == status).then_some(()));
+    }
+}
+
+fn metrics_of(instance: &Instance) -> String {
+    let address = instance.metrics_address().expect("METRICS_LISTEN is set");
+    let answer = Wire::connect(&address).ask(get("/metrics"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.text().to_owned()
+}
+
+fn value_of(series: &str, metrics: &str) -> u64 {
+    let values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let values: Vec<&str> = values.collect();
+    match values.as_slice() {
+        [] => 0,
+        [value] => value.parse().unwrap_or_else(|_| panic!("{series} {value}")),
+        more => panic!("{series} is there more than once: {more:?}"),
     }
 }
 

@@ -2,11 +2,12 @@
 //! client that sends and reads bytes.
 
 // Each test binary compiles this module for itself and uses its own part of it.
-#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its own part")]
 
 pub(crate) mod balanced;
 pub(crate) mod bank;
 pub(crate) mod cluster;
+pub(crate) mod edge;
 pub(crate) mod framing;
 pub(crate) mod load;
 pub(crate) mod proxy;
@@ -15,6 +16,7 @@ pub(crate) mod wire;
 pub(crate) use balanced::Balanced;
 pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
 pub(crate) use cluster::{Database, workspace};
+pub(crate) use edge::{Edge, every_edge, not_yet_layer_7};
 pub(crate) use load::Load;
 pub(crate) use proxy::Proxy;
 pub(crate) use wire::{Answer, Wire, get, post, request, transaction};
