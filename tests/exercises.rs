@@ -28,11 +28,19 @@ fn a_client_may_ask_what_it_may_do() {
     let bank = Bank::open();
     for (path, allow) in [("/clientes/1/transacoes", "POST"), ("/clientes/1/extrato", "GET, HEAD")] {
         let mut wire = bank.connect();
-        wire.send(support::request("OPTIONS", path, b""));
-        // Not `ask`: its check knows no answer with this field and another status than 405.
-        let answer = wire.try_answer().expect("an answer");
-        assert_eq!((answer.status, answer.field("Content-Length")), (200, Some("0")), "{path}");
-        assert_eq!(answer.field("Allow"), Some(allow), "{path}");
+        let (head, body) =
+            (format!("OPTIONS {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n"), "{}");
+        for announced in [support::request("OPTIONS", path, b""), head.into_bytes()] {
+            wire.send(announced);
+            // Not `ask`: its check knows no answer with this field and another status than 405. From the head alone: a
+            // body that is announced is not sent yet, so an answer that waits for it never comes.
+            let answer = wire.try_answer().expect("an answer");
+            assert_eq!((answer.status, answer.field("Content-Length")), (200, Some("0")), "{path}");
+            assert_eq!(answer.field("Allow"), Some(allow), "{path}");
+        }
+        // The body comes after its answer, and is not taken for the next request.
+        wire.send(body);
+        assert_eq!(wire.ask(get("/healthz")).status, 200, "{path}");
     }
     assert_eq!(bank.ask(support::request("OPTIONS", "/clientes/6/extrato", b"")).status, 404);
 }
