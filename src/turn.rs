@@ -1,5 +1,5 @@
-//! SHELL: the turn over any network, the system's or a simulated one: receive, advance, send, reap. Knows no protocol: it
-//! moves bytes between sockets and the engine's byte pipes.
+//! SHELL: the turn over any network, the system's or a simulated one: receive, advance, send, reap. It moves bytes between
+//! sockets and byte pipes, those of clients and of `proto_pg`'s connections alike, and reads none of them.
 
 use std::io::{self, ErrorKind};
 

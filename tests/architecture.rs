@@ -72,6 +72,24 @@ fn the_core_names_no_socket_and_no_clock() {
 }
 
 #[test]
+fn the_shell_knows_the_postgresql_client_as_a_byte_pipe() {
+    let files = sources(".");
+    let shell = files.iter().filter(|(_, text)| half(text) == Some("SHELL"));
+    let uses: Vec<&str> = shell
+        .flat_map(|(_, text)| text.lines())
+        .filter_map(|line| line.strip_prefix("use proto_pg::")?.strip_suffix(';'))
+        .flat_map(|names| names.trim_matches(['{', '}']).split(", "))
+        .collect();
+    assert!(uses.contains(&"Connection"), "{uses:?}");
+    let others: Vec<&str> =
+        uses.into_iter().filter(|name| !matches!(*name, "Connection" | "CloseReason" | "Host")).collect();
+    assert_eq!(others, [""; 0], "nothing of the protocol's own");
+    // And nothing of it by its path, beside the imports.
+    let text: String = files.values().filter(|text| half(text) == Some("SHELL")).cloned().collect();
+    assert_eq!(text.matches("proto_pg::").count(), text.matches("\nuse proto_pg::").count());
+}
+
+#[test]
 fn the_postgresql_client_names_no_socket_and_no_clock() {
     let files = sources("proto-pg");
     let names = ["mio", "std::net", "std::os", "std::time", "std::thread", "std::env"];

@@ -112,12 +112,12 @@ pub(super) fn request(calls: &[Call<'_>], asked: usize) -> Option<Vec<Step>> {
     for call in &calls[first..=last] {
         stage = Stage::of(call).unwrap_or(stage);
         if stage != Stage::Receive
-            && let Some(socket) = received_from.take()
+            && let Some(received) = received_from.take()
         {
-            steps.push(advance(socket));
+            steps.push(advance(received));
         }
         if call.is_read() {
-            received_from = Some(Socket::of(call.descriptor()));
+            received_from = Some(call);
         }
         steps.push(step(call, stage, &watched));
     }
@@ -176,10 +176,12 @@ fn on(call: &Call<'_>, socket: Socket) -> String {
     format!("{}({}) = {}", call.name, socket.name(), call.result)
 }
 
-/// The stage without a system call, told by whose bytes it works on.
-fn advance(socket: Socket) -> Step {
-    let why = match socket {
-        Socket::Client => ADVANCE_REQUEST,
+/// The stage without a system call, told by the bytes that it works on: those of the last read before it.
+fn advance(received: &Call<'_>) -> Step {
+    let has_body = || first_string(received.arguments).is_some_and(|bytes| bytes.starts_with(b"POST "));
+    let why = match Socket::of(received.descriptor()) {
+        Socket::Client if has_body() => ADVANCE_TRANSACTION,
+        Socket::Client => ADVANCE_STATEMENT,
         Socket::Database => ADVANCE_ANSWER,
         Socket::Listener | Socket::Other => ASIDE,
     };
@@ -196,7 +198,9 @@ const READ_DATABASE: &str = "Every message of the batch's answer. Again no secon
 const WRITE_DATABASE: &str =
     "The whole batch in one write. Nothing is committed yet, so the client has no answer yet.";
 const WRITE: &str = "The answer in one write, tried at once: no event has to allow it.";
-const ADVANCE_REQUEST: &str = "Reads the head (http::parse_head), finds the route (api::route), and reads the JSON of a transaction.\n\
+const ADVANCE_TRANSACTION: &str = "Reads the head (http::parse_head), finds the route (api::route), and reads the JSON of a transaction.\n\
+     The engine gives the lane what waits as one batch, which Outbox::encode_call writes down.";
+const ADVANCE_STATEMENT: &str = "Reads the head (http::parse_head) and finds the route (api::route): all is in the path, there is no body.\n\
      The engine gives the lane what waits as one batch, which Outbox::encode_call writes down.";
 const ADVANCE_ANSWER: &str = "Decodes the messages and holds the row until ReadyForQuery says that it is committed (Lane::poll_event).\n\
      Only then response::write_response writes the answer.";
@@ -242,6 +246,17 @@ mod tests {
             steps[3]
         );
         assert!(steps[7].bytes[0].starts_with("HTTP/1.1 200 OK  +  {\"limite\":100000"), "{:?}", steps[7]);
+    }
+
+    #[test]
+    fn only_a_transaction_has_json_to_read() {
+        let advance_of = |calls: &str, asked: &str| {
+            let steps = steps_of(calls, asked);
+            steps.iter().find(|step| step.stage == Stage::Advance).unwrap().why
+        };
+        assert_eq!(advance_of(CALLS, "POST /clientes/1/transacoes"), ADVANCE_TRANSACTION);
+        let statement = CALLS.replace("POST /clientes/1/transacoes", "GET /clientes/1/extrato");
+        assert_eq!(advance_of(&statement, "GET /clientes/1/extrato"), ADVANCE_STATEMENT);
     }
 
     #[test]
