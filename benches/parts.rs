@@ -156,8 +156,12 @@ fn ready_lane() -> Connection<u32> {
         database: "rinha".to_owned(),
         parameters: Vec::new(),
     };
-    let limits =
-        proto_pg::Limits { message_len_max_bytes: 8_192, send_len_max_bytes: 8_192, in_flight_calls_max: 16 };
+    let limits = proto_pg::Limits {
+        message_len_max_bytes: 8_192,
+        text_len_max_bytes: 8_192,
+        send_len_max_bytes: 8_192,
+        in_flight_calls_max: 16,
+    };
     let mut lane = Connection::new(&session, &STATEMENTS, limits);
     for answer in [message(b'R', &0i32.to_be_bytes()), message(b'1', b"")] {
         lane.send_advance(lane.send_pending().len());

@@ -75,8 +75,12 @@ fn run(socket: &str, connections: u64, is_sorted: bool) -> Result<Tally, Failure
 fn hammer(socket: &str, seed: u64, is_sorted: bool, end: Instant) -> Result<Tally, Failure> {
     let session =
         Session { user: "rinha".into(), password: None, database: "rinha".into(), parameters: vec![] };
-    let limits =
-        Limits { message_len_max_bytes: 8192, send_len_max_bytes: 8192, in_flight_calls_max: BATCH_CALLS };
+    let limits = Limits {
+        message_len_max_bytes: 8192,
+        text_len_max_bytes: 1 << 20,
+        send_len_max_bytes: 8192,
+        in_flight_calls_max: BATCH_CALLS,
+    };
     let mut lane = Connection::<()>::new(&session, &STATEMENTS, limits);
     let mut wire = UnixStream::connect(socket)?;
     let mut random = Random::new(seed);

@@ -115,7 +115,9 @@ settings! {
     probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
         "An idle lane is probed that often, so that /healthz notices a dead link.";
     lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
-        "Receive buffer of a lane, and the longest message it takes.";
+        "Receive buffer of a lane, and the longest message it takes, but for errors and notices.";
+    lane_text_len_max_bytes: usize, "LANE_TEXT_LEN_MAX_BYTES" = 67_108_864 in 65_536..=2_147_483_648, "bytes",
+        "Longest error or notice of PostgreSQL; its first 512 bytes are kept. A longer one ends the lane.";
     accounts_max: usize, "ACCOUNTS_MAX" = 10_000 in 1..=10_000_000, "accounts",
         "Most clients of the bank that are read from the database.";
     clients_max: u32, "CLIENTS_MAX" = 1_024 in 1..=1_000_000, "connections",
@@ -179,6 +181,7 @@ impl Config {
     pub fn lane_limits(&self) -> proto_pg::Limits {
         proto_pg::Limits {
             message_len_max_bytes: self.lane_inbox_len_bytes,
+            text_len_max_bytes: self.lane_text_len_max_bytes,
             send_len_max_bytes: self.batch_calls_max * self.batches_in_flight_max * CALL_LEN_MAX_BYTES
                 + STARTING_LEN_MAX_BYTES,
             in_flight_calls_max: self.batch_calls_max * self.batches_in_flight_max,

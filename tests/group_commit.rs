@@ -72,6 +72,30 @@ fn of_a_failed_batch_only_the_culprit_fails() {
     }
 }
 
+/// An error and warnings of a megabyte each are no reason to lose the lane, nor to doubt the batch.
+#[test]
+fn texts_longer_than_the_inbox_change_no_outcome() {
+    for grouping in GROUPINGS {
+        let bank = Bank::with(&patient_with(grouping));
+        bank.database.execute(
+            "CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 RAISE WARNING '%', repeat('w', 1000000);
+                 IF NEW.descricao = 'boom' THEN
+                     RAISE EXCEPTION '%', repeat('x', 1000000) USING DETAIL = repeat('y', 1000000);
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER boom BEFORE INSERT ON transacoes FOR EACH ROW EXECUTE FUNCTION boom();",
+        );
+        let answers = in_one_batch(&bank, &["a", "boom", "b", "c"]);
+        assert_eq!(statuses(&answers), [200, 503, 200, 200], "GROUP_CALLS_MIN={grouping}");
+        assert_eq!(bank.metric("rinha_unavailable_total{reason=\"failed\"}"), 1);
+        assert_eq!(bank.metric("rinha_unavailable_total{reason=\"in_doubt\"}"), 0);
+        bank.database.assert_ledger_adds_up();
+    }
+}
+
 #[test]
 fn a_conflict_is_tried_again_and_succeeds() {
     for code in ["40001", "40P01"] {

@@ -56,7 +56,7 @@ pub fn new_lane<T: Copy>() -> Connection<T> {
     static STATEMENTS: [Statement; 1] =
         [Statement { name: "s", sql: "SELECT $1", parameter_types: &[oid::INT4] }];
     let limits =
-        Limits { message_len_max_bytes: 256, send_len_max_bytes: 512, in_flight_calls_max: CALLS_MAX.into() };
+        Limits { message_len_max_bytes: 256, text_len_max_bytes: 320, send_len_max_bytes: 512, in_flight_calls_max: CALLS_MAX.into() };
     Connection::new(&SESSION, &STATEMENTS, limits)
 }
 

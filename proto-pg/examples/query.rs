@@ -32,7 +32,12 @@ pub(crate) fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>>
 }
 
 fn query(url: &Url, mut socket: impl Read + Write, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let limits = Limits { message_len_max_bytes: 8192, send_len_max_bytes: 8192, in_flight_calls_max: 2 };
+    let limits = Limits {
+        message_len_max_bytes: 8192,
+        text_len_max_bytes: 1 << 20,
+        send_len_max_bytes: 8192,
+        in_flight_calls_max: 2,
+    };
     let mut lane = Connection::new(&url.session("postgres"), &STATEMENTS, limits);
     let mut is_committed = false;
     loop {

@@ -17,7 +17,12 @@ fn main() -> Result<(), Full> {
         database: "bank".into(),
         parameters: vec![("application_name".into(), "transcript".into())],
     };
-    let limits = Limits { message_len_max_bytes: 1024, send_len_max_bytes: 1024, in_flight_calls_max: 16 };
+    let limits = Limits {
+        message_len_max_bytes: 1024,
+        text_len_max_bytes: 1024,
+        send_len_max_bytes: 1024,
+        in_flight_calls_max: 16,
+    };
     let mut lane = Connection::new(&session, &STATEMENTS, limits);
     client("who we are", &mut lane);
 

@@ -13,8 +13,12 @@ use std::mem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest message the server may send, in bytes, head included; at least 5. This is the size of the inbox,
-    /// which is allocated once. A longer message closes the lane.
+    /// which is allocated once. A longer message closes the lane, unless it is an error or a notice.
     pub message_len_max_bytes: usize,
+    /// The longest error or notice, in bytes, head included. Only its severity, code and the beginning of its text are
+    /// kept; what does not fit into the inbox is dropped as it arrives. Below `message_len_max_bytes` it has no effect. A
+    /// longer one closes the lane.
+    pub text_len_max_bytes: usize,
     /// The most bytes that calls may have waiting to be sent; at most `i32::MAX`. Allocated once. The start-up
     /// messages do not count.
     pub send_len_max_bytes: usize,
@@ -172,7 +176,7 @@ impl<T: Copy> Connection<T> {
         Connection {
             phase,
             flight: Flight::new(limits.in_flight_calls_max),
-            inbox: Inbox::new(limits.message_len_max_bytes),
+            inbox: Inbox::new(limits.message_len_max_bytes, limits.text_len_max_bytes),
             outbox,
             statements,
             backend_key: None,
@@ -389,7 +393,7 @@ impl<T: Copy> Connection<T> {
     /// # Errors
     /// The lane must close.
     fn receive(&mut self, frame: Frame) -> Result<Option<Output<T>>, CloseReason> {
-        let message = Message::decode(frame.tag, self.inbox.body(&frame))?;
+        let message = self.inbox.message(&frame)?;
         let event = match (&mut self.phase, message) {
             // At any time.
             (_, Message::Notice(notice)) => Event::Notice(notice),
@@ -817,6 +821,96 @@ mod tests {
             }
             assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), (0, 0));
         }
+    }
+
+    /// What a server says that raises a text of this length: the fields in an order of its own, the text first.
+    fn long_text(tag: u8, severity: &str, code: &str, text_len_bytes: usize) -> Vec<u8> {
+        let text = "x".repeat(text_len_bytes);
+        message(tag, format!("M{text}\0D{text}\0S{severity}\0V{severity}\0C{code}\0\0").as_bytes())
+    }
+
+    /// An error or a notice may be longer than the inbox: what comes of it is what comes of a short one.
+    #[test]
+    fn a_long_text_at_each_position_of_a_batch_is_told_as_a_short_one() {
+        let messages = two_answers();
+        let outcome = |at: usize, text: &[u8], piece_len_bytes: usize| {
+            let mut lane = two_batches();
+            let mut log = receive(&mut lane, &messages[..at].concat());
+            text.chunks(piece_len_bytes).for_each(|piece| log.extend(receive(&mut lane, piece)));
+            // Behind an error the server skips the rest of the batch, but for its end.
+            let next = match (text[0], at) {
+                (b'N', at) => at,
+                (_, ..10) => 9,
+                (_, _) => messages.len() - 1,
+            };
+            log.extend(receive(&mut lane, &messages[next..].concat()));
+            assert_eq!(lane.in_flight_calls(), 0, "{log:?}");
+            log
+        };
+        for (tag, severity, code) in [(b'N', "WARNING", "01000"), (b'E', "ERROR", "23505")] {
+            let short = long_text(tag, severity, code, 1);
+            let long = long_text(tag, severity, code, 1500);
+            assert!(long.len() > 10 * LIMITS.message_len_max_bytes);
+            for at in 0..messages.len() {
+                let expected = outcome(at, &short, usize::MAX);
+                assert!(!expected.concat().contains("Closed"), "{expected:?}");
+                for piece_len_bytes in [usize::MAX, 7, 256] {
+                    assert_eq!(outcome(at, &long, piece_len_bytes), expected, "behind {at} messages");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_cut_of_a_long_text_gives_the_same_events() {
+        let bytes = [&long_text(b'E', "ERROR", "40001", 300)[..], &ready_for_query()].concat();
+        for at in (0..=bytes.len()).step_by(STEP) {
+            let mut lane = asked();
+            let mut log = receive(&mut lane, &bytes[..at]);
+            log.extend(receive(&mut lane, &bytes[at..]));
+            assert_eq!(log, ["Failed 1 40001", "RolledBack 2", "Aborted"], "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_keeps_its_beginning_and_has_a_limit() {
+        let mut lane = asked();
+        let bytes = long_text(b'E', "ERROR", "23505", 2000);
+        for piece in bytes.chunks(100) {
+            lane.recv_space()[..piece.len()].copy_from_slice(piece);
+            lane.recv_commit(piece.len());
+            if let Some(event) = lane.poll_event() {
+                let Event::Failed { ticket: 1, error } = event else { panic!("{event:?}") };
+                assert_eq!(error.message, "x".repeat(ServerError::MESSAGE_LEN_MAX_BYTES));
+            }
+        }
+        assert_eq!(lane.in_flight_calls(), 1);
+
+        let fixed_len = long_text(b'E', "FATAL", "57P01", 0).len();
+        let longest = (LIMITS.text_len_max_bytes - fixed_len) / 2;
+        let log = receive(&mut idle(), &long_text(b'E', "FATAL", "57P01", longest)).concat();
+        assert!(log.starts_with("Closed: server error: FATAL 57P01: xxx"), "{log}");
+        let log = receive(&mut idle(), &long_text(b'N', "FATAL", "57P01", longest + 1)).concat();
+        assert!(log.starts_with("Closed: protocol error: message 'N' (NoticeResponse) of 409"), "{log}");
+        assert!(log.ends_with(" bytes, limit 4096"), "{log}");
+    }
+
+    #[test]
+    fn a_malformed_long_text_closes_the_lane() {
+        let text = [b"VERROR\0C23505\0M", &[b'x'; 1000][..]].concat();
+        for end in [&b""[..], b"\0", b"\0\0\0", b"\0CODD\0\0"] {
+            let log = receive(&mut asked(), &message(b'E', &[&text[..], end].concat()));
+            assert_eq!(log[2], "Closed: protocol error: malformed message 'E' (ErrorResponse)");
+        }
+    }
+
+    #[test]
+    fn a_lane_that_is_lost_within_a_long_error_leaves_its_batch_in_doubt() {
+        let bytes = long_text(b'E', "ERROR", "23505", 1500);
+        let mut lane = asked();
+        assert_eq!(receive(&mut lane, &bytes[..bytes.len() - 1]), NOTHING);
+        lane.close(CloseReason::PeerClosed);
+        assert_eq!(drain(&mut lane), ["InDoubt 1", "InDoubt 2", "Closed: the server closed the connection"]);
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub enum ProtocolError {
         /// The length field as received, in bytes.
         len_bytes: i32,
     },
-    /// A message longer than [`Limits::message_len_max_bytes`](crate::Limits::message_len_max_bytes).
+    /// A message longer than [`Limits::message_len_max_bytes`](crate::Limits::message_len_max_bytes), or an error or
+    /// notice longer than [`Limits::text_len_max_bytes`](crate::Limits::text_len_max_bytes).
     MessageTooLong {
         /// The message's tag byte.
         tag: u8,
@@ -162,36 +163,95 @@ impl ServerError {
     /// The longest text that is kept, in bytes.
     pub const MESSAGE_LEN_MAX_BYTES: usize = 512;
 
-    /// Decodes the body of an `ErrorResponse` or a `NoticeResponse`: fields of one type byte and one C string, ended by
-    /// a zero byte. `None` if the shape is wrong or one of the three mandatory fields is missing or unknown.
-    pub(crate) fn decode(mut body: &[u8]) -> Option<ServerError> {
-        let (mut severity, mut localized_severity, mut code, mut message) = (None, None, None, None);
-        loop {
-            let (&field, rest) = body.split_first()?;
-            if field == 0 {
-                return if rest.is_empty() {
-                    // The unlocalised severity exists since PostgreSQL 9.6; poolers may send the other one alone.
-                    Some(ServerError {
-                        severity: severity.or(localized_severity)?,
-                        code: code?,
-                        message: message?,
-                    })
-                } else {
-                    None
-                };
-            }
-            let end = rest.iter().position(|&byte| byte == 0)?;
-            let (text, rest) = rest.split_at(end);
-            body = &rest[1..];
-            match field {
-                b'V' => severity = Some(Severity::from_name(text)?),
-                b'S' => localized_severity = Severity::from_name(text),
-                b'C' => code = Some(SqlState::new(text.try_into().ok()?)),
-                b'M' => message = Some(one_line(text)),
-                // Detail, hint, position and the rest are for people with a log of the server at hand.
-                _ => {}
+    /// Decodes a whole body; see [`Fields`].
+    pub(crate) fn decode(body: &[u8]) -> Option<ServerError> {
+        let mut fields = Fields::default();
+        fields.feed(body);
+        fields.finish()
+    }
+}
+
+/// Decodes the body of an `ErrorResponse` or a `NoticeResponse` in pieces: fields of one type byte and one C string,
+/// ended by a zero byte. Keeps at most [`ServerError::MESSAGE_LEN_MAX_BYTES`] of each string, however long the body.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    progress: Progress,
+    /// The string of the current field so far.
+    text: Vec<u8>,
+    severity: Option<Severity>,
+    localized_severity: Option<Severity>,
+    code: Option<SqlState>,
+    message: Option<String>,
+}
+
+/// Which byte of a body comes next.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The type of a field, or the zero byte behind the last one.
+    #[default]
+    Between,
+    /// The string of a field of this type.
+    Within(u8),
+    /// None: the body has ended.
+    Ended,
+    /// None: it is malformed.
+    Malformed,
+}
+
+impl Fields {
+    /// Takes the next bytes of the body.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some((&first, rest)) = bytes.split_first() {
+            match self.progress {
+                Progress::Between => {
+                    self.progress = if first == 0 { Progress::Ended } else { Progress::Within(first) };
+                    bytes = rest;
+                }
+                Progress::Within(field) => {
+                    let end = bytes.iter().position(|&byte| byte == 0);
+                    let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+                    let room = ServerError::MESSAGE_LEN_MAX_BYTES.saturating_sub(self.text.len());
+                    self.text.extend_from_slice(&part[..part.len().min(room)]);
+                    // Behind `part` stands the zero byte, or nothing.
+                    bytes = rest.get(1..).unwrap_or_default();
+                    if end.is_some() {
+                        let is_known = self.end_field(field).is_some();
+                        self.progress = if is_known { Progress::Between } else { Progress::Malformed };
+                        self.text.clear();
+                    }
+                }
+                Progress::Ended | Progress::Malformed => {
+                    self.progress = Progress::Malformed;
+                    return;
+                }
             }
         }
+    }
+
+    /// What the body says; `None` if its shape is wrong or one of the three mandatory fields is missing or unknown.
+    pub(crate) fn finish(self) -> Option<ServerError> {
+        if self.progress != Progress::Ended {
+            return None;
+        }
+        Some(ServerError {
+            // The unlocalised severity exists since PostgreSQL 9.6; poolers may send the other one alone.
+            severity: self.severity.or(self.localized_severity)?,
+            code: self.code?,
+            message: self.message?,
+        })
+    }
+
+    /// Takes the string that is complete; `None` if the field cannot have that value.
+    fn end_field(&mut self, field: u8) -> Option<()> {
+        match field {
+            b'V' => self.severity = Some(Severity::from_name(&self.text)?),
+            b'S' => self.localized_severity = Severity::from_name(&self.text),
+            b'C' => self.code = Some(SqlState::new(self.text[..].try_into().ok()?)),
+            b'M' => self.message = Some(one_line(&self.text)),
+            // Detail, hint, position and the rest are for people with a log of the server at hand.
+            _ => {}
+        }
+        Some(())
     }
 }
 

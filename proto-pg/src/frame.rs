@@ -3,18 +3,29 @@
 //! Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats. After start-up every
 //! message is one tag byte, an Int32 length that counts itself but not the tag, and the body.
 
-use crate::error::{ProtocolError, ServerError};
+use crate::error::{Fields, ProtocolError, ServerError};
 use crate::row::Row;
 use std::ops::Range;
 
 /// Bytes from the server, in a buffer that never grows: `parsed <= filled <= bytes.len()`.
 ///
 /// `bytes[..parsed]` are done with, `bytes[parsed..filled]` wait, the rest is free. The longest message allowed is
-/// the size of the buffer, so a message that is not refused always fits.
+/// the size of the buffer, so a message that is not refused always fits, with one exception: errors and notices may be
+/// longer. They are text for a log, so one that does not fit is decoded as it streams by.
 pub(crate) struct Inbox {
     bytes: Box<[u8]>,
     parsed: usize,
     filled: usize,
+    text_len_max_bytes: usize,
+    long_text: Option<LongText>,
+}
+
+/// An error or a notice that is longer than the inbox.
+struct LongText {
+    tag: u8,
+    /// How much of its body is yet to come.
+    left_bytes: usize,
+    fields: Fields,
 }
 
 /// A complete message in the inbox; its bytes stay in place until the next [`Inbox::space`].
@@ -76,9 +87,10 @@ pub(crate) enum AuthenticationRequest<'a> {
 pub(crate) const HEAD_LEN_BYTES: usize = 5;
 
 impl Inbox {
-    pub(crate) fn new(len_bytes: usize) -> Inbox {
+    pub(crate) fn new(len_bytes: usize, text_len_max_bytes: usize) -> Inbox {
         assert!(len_bytes >= HEAD_LEN_BYTES, "message_len_max_bytes must hold at least a message head");
-        Inbox { bytes: vec![0; len_bytes].into_boxed_slice(), parsed: 0, filled: 0 }
+        let bytes = vec![0; len_bytes].into_boxed_slice();
+        Inbox { bytes, parsed: 0, filled: 0, text_len_max_bytes, long_text: None }
     }
 
     /// Free space behind what waits. What waits is moved to the front first; after a drain that is at most one
@@ -104,6 +116,9 @@ impl Inbox {
     /// # Errors
     /// The length field is too short or too long; nothing is taken and the stream cannot be read any further.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        if self.long_text.is_some() {
+            return Ok(self.stream_long_text());
+        }
         let waiting = &self.bytes[self.parsed..self.filled];
         let Some(&[tag, a, b, c, d]) = waiting.first_chunk() else { return Ok(None) };
         let len_field = i32::from_be_bytes([a, b, c, d]);
@@ -111,7 +126,14 @@ impl Inbox {
         let body_len = usize::try_from(len_field).ok().and_then(|len| len.checked_sub(4)).ok_or(too_short)?;
         let len_bytes = HEAD_LEN_BYTES.saturating_add(body_len);
         if len_bytes > self.bytes.len() {
-            return Err(ProtocolError::MessageTooLong { tag, len_bytes, limit_bytes: self.bytes.len() });
+            let is_text = matches!(tag, b'E' | b'N');
+            let limit_bytes = self.bytes.len().max(if is_text { self.text_len_max_bytes } else { 0 });
+            if len_bytes > limit_bytes {
+                return Err(ProtocolError::MessageTooLong { tag, len_bytes, limit_bytes });
+            }
+            self.parsed += HEAD_LEN_BYTES;
+            self.long_text = Some(LongText { tag, left_bytes: body_len, fields: Fields::default() });
+            return Ok(self.stream_long_text());
         }
         if waiting.len() < len_bytes {
             return Ok(None);
@@ -122,6 +144,30 @@ impl Inbox {
         Ok(Some(Frame { tag, body }))
     }
     // ANCHOR_END: next_frame
+
+    /// Takes what has arrived of a long text. Its frame, when it is complete, has no body: [`Inbox::message`] has what was
+    /// kept of it.
+    fn stream_long_text(&mut self) -> Option<Frame> {
+        let text = self.long_text.as_mut()?;
+        let n = text.left_bytes.min(self.filled - self.parsed);
+        text.fields.feed(&self.bytes[self.parsed..self.parsed + n]);
+        text.left_bytes -= n;
+        self.parsed += n;
+        let frame = Frame { tag: text.tag, body: self.parsed..self.parsed };
+        let is_complete = text.left_bytes == 0;
+        self.check();
+        is_complete.then_some(frame)
+    }
+
+    /// Decodes the message that [`Inbox::next_frame`] has just given.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Malformed`].
+    pub(crate) fn message(&mut self, frame: &Frame) -> Result<Message<'_>, ProtocolError> {
+        let Some(text) = self.long_text.take() else { return Message::decode(frame.tag, self.body(frame)) };
+        let error = text.fields.finish().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
+        Ok(if frame.tag == b'E' { Message::Error(error) } else { Message::Notice(error) })
+    }
 
     pub(crate) fn body(&self, frame: &Frame) -> &[u8] {
         &self.bytes[frame.body.clone()]
@@ -238,7 +284,7 @@ mod tests {
 
     /// The frames that come out when the bytes arrive in these pieces.
     fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<(u8, Vec<u8>)> {
-        let mut inbox = Inbox::new(64);
+        let mut inbox = Inbox::new(64, 64);
         let mut frames = vec![];
         for mut piece in pieces {
             while !piece.is_empty() {
@@ -274,7 +320,7 @@ mod tests {
 
     #[test]
     fn space_is_empty_only_while_complete_messages_wait() {
-        let mut inbox = Inbox::new(10);
+        let mut inbox = Inbox::new(10, 10);
         inbox.space().copy_from_slice(b"1\0\0\0\x042\0\0\0\x04");
         inbox.commit(10);
         assert_eq!(inbox.space(), b"");
@@ -287,21 +333,28 @@ mod tests {
 
     #[test]
     fn a_length_out_of_bounds_is_refused_from_the_head_alone() {
-        let next = |len: i32| {
-            let mut inbox = Inbox::new(16);
-            inbox.space()[0] = b'D';
+        let next = |tag: u8, len: i32| {
+            let mut inbox = Inbox::new(16, 20);
+            inbox.space()[0] = tag;
             inbox.space()[1..5].copy_from_slice(&len.to_be_bytes());
             inbox.commit(5);
             inbox.next_frame()
         };
         for len_bytes in [3, 0, -1, i32::MIN] {
-            assert_eq!(next(len_bytes), Err(ProtocolError::LengthTooShort { tag: b'D', len_bytes }));
+            assert_eq!(next(b'D', len_bytes), Err(ProtocolError::LengthTooShort { tag: b'D', len_bytes }));
         }
-        assert_eq!(next(4), Ok(Some(Frame { tag: b'D', body: 5..5 })));
-        assert_eq!(next(15), Ok(None));
+        assert_eq!(next(b'D', 4), Ok(Some(Frame { tag: b'D', body: 5..5 })));
+        assert_eq!(next(b'D', 15), Ok(None));
         for (len, len_bytes) in [(16, 17), (i32::MAX, 1 << 31)] {
             let too_long = ProtocolError::MessageTooLong { tag: b'D', len_bytes, limit_bytes: 16 };
-            assert_eq!(next(len), Err(too_long));
+            assert_eq!(next(b'D', len), Err(too_long));
+        }
+        for tag in [b'E', b'N'] {
+            assert_eq!(next(tag, 19), Ok(None), "a text has a limit of its own");
+            for (len, len_bytes) in [(20, 21), (i32::MAX, 1 << 31)] {
+                let too_long = ProtocolError::MessageTooLong { tag, len_bytes, limit_bytes: 20 };
+                assert_eq!(next(tag, len), Err(too_long));
+            }
         }
     }
 

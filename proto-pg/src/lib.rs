@@ -18,7 +18,7 @@
 //!     database: "bank".into(),
 //!     parameters: vec![],
 //! };
-//! let limits = Limits { message_len_max_bytes: 8192, send_len_max_bytes: 8192, in_flight_calls_max: 16 };
+//! let limits = Limits { message_len_max_bytes: 8192, text_len_max_bytes: 1 << 20, send_len_max_bytes: 8192, in_flight_calls_max: 16 };
 //! let mut lane = Connection::new(&session, &STATEMENTS, limits);
 //!
 //! // The transport would send these bytes: the start-up message.

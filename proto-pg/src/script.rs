@@ -7,8 +7,12 @@ pub(crate) static STATEMENTS: [Statement; 2] = [
     Statement { name: "none", sql: "SELECT 1", parameter_types: &[] },
 ];
 
-pub(crate) const LIMITS: Limits =
-    Limits { message_len_max_bytes: 256, send_len_max_bytes: 1024, in_flight_calls_max: 8 };
+pub(crate) const LIMITS: Limits = Limits {
+    message_len_max_bytes: 256,
+    text_len_max_bytes: 4096,
+    send_len_max_bytes: 1024,
+    in_flight_calls_max: 8,
+};
 
 /// From one position that a test tries to the next. Miri takes some hundred times as long, so there it is one of many.
 pub(crate) const STEP: usize = if cfg!(miri) { 61 } else { 1 };

@@ -202,7 +202,12 @@ fn call(lane: &mut Connection<u32>, ticket: u32, statement: usize, parameters: &
 impl Scene {
     /// A lane whose start-up message is pending.
     pub(crate) fn lane(&self, session: &Session) -> Connection<u32> {
-        let limits = Limits { message_len_max_bytes: 512, send_len_max_bytes: 4096, in_flight_calls_max: 8 };
+        let limits = Limits {
+            message_len_max_bytes: 512,
+            text_len_max_bytes: 65_536,
+            send_len_max_bytes: 4096,
+            in_flight_calls_max: 8,
+        };
         Connection::new(session, self.statements, limits)
     }
 
