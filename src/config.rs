@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use log::LevelFilter;
 use proto_pg::{Host, Session, Url};
 
 use crate::http;
@@ -41,6 +42,8 @@ macro_rules! settings {
             pub database_hosts: Vec<Host>,
             /// `DATABASE_URL`: who logs in, and where. Its `Debug` shows no password.
             pub database_session: Session,
+            /// `RUST_LOG`: the least severe lines of the log.
+            pub log_level: LevelFilter,
             $(#[doc = $help] #[doc = ""] #[doc = concat!("`", $variable, "`, ", $unit, ".")] pub $field: $type,)*
         }
 
@@ -58,6 +61,7 @@ macro_rules! settings {
                     metrics_listen: text.metrics_listen,
                     database_session: text.database_session,
                     database_hosts: text.database_hosts,
+                    log_level: text.log_level,
                 };
                 // The URL is the more specific of the two places.
                 config.connect_timeout_ms = connect_timeout_ms.unwrap_or(config.connect_timeout_ms);
@@ -156,6 +160,10 @@ settings! {
         "After SIGTERM: how long what is in flight may take.";
     drain_idle_ms: u64, "DRAIN_IDLE_MS" = 500 in 0..=600_000, "ms",
         "After SIGTERM: how long an idle connection is kept for a request that may be on its way.";
+    log_queue_len_bytes: usize, "LOG_QUEUE_LEN_BYTES" = 65_536 in 1_024..=16_777_216, "bytes",
+        "Log lines that wait until stderr takes them. Beyond it lines are dropped; the log says later how many.";
+    log_flush_timeout_ms: u64, "LOG_FLUSH_TIMEOUT_MS" = 500 in 0..=60_000, "ms",
+        "At exit: how long stderr may take for the log lines that wait.";
 }
 
 impl Config {
@@ -197,7 +205,7 @@ impl Config {
              \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock\n\
              Optional\n\
              \x20 METRICS_LISTEN  where GET /metrics is answered, as LISTEN; nowhere by default\n\
-             \x20 RUST_LOG        error, warn, info (default), debug\n",
+             \x20 RUST_LOG        off, error, warn, info (default), debug or trace\n",
         );
         for Setting { variable, default, min, max, unit, help } in SETTINGS {
             let written = writeln!(out, "  {variable} = {default} {unit} ({min} to {max})\n      {help}");
@@ -256,6 +264,7 @@ struct Text {
     database_hosts: Vec<Host>,
     database_session: Session,
     connect_timeout_ms: Option<u64>,
+    log_level: LevelFilter,
 }
 
 impl Text {
@@ -263,7 +272,13 @@ impl Text {
         let url = required(variable, "DATABASE_URL", "postgresql://rinha:rinha@localhost:5432/rinha")?;
         let url = Url::parse(&url).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
         // As libpq does: the name of the operating system's user where the URL gives none.
-        let default_user = variable("PGUSER").or_else(|| variable("USER")).unwrap_or_default();
+        let default_user = match url.user {
+            Some(_) => String::new(),
+            None => ["PGUSER", "USER"]
+                .iter()
+                .find_map(|name| variable(name).filter(|user| !user.is_empty()))
+                .unwrap_or_default(),
+        };
         if url.user.is_none() && default_user.is_empty() {
             return Err(ConfigError(
                 "DATABASE_URL names no user, and neither PGUSER nor USER is set".to_owned(),
@@ -282,6 +297,7 @@ impl Text {
                 .filter(|&seconds| seconds > 0)
                 .map(|seconds| u64::from(seconds) * 1_000),
             database_hosts: url.hosts,
+            log_level: log_level(variable)?,
         })
     }
 }
@@ -294,6 +310,15 @@ fn required(
     variable(name)
         .filter(|value| !value.is_empty())
         .ok_or_else(|| ConfigError(format!("{name} is not set; for example {name}={example}")))
+}
+
+fn log_level(variable: &impl Fn(&str) -> Option<String>) -> Result<LevelFilter, ConfigError> {
+    let text = variable("RUST_LOG").unwrap_or_default();
+    if text.is_empty() {
+        return Ok(LevelFilter::Info);
+    }
+    text.parse()
+        .map_err(|_| ConfigError(format!("RUST_LOG={text}: expected off, error, warn, info, debug or trace")))
 }
 
 fn addresses(name: &str, list: &str) -> Result<Vec<Address>, ConfigError> {
@@ -467,6 +492,26 @@ mod tests {
             "caio"
         );
         assert!(error(&[url]).starts_with("DATABASE_URL names no user"));
+    }
+
+    #[test]
+    fn the_log_has_one_level_and_info_is_the_default() {
+        for (text, level) in [
+            ("", LevelFilter::Info),
+            ("off", LevelFilter::Off),
+            ("error", LevelFilter::Error),
+            ("WARN", LevelFilter::Warn),
+            ("info", LevelFilter::Info),
+            ("debug", LevelFilter::Debug),
+            ("trace", LevelFilter::Trace),
+        ] {
+            assert_eq!(config(&[("RUST_LOG", text)]).unwrap().log_level, level, "{text}");
+        }
+        assert_eq!(config(&[]).unwrap().log_level, LevelFilter::Info);
+        for bad in ["verbose", "warning", "3", " info", "info,debug", "rinha=debug", "debug=rinha"] {
+            let expected = format!("RUST_LOG={bad}: expected off, error, warn, info, debug or trace");
+            assert_eq!(error(&[("RUST_LOG", bad)]), expected);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A bank that answers from one hand-written event loop. START HERE.
 //!
 //! The library is two halves. The **shell** (`server`, `system`, `link`, `resolver`, `watched`, `socket`, `turn`, `wire`,
-//! `pump`, `token`, `healthcheck`) owns sockets, `Poll`, the clock and the signals. It moves bytes and decides nothing: of
-//! `proto-pg` it knows the connection, as a byte pipe that it can end, and the hosts of the URL. The **core** (everything
+//! `pump`, `token`, `log_writer`, `healthcheck`) owns sockets, `Poll`, the clock and the signals. It moves bytes and decides
+//! nothing: of `proto-pg` it knows the connection, as a byte pipe that it can end, and the hosts of the URL. The **core** (everything
 //! else, and the crate `proto-pg`) takes bytes and the time, gives bytes and events, and never names a socket or a clock;
 //! tests see to both. So the core runs the same under the real loop and under a test that cuts its input between any two bytes.
 //!
@@ -44,6 +44,8 @@ pub mod watched;
 pub mod socket;
 
 pub mod token;
+
+pub mod log_writer;
 
 pub mod healthcheck;
 

@@ -1,14 +1,24 @@
 //! The binary: environment, configuration, server. The only place that exits.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::env::VarError;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::panic;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lexopt::Arg;
-use rinha::config::Config;
+use rinha::config::{Config, ConfigError};
 use rinha::healthcheck;
+use rinha::log_writer::LogWriter;
 use rinha::server::Server;
 
 /// A setting or an argument that cannot be used.
 const EXIT_USAGE: u8 = 2;
+/// Any other failure.
+const EXIT_FAILURE: u8 = 1;
 
 enum Command {
     Serve,
@@ -21,14 +31,8 @@ fn main() -> ExitCode {
     match command() {
         Ok(Command::Serve) => serve(),
         Ok(Command::Healthcheck) => check_health(),
-        Ok(Command::Help) => {
-            print!("{USAGE}\n{}", Config::help());
-            ExitCode::SUCCESS
-        }
-        Ok(Command::Version) => {
-            println!("rinha {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Ok(Command::Help) => print(&format!("{USAGE}\n{}", Config::help())),
+        Ok(Command::Version) => print(&format!("rinha {}\n", env!("CARGO_PKG_VERSION"))),
         Err(error) => fail(EXIT_USAGE, &format!("{error}; rinha --help lists what there is")),
     }
 }
@@ -49,34 +53,85 @@ fn command() -> Result<Command, lexopt::Error> {
 }
 
 fn serve() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let config = match Config::from_environment(environment) {
+    let config = match from_environment(|variable| Config::from_environment(variable)) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
-    match Server::bind(config).and_then(Server::run) {
+    let log = match LogWriter::start(io::stderr(), config.log_queue_len_bytes) {
+        Ok(log) => log,
+        Err(error) => return fail(EXIT_FAILURE, &format!("cannot start the thread of the log: {error}")),
+    };
+    let flush_timeout = Duration::from_millis(config.log_flush_timeout_ms);
+    env_logger::Builder::new()
+        .filter_level(config.log_level)
+        .target(env_logger::Target::Pipe(Box::new(log.clone())))
+        .init();
+    say_panics(log.clone(), flush_timeout);
+    let code = match Server::bind(config).and_then(Server::run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &error),
-    }
+        Err(error) => {
+            log.say(format_args!("rinha: {error}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+    };
+    log.flush_within(flush_timeout);
+    code
+}
+
+/// A panic ends the process although nobody reads stderr: the standard hook would wait for it.
+fn say_panics(log: LogWriter, flush_timeout: Duration) {
+    panic::set_hook(Box::new(move |panic| {
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => log.say(format_args!("{panic}\n{backtrace}")),
+            _ => log.say(panic),
+        }
+        log.flush_within(flush_timeout);
+    }));
 }
 
 fn check_health() -> ExitCode {
-    let address = match Config::first_listen_address(environment) {
+    let address = match from_environment(|variable| Config::first_listen_address(variable)) {
         Ok(address) => address,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
     match healthcheck::check(&address) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => fail(1, &problem),
+        Err(problem) => fail(EXIT_FAILURE, &problem),
     }
 }
 
-fn environment(name: &str) -> Option<String> {
-    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+/// Reads settings. A variable that is asked for and is not UTF-8 is an error: replaced characters would be another value.
+fn from_environment<T>(
+    read: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> Result<T, ConfigError>,
+) -> Result<T, String> {
+    let not_utf8 = RefCell::new(None);
+    let result = read(&|name| match std::env::var(name) {
+        Ok(value) => Some(value),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => {
+            not_utf8.borrow_mut().get_or_insert(format!("{name}: expected UTF-8"));
+            None
+        }
+    });
+    match not_utf8.into_inner() {
+        Some(error) => Err(error),
+        None => result.map_err(|error| error.to_string()),
+    }
 }
 
-fn fail(code: u8, error: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("rinha: {error}");
+/// Whoever reads stdout may have left.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILURE, &format!("cannot write to stdout: {error}")),
+    }
+}
+
+fn fail(code: u8, error: &impl Display) -> ExitCode {
+    // The exit status tells, if stderr takes nothing.
+    let _ = writeln!(io::stderr(), "rinha: {error}");
     ExitCode::from(code)
 }
 

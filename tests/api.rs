@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::process::{Command, Output};
 use std::thread;
 
@@ -946,6 +947,12 @@ fn a_setting_that_cannot_be_used_is_named_in_one_line() {
         ("STATEMENT_TIMEOUT_MS", "4000"),
         ("RECONNECT_MIN_MS", "201"),
         ("TARGET_LEN_MAX_BYTES", "9000"),
+        ("RUST_LOG", "verbose"),
+        ("RUST_LOG", "warning"),
+        ("RUST_LOG", "3"),
+        ("RUST_LOG", "rinha=debug"),
+        ("RUST_LOG", "info,debug"),
+        ("LOG_QUEUE_LEN_BYTES", "1023"),
     ];
     for (name, value) in bad {
         let output = run(&[], &[&USABLE[..], &[(name, value)]].concat());
@@ -968,6 +975,22 @@ fn an_unknown_argument_is_named() {
         let culprit = if culprit == "healthcheck" { "1" } else { culprit };
         assert_usage_error(&run(arguments, &USABLE), culprit);
     }
+}
+
+#[test]
+fn what_is_not_utf8_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bad = OsStr::from_bytes(b"unix:/tmp/\xff");
+    let run = |arguments: &[&OsStr], name: &str| {
+        let mut command = Command::new(SERVER);
+        command.args(arguments).env_clear().envs(USABLE).env(name, bad);
+        command.output().expect("run the server's binary")
+    };
+    for name in ["DATABASE_URL", "LISTEN", "METRICS_LISTEN", "RUST_LOG", "LANES"] {
+        assert_usage_error(&run(&[], name), &format!("{name}: expected UTF-8"));
+    }
+    assert_usage_error(&run(&[OsStr::new("--healthcheck")], "LISTEN"), "LISTEN: expected UTF-8");
+    assert_usage_error(&run(&[bad], "UNUSED"), "unexpected argument");
 }
 
 #[test]
