@@ -13,8 +13,8 @@ use stress::{Readiness, Signal};
 use support::bank::{PATIENT, options};
 use support::framing::{self, CREDIT, chunks_of, raw};
 use support::{
-    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, not_yet_layer_7, post, request,
-    transaction, unsent_lock, wait_for,
+    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, post, request, transaction, unsent_lock,
+    wait_for,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -30,8 +30,28 @@ fn assert_refused(bank: &Bank, status: u16, requests: &[String]) {
         // Both at once, so that the second is there when the first is refused. The end of a long one may find the
         // connection closed already.
         let _ = wire.try_send(&[request.as_bytes(), &get("/healthz")].concat());
-        let answer = wire.last_answer();
+        let Some(status) = bank.edge.status(request, status) else {
+            wire.assert_ended();
+            continue;
+        };
+        let answer = wire.answer();
         assert_eq!(answer.status, status, "{request:?}: {answer:?}");
+        if bank.edge == Edge::Layer7 && answer.field("Connection") == Some("keep-alive") {
+            // The instance refused what nginx could read, so nginx knows where it ends and keeps its client's
+            // connection: if the request behind it is answered, it is answered in step.
+            wire.shut_down_write();
+            if let Ok(next) = wire.try_answer() {
+                assert_eq!(next.text(), "Healthy", "{request:?}");
+            }
+        } else {
+            assert_eq!(answer.field("Connection"), Some("close"), "{request:?}: {answer:?}");
+        }
+        if bank.edge == Edge::Layer7 {
+            // nginx ends its lingering, too, with a reset (`reset_timedout_connection`): the answer is there by then.
+            wire.assert_ended();
+        } else {
+            wire.assert_closed();
+        }
     }
     assert_eq!(bank.ask(get("/healthz")).status, 200);
     assert_eq!(bank.database.number("SELECT count(*) FROM transacoes"), 0);
@@ -87,6 +107,7 @@ fn many_more_pipelined_requests_than_any_buffer_holds_are_all_answered(edge: Edg
     });
 }
 
+/// Direct only: fills a Unix socket, whose buffers are small; nginx takes megabytes.
 #[test]
 fn a_client_that_reads_late_gets_every_answer() {
     let directory = Throwaway::new("http").expect("make a directory");
@@ -178,7 +199,7 @@ fn a_half_closed_client_still_gets_every_answer(edge: Edge) {
     wire.assert_closed();
 }
 
-not_yet_layer_7!(a_client_that_closes_its_half_within_a_request_is_told);
+every_edge!(a_client_that_closes_its_half_within_a_request_is_told);
 fn a_client_that_closes_its_half_within_a_request_is_told(edge: Edge) {
     let bank = edge.open();
     for cut in
@@ -187,7 +208,12 @@ fn a_client_that_closes_its_half_within_a_request_is_told(edge: Edge) {
         let mut wire = bank.connect();
         wire.send(cut);
         wire.shut_down_write();
-        assert_eq!(wire.last_answer().status, 400, "{cut:?}");
+        if edge == Edge::Layer7 {
+            // nginx closes without a word, whatever its settings. No instance has seen the request.
+            wire.assert_closed();
+        } else {
+            assert_eq!(wire.last_answer().status, 400, "{cut:?}");
+        }
     }
 }
 
@@ -211,7 +237,7 @@ fn chunked_bodies_are_read(edge: Edge) {
     }
 }
 
-not_yet_layer_7!(bad_chunks_and_trailers_are_refused);
+every_edge!(bad_chunks_and_trailers_are_refused);
 fn bad_chunks_and_trailers_are_refused(edge: Edge) {
     let bank = edge.open();
     let bodies = [
@@ -234,7 +260,7 @@ fn bad_chunks_and_trailers_are_refused(edge: Edge) {
     assert_refused(&bank, 400, &bodies.map(chunked));
 }
 
-not_yet_layer_7!(bodies_are_limited_in_either_framing);
+every_edge!(bodies_are_limited_in_either_framing);
 fn bodies_are_limited_in_either_framing(edge: Edge) {
     let bank = edge.open();
     let at_limit = format!("{CREDIT}{}", " ".repeat(16_384 - CREDIT.len()));
@@ -258,7 +284,7 @@ fn bodies_are_limited_in_either_framing(edge: Edge) {
     );
 }
 
-not_yet_layer_7!(a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read);
+every_edge!(a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read);
 fn a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read(edge: Edge) {
     let bank = edge.open();
     let mut wire = bank.connect();
@@ -269,33 +295,51 @@ fn a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read(edge: Edge)
     assert_eq!(wire.last_answer().status, 413);
 }
 
-not_yet_layer_7!(expect_continue_is_answered_where_the_body_is_wanted);
+every_edge!(expect_continue_is_answered_where_the_body_is_wanted);
 fn expect_continue_is_answered_where_the_body_is_wanted(edge: Edge) {
     let bank = edge.open();
     let fields = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", CREDIT.len());
     let mut wire = bank.connect();
     assert_eq!(wire.ask(raw(&fields, "")).status, 100);
     assert_eq!(wire.ask(CREDIT).balance(), 1);
+    wire.send(raw(&fields, CREDIT));
+    if edge == Edge::Layer7 {
+        // nginx asks for every body, before it passes the request on, also for one that is here.
+        assert_eq!(wire.answer().status, 100);
+    }
     // Nothing to wait for: the body is here.
-    assert_eq!(wire.ask(raw(&fields, CREDIT)).balance(), 2);
+    assert_eq!(wire.answer().balance(), 2);
 
     let to_nowhere = raw(&fields, "").replace(TRANSACTIONS, "/nowhere");
     let mut wire = bank.connect();
     wire.send(to_nowhere);
-    assert_eq!(wire.last_answer().status, 404);
+    if edge == Edge::Layer7 {
+        // As above; the connection stays, since the body has arrived.
+        assert_eq!(wire.answer().status, 100);
+        assert_eq!(wire.ask(CREDIT).status, 404);
+        assert_eq!(wire.ask(get("/healthz")).status, 200);
+    } else {
+        assert_eq!(wire.last_answer().status, 404);
+    }
 
     let mut wire = bank.connect();
     wire.send(raw(&fields, CREDIT).replace("HTTP/1.1", "HTTP/1.0"));
     assert_eq!(wire.answer().balance(), 3, "1.0 knows no 100 Continue");
 }
 
-not_yet_layer_7!(an_unread_body_behind_an_early_answer_keeps_the_connection_in_step);
+every_edge!(an_unread_body_behind_an_early_answer_keeps_the_connection_in_step);
 fn an_unread_body_behind_an_early_answer_keeps_the_connection_in_step(edge: Edge) {
     let bank = edge.open();
     let mut wire = bank.connect();
     wire.send(raw("Content-Length: 5\r\n", "").replace(TRANSACTIONS, "/nowhere"));
-    assert_eq!(wire.answer().status, 404, "before the body is sent");
-    wire.send(["GET /".as_bytes(), &get("/healthz")].concat());
+    if edge == Edge::Layer7 {
+        // nginx passes a request on once it is complete.
+        wire.send(["GET /".as_bytes(), &get("/healthz")].concat());
+        assert_eq!(wire.answer().status, 404);
+    } else {
+        assert_eq!(wire.answer().status, 404, "before the body is sent");
+        wire.send(["GET /".as_bytes(), &get("/healthz")].concat());
+    }
     assert_eq!(wire.answer().text(), "Healthy");
     wire.send(
         [post("/clientes/6/transacoes", CREDIT), request("DELETE", "/healthz", b"body"), get("/healthz")]
@@ -304,7 +348,7 @@ fn an_unread_body_behind_an_early_answer_keeps_the_connection_in_step(edge: Edge
     assert_eq!([wire.answer(), wire.answer(), wire.answer()].map(|answer| answer.status), [404, 405, 200]);
 }
 
-not_yet_layer_7!(http_1_0_closes_unless_asked_to_stay);
+every_edge!(http_1_0_closes_unless_asked_to_stay);
 fn http_1_0_closes_unless_asked_to_stay(edge: Edge) {
     let bank = edge.open();
     let mut wire = bank.connect();
@@ -329,13 +373,12 @@ fn a_request_that_says_close_is_the_last(edge: Edge) {
     assert_eq!(wire.last_answer().status, 200);
 }
 
-not_yet_layer_7!(malformed_requests_are_refused);
+every_edge!(malformed_requests_are_refused);
 fn malformed_requests_are_refused(edge: Edge) {
     let bank = edge.open();
     let heads = [
         "nonsense\r\n\r\n",
         "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\r\n\r\n",
-        "GET /healthz\r\n\r\n",
         "GET  /healthz HTTP/1.1\r\nHost: t\r\n\r\n",
         "GET /health\tz HTTP/1.1\r\nHost: t\r\n\r\n",
         "GET /\u{1} HTTP/1.1\r\nHost: t\r\n\r\n",
@@ -355,9 +398,20 @@ fn malformed_requests_are_refused(edge: Edge) {
         "GET /healthz HTTP/1.1\r\nHost: t\r\n\n",
     ];
     assert_refused(&bank, 400, &heads.map(str::to_owned));
+
+    let of_0_9 = "GET /healthz\r\n\r\n";
+    if edge == Edge::Layer7 {
+        // nginx knows HTTP/0.9, whose answers are nothing but content.
+        let mut wire = bank.connect();
+        wire.send(of_0_9);
+        let content = wire.read_to_end();
+        assert!(content.starts_with(r#"{"erro": "the only versions supported"#), "{content}");
+    } else {
+        assert_refused(&bank, 400, &[of_0_9.to_owned()]);
+    }
 }
 
-not_yet_layer_7!(ambiguous_framing_is_refused);
+every_edge!(ambiguous_framing_is_refused);
 fn ambiguous_framing_is_refused(edge: Edge) {
     let bank = edge.open();
     // What could be read out of them is valid.
@@ -367,6 +421,7 @@ fn ambiguous_framing_is_refused(edge: Edge) {
     assert_refused(&bank, 400, &framing::ambiguous());
 }
 
+/// Direct only: it opens both configurations itself.
 /// nginx passes the bytes on, or refuses on its own account, or passes on one meaning of its own: whatever it does, it
 /// leaves no bytes over, so the request behind them is never answered and nothing is done twice.
 #[test]
@@ -384,7 +439,7 @@ fn ambiguous_framing_smuggles_nothing_through_nginx() {
     }
 }
 
-not_yet_layer_7!(other_codings_and_versions_are_named_as_such);
+every_edge!(other_codings_and_versions_are_named_as_such);
 fn other_codings_and_versions_are_named_as_such(edge: Edge) {
     let bank = edge.open();
     let codings = ["gzip", "identity", "gzip, chunked", "xchunked"];
@@ -393,7 +448,7 @@ fn other_codings_and_versions_are_named_as_such(edge: Edge) {
     assert_refused(&bank, 505, &versions.map(|version| format!("GET /healthz {version}\r\nHost: t\r\n\r\n")));
 }
 
-not_yet_layer_7!(heads_and_targets_are_limited);
+every_edge!(heads_and_targets_are_limited);
 fn heads_and_targets_are_limited(edge: Edge) {
     let bank = edge.open();
     let with_fields =
@@ -413,41 +468,56 @@ fn heads_and_targets_are_limited(edge: Edge) {
     assert_refused(&bank, 414, &[with_target(4_097), with_target(8_000), with_target(100_000)]);
 }
 
-not_yet_layer_7!(slow_heads_and_bodies_are_told_and_closed);
+every_edge!(slow_heads_and_bodies_are_told_and_closed);
 fn slow_heads_and_bodies_are_told_and_closed(edge: Edge) {
     let bank = edge.with(&[("HEAD_TIMEOUT_MS", "50"), ("BODY_TIMEOUT_MS", "50")]);
-    for unfinished in [
+    let unfinished = [
         "G".to_owned(),
         "GET /healthz HTTP/1.1\r\n".to_owned(),
         raw("Content-Length: 5\r\n", "{"),
         chunked("1\r\n"),
-    ] {
+    ];
+    let wires = unfinished.each_ref().map(|unfinished| {
         let mut wire = bank.connect();
-        wire.send(&unfinished);
-        assert_eq!(wire.last_answer().status, 408, "{unfinished:?}");
+        wire.send(unfinished);
+        wire
+    });
+    for (mut wire, unfinished) in wires.into_iter().zip(unfinished) {
+        if edge == Edge::Layer7 {
+            // nginx waits 10 s by its own settings, and closes without a word. No instance has seen the request.
+            wire.assert_ended();
+        } else {
+            assert_eq!(wire.last_answer().status, 408, "{unfinished:?}");
+        }
     }
 }
 
-not_yet_layer_7!(an_idle_connection_is_closed_without_a_word);
+every_edge!(an_idle_connection_is_closed_without_a_word);
 fn an_idle_connection_is_closed_without_a_word(edge: Edge) {
     let bank = edge.with(&[("IDLE_TIMEOUT_MS", "500")]);
+    if edge == Edge::Layer7 {
+        // By nginx's own settings: 10 s without a first request, and then 60 s, which no test waits for.
+        return bank.connect().assert_ended();
+    }
     bank.connect().assert_closed();
     let mut wire = bank.connect();
     assert_eq!(wire.ask(get("/healthz")).status, 200);
     wire.assert_closed();
 }
 
-not_yet_layer_7!(a_client_that_never_reads_is_given_up);
+every_edge!(a_client_that_never_reads_is_given_up);
 fn a_client_that_never_reads_is_given_up(edge: Edge) {
     let bank = edge.with(&[("SEND_TIMEOUT_MS", "50")]);
     let mut wire = bank.connect();
     let statements = get("/clientes/1/extrato").repeat(100);
     // Until the server, which cannot send, takes no more and then resets the connection.
     while wire.try_send(&statements).is_ok() {}
-    assert_eq!(bank.metric("rinha_send_timeouts_total"), 1);
+    // Behind nginx as an HTTP proxy it is nginx that gives up: it has taken the answers from the instances.
+    assert_eq!(bank.metric("rinha_send_timeouts_total"), u64::from(edge != Edge::Layer7));
     assert_eq!(bank.ask(get("/healthz")).status, 200);
 }
 
+/// Direct only: about the sockets of `LISTEN`.
 #[test]
 fn a_unix_socket_serves_beside_tcp_replaces_a_stale_file_and_is_removed() {
     let directory = Throwaway::new("http").expect("make a directory");
@@ -480,6 +550,7 @@ fn stop(bank: &mut Bank, signal: Signal) {
     assert!(status.success(), "{status}: {}", bank.instance.log());
 }
 
+/// Direct only: about the process. Restarts behind nginx are in faults.rs.
 #[test]
 fn it_stops_cleanly_on_either_signal() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -490,6 +561,7 @@ fn it_stops_cleanly_on_either_signal() {
     }
 }
 
+/// Direct only: looks at the listener that closes. Restarts behind nginx are in faults.rs.
 #[test]
 fn what_is_in_flight_is_finished_before_it_stops() {
     let mut bank = Bank::with(&PATIENT);
@@ -512,6 +584,7 @@ fn what_is_in_flight_is_finished_before_it_stops() {
     assert_eq!(bank.database.ledger_rows("in flight"), 1);
 }
 
+/// Direct only: looks at the listener that closes. Restarts behind nginx are in faults.rs.
 #[test]
 fn a_request_on_an_open_connection_is_served_while_it_stops() {
     let settings: Vec<_> = PATIENT.into_iter().chain([("DRAIN_IDLE_MS", "60000")]).collect();
@@ -526,6 +599,7 @@ fn a_request_on_an_open_connection_is_served_while_it_stops() {
     assert!(bank.instance.wait_exit(Duration::from_secs(10)).expect("it ends").success());
 }
 
+/// Direct only: about the listener's backlog, which nginx has of its own.
 #[test]
 fn who_waits_to_be_let_in_is_served_before_it_stops() {
     let directory = Throwaway::new("http").expect("make a directory");
@@ -550,6 +624,7 @@ fn who_waits_to_be_let_in_is_served_before_it_stops() {
     assert_eq!(bank.database.ledger_rows("waited"), 5);
 }
 
+/// Direct only: about the process. Restarts behind nginx are in faults.rs.
 #[test]
 fn what_does_not_finish_in_time_does_not_keep_it_from_stopping() {
     // The last `DRAIN_TIMEOUT_MS` counts.
@@ -564,6 +639,7 @@ fn what_does_not_finish_in_time_does_not_keep_it_from_stopping() {
     drop(stranger);
 }
 
+/// Direct only: about the listener's backlog, which nginx has of its own.
 #[test]
 fn connections_beyond_the_limit_wait_for_their_turn() {
     let bank = Bank::start(Database::new(), &[("CLIENTS_MAX", "2")], |options| {
@@ -582,7 +658,7 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
     assert_eq!(third.answer().status, 200);
 }
 
-not_yet_layer_7!(a_reset_in_any_state_leaves_nothing_behind);
+every_edge!(a_reset_in_any_state_leaves_nothing_behind);
 fn a_reset_in_any_state_leaves_nothing_behind(edge: Edge) {
     let bank = edge.open();
     for sent in [
@@ -599,8 +675,14 @@ fn a_reset_in_any_state_leaves_nothing_behind(edge: Edge) {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
         drop((wire, stream));
     }
-    // The connection that asks, and nobody else; the metrics are asked over one of their own.
-    bank.wait_metric("rinha_connections", 1);
+    if edge == Edge::Layer7 {
+        // nginx keeps idle connections to its instances: at most one for each request that they had.
+        bank.wait_metric("rinha_calls_in_flight", 0);
+        assert!(bank.metric("rinha_connections") <= 2 + 5);
+    } else {
+        // The connection that asks, and nobody else; the metrics are asked over one of their own.
+        bank.wait_metric("rinha_connections", 1);
+    }
     bank.database.assert_ledger_adds_up();
 }
 
@@ -613,4 +695,16 @@ fn an_answer_is_one_segment_read_at_once(edge: Edge) {
     let n = stream.read(&mut bytes).expect("read");
     let text = String::from_utf8_lossy(&bytes[..n]);
     assert!(text.ends_with("\"ultimas_transacoes\": []}"), "head and body together: {text}");
+}
+
+/// Direct only: reads the sources.
+#[test]
+fn a_test_runs_at_every_edge_or_says_why_not_and_differences_are_documented() {
+    let tests = include_str!("http.rs").split("\n\n").filter(|block| block.contains("#[test]\nfn "));
+    let unexplained: Vec<&str> = tests.filter(|test| !test.starts_with("/// Direct only: ")).collect();
+    assert_eq!(unexplained, [""; 0], "every_edge!, or a comment that begins so");
+    let page = include_str!("../docs/http-conformance.md");
+    for (_, _, why) in support::edge::DIFFERENCES {
+        assert!(page.contains(&format!("| {why} |")), "docs/http-conformance.md lacks: {why}");
+    }
 }

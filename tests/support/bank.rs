@@ -9,7 +9,7 @@ use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
 use stress::{Instance, InstanceOptions, Nginx, NginxOptions, Readiness};
 
-use crate::support::{Answer, Database, Wire, get, transaction, workspace};
+use crate::support::{Answer, Database, Edge, Wire, get, transaction, workspace};
 
 /// The binary under test.
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
@@ -40,6 +40,7 @@ pub(crate) fn unsent_lock(database: &Database, account: i32) -> Client {
 
 /// A running server, and its database. Dropped in this order.
 pub(crate) struct Bank {
+    pub(crate) edge: Edge,
     nginx: Option<Nginx>,
     pub(crate) instance: Instance,
     /// The second instance behind nginx.
@@ -73,11 +74,12 @@ impl Bank {
         let mut options = options(&database.url(), settings);
         change(&mut options);
         let instance = Instance::start(&options).expect("start the server");
-        Bank { nginx: None, instance, twin: None, database, _sockets: None }
+        Bank { edge: Edge::Direct, nginx: None, instance, twin: None, database, _sockets: None }
     }
 
     /// Two instances behind nginx with this file of `nginx/`.
-    pub(crate) fn behind_nginx(configuration: &str, database: Database, settings: &[(&str, &str)]) -> Bank {
+    pub(crate) fn behind_nginx(edge: Edge, configuration: &str, settings: &[(&str, &str)]) -> Bank {
+        let database = Database::new();
         let directory = Throwaway::new("bank").expect("make a directory");
         let sockets = ["webapi1", "webapi2"].map(|name| directory.path().join(format!("{name}.sock")));
         let [instance, twin] = sockets.each_ref().map(|socket| {
@@ -87,7 +89,7 @@ impl Bank {
         });
         let template = workspace().join("nginx").join(configuration);
         let nginx = Nginx::start(&NginxOptions::new(template, sockets)).expect("start nginx");
-        Bank { nginx: Some(nginx), instance, twin: Some(twin), database, _sockets: Some(directory) }
+        Bank { edge, nginx: Some(nginx), instance, twin: Some(twin), database, _sockets: Some(directory) }
     }
 
     /// nginx's address if there is one, else the first of `LISTEN`.

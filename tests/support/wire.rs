@@ -185,6 +185,26 @@ impl Wire {
         assert!(rest.is_empty(), "expected the end of the connection, not {rest:?}");
     }
 
+    /// Reads to the end of the connection.
+    pub(crate) fn read_to_end(&mut self) -> String {
+        while self.read_more() {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
+    /// As [`Wire::assert_closed`]; a reset is an end as well.
+    pub(crate) fn assert_ended(&mut self) {
+        let end = loop {
+            match self.try_read() {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        assert!(matches!(end, Ok(()) | Err(ErrorKind::ConnectionReset)), "{end:?}");
+        let rest = String::from_utf8_lossy(&self.unread);
+        assert!(rest.is_empty(), "expected the end of the connection, not {rest:?}");
+    }
+
     /// Whether nothing has arrived so far. Does not wait.
     pub(crate) fn is_silent(&mut self) -> bool {
         let Socket::Tcp(stream) = &self.socket else { panic!("asked of TCP connections only") };
