@@ -2,8 +2,11 @@
 //! And the scripts that check it: none passes in a workflow without having looked.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+
+use stress::throwaway::Throwaway;
 
 fn text_of(path: impl AsRef<Path>) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -51,6 +54,42 @@ fn the_compose_file_needs_no_sources() {
         })
         .collect();
     assert_eq!(services, ["nginx", "webapi1", "webapi2", "db"]);
+}
+
+/// `down` reads the file, too, and needs no image.
+#[test]
+fn the_compose_file_can_be_read_without_the_image() {
+    let required: Vec<String> =
+        generated(&[]).lines().filter(|line| line.contains(":?")).map(str::to_owned).collect();
+    assert_eq!(required, [""; 0], "Compose reads no file in which a variable is missing");
+}
+
+/// The last line of the load test in its container says where its report is, and `K6_OUT` reaches k6.
+#[test]
+fn the_load_test_in_its_container_says_where_its_report_is() {
+    let compose = text_of("docker-compose.yml");
+    let (_, service) = compose.split_once("\n  k6:\n").expect("the service k6");
+    assert!(service.contains("\n      K6_OUT: ${K6_OUT:-}\n"));
+    let (_, script) = service.split_once("\n      - -c\n      - |\n").expect("its script");
+    let (script, _) = script.split_once("\n    volumes:").expect("its volumes");
+    let script = script.replace("$$", "$");
+
+    let tools = Throwaway::new("test").expect("make a directory");
+    let fake = tools.path().join("k6");
+    fs::write(&fake, "#!/bin/sh\necho \"$REPORT $K6_WEB_DASHBOARD_EXPORT $K6_OUT\"\n").expect("write a k6");
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).expect("let it be run");
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", format!("{}:/usr/bin:/bin", tools.path().display()))
+        .envs([("MODE", "open"), ("K6_OUT", "influxdb=http://influxdb:8086/k6")])
+        .output()
+        .expect("run its script");
+    let told = String::from_utf8(output.stdout).expect("UTF-8");
+    let [report, export, out] = told.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{told}") };
+    assert_eq!(report, format!("docs{export}"), "/reports is docs/reports of the host");
+    assert_eq!(out, "influxdb=http://influxdb:8086/k6");
+    // What prints it is the script itself.
+    assert!(text_of("stress/k6/challenge/summary.js").contains("`report: ${settings.reportPath}\\n`"));
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What `cargo stress trace` tells of the real server, under the real strace.
 
-use std::io::{self, Write as _};
-
 use stress::steps::Steps;
 use stress::syscalls::{self, Stage, Story, TraceOptions};
 use stress::throwaway::Throwaway;
@@ -28,9 +26,7 @@ fn assert_in_order(story: &Story, expected: &[(Stage, &str, &str)]) {
 fn the_system_calls_of_a_transaction_and_of_a_statement_are_told() {
     let strace = install::require_strace().expect("strace is installed");
     if let Some(reason) = strace::obstacle(&strace).expect("run strace") {
-        // Not by `eprintln!`, which libtest keeps to itself as long as the test does not fail.
-        let told = writeln!(io::stderr(), "NOT TESTED: the trace, since ptrace is not allowed: {reason}");
-        told.expect("standard error is open");
+        stress::left_out("the trace, since ptrace is not allowed", &reason);
         return;
     }
     let logs = Throwaway::new("trace").expect("make a directory");

@@ -12,6 +12,7 @@
 //   PAUSE      closed: a user's shortest time from one request to the next; 0s asks again at once           [1s]
 //   SLOW_MS    98 % of the requests have to be answered in less                                            [250]
 //   SUMMARY    a file for one line of JSON about the run, which `cargo stress report` reads               [none]
+//   REPORT     where k6's own report will be, for the last line of what is printed                       [none]
 //
 // k6 fails (exit status 99) when a check fails, when a balance cannot be true, when more than 2 % of the answers are
 // slow, and when more than 2 % of the requests that were due could not begin.

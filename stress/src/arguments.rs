@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use stress::bench::Balancer;
 
-use crate::usage;
+use crate::usage_of;
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) fn subcommand<T, E: fmt::Display>(
             return ExitCode::SUCCESS;
         }
         Ok(Request::Run(options)) => options,
-        Err(error) => return usage(&error.to_string()),
+        Err(error) => return usage_of(name, &error.to_string()),
     };
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::Parent;
+use crate::cgroup::{self, Parent};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Durability, Error, Ports, Split, Stack, StackOptions};
@@ -219,13 +219,17 @@ pub fn measure_bank(
 }
 
 /// Where the groups of a split are made; `None` when there are no limits to apply and no account can be kept.
-pub(crate) fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
+///
+/// # Errors
+/// [`Error::Refused`] with the remedy where limits cannot be applied. Ask before anything is installed or built.
+pub fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
     match (Parent::find(), split) {
         (Ok(parent), _) => Ok(Some(parent)),
         (Err(_), Split::None) => Ok(None),
-        (Err(why), Split::Default | Split::Tuned) => {
-            Err(Error::Refused(format!("limits cannot be applied here: {why}; without them: --limits none")))
-        }
+        (Err(why), Split::Default | Split::Tuned) => Err(Error::Refused(format!(
+            "limits cannot be applied here: {why}: {}, or leave them out: --limits none",
+            cgroup::REMEDY
+        ))),
     }
 }
 

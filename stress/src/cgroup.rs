@@ -132,10 +132,7 @@ impl Parent {
                 }
             }
         }
-        Err(format!(
-            "no group from {} upwards lets us limit cpu and memory (run as root, or in a delegated systemd scope)",
-            own.display()
-        ))
+        Err(format!("no group from {} upwards lets us limit cpu and memory", own.display()))
     }
 
     fn probe(&self) -> Result<(), String> {
@@ -280,6 +277,9 @@ fn can_make_groups(directory: &Path) -> bool {
     fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
 }
 
+/// What makes limits possible, to be read after the reason why they are not.
+pub(crate) const REMEDY: &str =
+    "run it as root, or with cgroups of version 2 under `systemd-run --user --scope --property=Delegate=yes`";
 const PREFIX: &str = "rinha-";
 const MEMBERS: &str = "cgroup.procs";
 /// The span over which the kernel counts CPU time; a container's default.
@@ -337,6 +337,6 @@ mod tests {
         fs::create_dir(tree.path().join("cgroup.subtree_control")).unwrap();
         let mountinfo = format!("22 1 0:5 / {} rw - cgroup2 cgroup2 rw\n", tree.path().display());
         let why = Parent::version_2("0::/\n", &Mount::parse_all(&mountinfo)).unwrap_err();
-        assert!(why.contains("run as root"), "{why}");
+        assert!(why.contains("no group from"), "{why}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit};
 
-use crate::cgroup::{Group, Limits, Parent};
+use crate::cgroup::{self, Group, Limits, Parent};
 use crate::stack::DATABASE;
 use crate::steps::Steps;
 use crate::wait::Interrupt;
@@ -56,6 +56,19 @@ pub struct EndureOptions {
     pub interrupt: Interrupt,
 }
 
+/// Where the groups with the limits are made.
+///
+/// # Errors
+/// [`Error::Refused`] with the remedy where limits cannot be applied. Ask before anything is installed or built.
+pub fn require_groups() -> Result<Parent, Error> {
+    Parent::find().map_err(|why| {
+        let remedy = cgroup::REMEDY;
+        Error::Refused(format!(
+            "limits cannot be applied here, and without them nothing is overloaded: {why}: {remedy}"
+        ))
+    })
+}
+
 /// One instance over a database, each in a group with limits; no nginx.
 struct Ground {
     instance: Instance,
@@ -66,11 +79,7 @@ struct Ground {
 impl Ground {
     /// Starts both and waits until the instance is healthy.
     fn start(options: &EndureOptions) -> Result<Ground, Error> {
-        let groups = Parent::find().map_err(|why| {
-            Error::Refused(format!(
-                "limits cannot be applied here, and nothing is overload without them: {why}"
-            ))
-        })?;
+        let groups = require_groups()?;
         let group = |name: &str, limits: Option<Limits>| -> Result<_, Error> {
             Ok(Arc::new(groups.group(name, limits)?))
         };

@@ -76,6 +76,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Erro
 fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
     let steps = Steps::Printed;
+    endurance::require_groups()?;
     install::install_missing(steps, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();
     let server = compile::server(options.server.clone(), &workspace, logs.path(), &interrupt)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use lexopt::prelude::{Long, Short, ValueExt};
-use stress::bench::{Balancer, Challenge, ChallengeOptions, Mode, OwnStack, Progress, Target};
+use stress::bench::{self, Balancer, Challenge, ChallengeOptions, Mode, OwnStack, Progress, Target};
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
@@ -120,6 +120,7 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
 }
 
 fn own_stack(options: &Options, logs: &Throwaway, interrupt: &Interrupt) -> Result<OwnStack, Error> {
+    bench::groups_for(options.split)?;
     install::install_missing_for_load(true, Steps::Printed, &logs.path().join("install.log"))?;
     Ok(OwnStack {
         server: compile::server(options.server.clone(), &compile::workspace(), logs.path(), interrupt)?,

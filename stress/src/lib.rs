@@ -78,6 +78,9 @@ pub mod wait;
 mod error;
 pub use error::Error;
 
+mod left_out;
+pub use left_out::left_out;
+
 /// The client that [`Postgres::connect`] gives.
 pub use postgres;
 /// What [`Instance::signal`] and [`Postgres::signal`] send.

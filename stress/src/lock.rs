@@ -43,7 +43,8 @@ impl Lock {
                     let holder = fs::read_to_string(path).unwrap_or_default();
                     let holder = holder.trim();
                     return Err(Error::Refused(format!(
-                        "`cargo stress up` is already running as process {holder}: end it with `kill {holder}`"
+                        "`cargo stress up` is already running on this port as process {holder}: end it with `kill {holder}`, \
+                         or choose another with --port"
                     )));
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),

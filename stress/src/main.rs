@@ -46,6 +46,12 @@ fn usage(problem: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// The same for the command line of a subcommand.
+fn usage_of(subcommand: &str, problem: &str) -> ExitCode {
+    eprintln!("cargo stress {subcommand}: {problem}; see `cargo stress {subcommand} --help`");
+    ExitCode::from(2)
+}
+
 const HELP: &str = "\
 The bench of the bank.
 

@@ -122,6 +122,9 @@ fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
     // Before the work: a wrong path should not cost the user the run.
     let earlier = options.against.as_deref().map(Report::read).transpose()?;
+    if options.running.is_none() {
+        bench::groups_for(options.split)?;
+    }
     let is_k6 = options.load == Load::Open;
     install::install_missing_for_load(is_k6, Steps::Printed, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();

@@ -11,12 +11,12 @@ use stress::compile;
 pub(crate) fn main(mut arguments: lexopt::Parser) -> ExitCode {
     let rest = match arguments.raw_args() {
         Ok(rest) => rest,
-        Err(error) => return crate::usage(&error.to_string()),
+        Err(error) => return crate::usage_of("sim", &error.to_string()),
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let error = Command::new(cargo)
         .current_dir(compile::workspace())
-        .args(["run", "--quiet", "--profile", "sim", "--package", "rinha"])
+        .args(["run", "--profile", "sim", "--package", "rinha"])
         .args(["--features", "sim", "--example", "sim", "--"])
         .args(rest)
         .exec();

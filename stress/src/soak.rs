@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, ValueExt};
+use stress::bench;
 use stress::long_run::{self, LongRunOptions};
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
@@ -69,6 +70,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Erro
 
 fn run(options: &Options, logs: Throwaway) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
+    bench::groups_for(options.split)?;
     install::install_missing(Steps::Printed, &logs.path().join("install.log"))?;
     let workspace = compile::workspace();
     let server = compile::server(options.server.clone(), &workspace, logs.path(), &interrupt)?;

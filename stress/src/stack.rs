@@ -21,19 +21,50 @@ pub enum Ports {
     /// Wherever there is room: several stacks run side by side.
     #[default]
     Free,
-    /// The project's own: instances at 8081 and 8082, their metrics at 9191 and 9192, all on 127.0.0.1.
+    /// All follow from nginx's: see [`Ports::instances`] and [`Ports::metrics`], which are on 127.0.0.1.
     Fixed {
-        /// nginx's port, on all addresses.
+        /// nginx's port, on all addresses; at most [`Ports::NGINX_MAX`].
         nginx: u16,
     },
 }
 
 impl Ports {
+    /// nginx's port unless another is chosen.
+    pub const NGINX_DEFAULT: u16 = 9999;
+    /// The last one that leaves room for the four behind it.
+    pub const NGINX_MAX: u16 = u16::MAX - 4;
+
+    /// nginx's port; 0 for a free one.
+    pub fn nginx(self) -> u16 {
+        match self {
+            Ports::Free => 0,
+            Ports::Fixed { nginx } => nginx,
+        }
+    }
+
+    /// Those of the instances: 8081 and 8082 behind 9999, else the two after nginx's.
+    pub fn instances(self) -> [u16; 2] {
+        match self {
+            Ports::Free => [0, 0],
+            Ports::Fixed { nginx: Ports::NGINX_DEFAULT } => [8081, 8082],
+            Ports::Fixed { nginx } => [nginx.saturating_add(1), nginx.saturating_add(2)],
+        }
+    }
+
+    /// Those of the instances' metrics: 9191 and 9192 behind 9999, else the two after the instances'.
+    pub fn metrics(self) -> [u16; 2] {
+        match self {
+            Ports::Free => [0, 0],
+            Ports::Fixed { nginx: Ports::NGINX_DEFAULT } => [9191, 9192],
+            Ports::Fixed { nginx } => [nginx.saturating_add(3), nginx.saturating_add(4)],
+        }
+    }
+
     /// All that must be free before the start.
     pub fn fixed(self) -> Vec<u16> {
         match self {
             Ports::Free => Vec::new(),
-            Ports::Fixed { nginx } => [&[nginx][..], &INSTANCE_PORTS, &METRICS_PORTS].concat(),
+            Ports::Fixed { nginx } => [&[nginx][..], &self.instances(), &self.metrics()].concat(),
         }
     }
 }
@@ -126,10 +157,7 @@ impl Stack {
 
         let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
         let instance_options = |index: usize| -> Result<InstanceOptions, Error> {
-            let (port, metrics_port) = match options.ports {
-                Ports::Free => (0, 0),
-                Ports::Fixed { .. } => (INSTANCE_PORTS[index], METRICS_PORTS[index]),
-            };
+            let (port, metrics_port) = (options.ports.instances()[index], options.ports.metrics()[index]);
             let name = WEBAPIS[index];
             Ok(InstanceOptions {
                 name: name.to_owned(),
@@ -151,10 +179,7 @@ impl Stack {
         let version = install::require_nginx()?.version;
         let nginx = options.steps.run(&format!("{NGINX} {version}"), "ready", || {
             let nginx = Nginx::start(&NginxOptions {
-                port: match options.ports {
-                    Ports::Free => 0,
-                    Ports::Fixed { nginx } => nginx,
-                },
+                port: options.ports.nginx(),
                 group: group(NGINX)?,
                 log: log(NGINX),
                 interrupt: options.interrupt.clone(),
@@ -223,8 +248,6 @@ fn wait_healthy(nginx: &Nginx, interrupt: &Interrupt) -> Result<(), Error> {
 
 /// The database of the bank.
 pub(crate) const DATABASE: &str = "rinha";
-const INSTANCE_PORTS: [u16; 2] = [8081, 8082];
-const METRICS_PORTS: [u16; 2] = [9191, 9192];
 /// A year.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(20);

@@ -18,16 +18,17 @@ use stress::{Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptio
 use crate::arguments::{Request, subcommand};
 
 /// How the stack is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Options {
     port: u16,
+    server: Option<PathBuf>,
     split: Split,
     durability: Durability,
 }
 
 /// Runs the subcommand with what is left of the command line.
 pub(crate) fn main(arguments: lexopt::Parser) -> ExitCode {
-    subcommand("up", parse(arguments), HELP, run)
+    subcommand("up", parse(arguments), HELP, |options| run(&options))
 }
 
 /// Why it did not work, and where the logs are if they say more.
@@ -55,10 +56,16 @@ impl From<Error> for Failure {
 }
 
 fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Error> {
-    let mut options = Options { port: PORT, split: Split::Default, durability: Durability::Benchmark };
+    let mut options = Options {
+        port: Ports::NGINX_DEFAULT,
+        server: None,
+        split: Split::Default,
+        durability: Durability::Benchmark,
+    };
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("port") => options.port = arguments.value()?.parse()?,
+            Long("server") => options.server = Some(arguments.value()?.into()),
             Long("limits") => options.split = arguments.value()?.parse()?,
             Long("no-limits") => options.split = Split::None,
             Long("durable") => options.durability = Durability::Durable,
@@ -66,15 +73,15 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Request<Options>, lexopt::Erro
             other => return Err(other.unexpected()),
         }
     }
-    if options.port == 0 {
-        return Err("--port needs a number from 1 to 65535".into());
+    if !(1..=Ports::NGINX_MAX).contains(&options.port) {
+        return Err(format!("--port needs a number from 1 to {}", Ports::NGINX_MAX).into());
     }
     Ok(Request::Run(options))
 }
 
-fn run(options: Options) -> Result<(), Failure> {
+fn run(options: &Options) -> Result<(), Failure> {
     let interrupt = Interrupt::on_signals()?;
-    let _lock = Lock::take(&throwaway::base().join("rinha-stress.lock"))?;
+    let _lock = Lock::take(&throwaway::base().join(format!("rinha-stress-{}.lock", options.port)))?;
     let ports = Ports::Fixed { nginx: options.port };
     check_free(ports)?;
 
@@ -85,13 +92,15 @@ fn run(options: Options) -> Result<(), Failure> {
     })
 }
 
-fn bring_up(ports: Ports, options: Options, logs: &Throwaway, interrupt: &Interrupt) -> Result<(), Error> {
+fn bring_up(ports: Ports, options: &Options, logs: &Throwaway, interrupt: &Interrupt) -> Result<(), Error> {
     let steps = Steps::Printed;
     install::install_missing(steps, &logs.path().join("install.log"))?;
 
     let workspace = compile::workspace();
-    steps.line("server: cargo build --release --bin rinha");
-    let server = compile::server(None, &workspace, logs.path(), interrupt)?;
+    if options.server.is_none() {
+        steps.line("server: cargo build --release --bin rinha");
+    }
+    let server = compile::server(options.server.clone(), &workspace, logs.path(), interrupt)?;
 
     let groups = match options.split {
         Split::None => Err("--limits none".to_owned()),
@@ -149,13 +158,9 @@ fn check_free(ports: Ports) -> Result<(), Error> {
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                let other = if ports == (Ports::Fixed { nginx: port }) {
-                    ", or choose another with --port"
-                } else {
-                    ""
-                };
                 return Err(Error::Refused(format!(
-                    "port {port} is in use: end the process that `ss -ltnp 'sport = :{port}'` shows{other}"
+                    "port {port} is in use: end the process that `ss -ltnp 'sport = :{port}'` shows, \
+                     or choose another with --port"
                 )));
             }
             Err(error) => {
@@ -168,10 +173,9 @@ fn check_free(ports: Ports) -> Result<(), Error> {
     Ok(())
 }
 
-const PORT: u16 = 9999;
 const HELP: &str = "\
-The whole stack without Docker, until Ctrl-C or SIGTERM: a private PostgreSQL, two instances of the server at
-127.0.0.1:8081 and :8082 (metrics at :9191 and :9192), and nginx before them.
+The whole stack without Docker, until Ctrl-C or SIGTERM: a private PostgreSQL, two instances of the server, and nginx
+before them.
 
 Usage: cargo stress up [OPTIONS]
 
@@ -179,7 +183,10 @@ Builds the server, and installs PostgreSQL and nginx if they are missing (root o
 Each service runs under the limits of the challenge where cgroups (v1 or v2) allow. Nothing is left behind at the end.
 
 Options:
-  --port PORT    nginx's port [default: 9999]
+  --port PORT    nginx's port [default: 9999, with the instances at 127.0.0.1:8081 and :8082, and their metrics at
+                 :9191 and :9192]. With another one the instances are at the two ports after it, and their metrics at the
+                 two after those, so that several stacks run beside each other
+  --server FILE  This binary of the server in place of a fresh build
   --limits SPLIT How 1.5 CPU and 550 MB are shared out: default, as in the challenge; tuned, for more requests
                  per second; none, no limits at all [default: default]
   --no-limits    The same as --limits none
@@ -197,18 +204,31 @@ mod tests {
 
     #[test]
     fn reads_its_options() {
-        let defaults = Options { port: 9999, split: Split::Default, durability: Durability::Benchmark };
-        assert_eq!(parse_all(&[]).unwrap(), Request::Run(defaults));
+        let defaults =
+            Options { port: 9999, server: None, split: Split::Default, durability: Durability::Benchmark };
+        assert_eq!(parse_all(&[]).unwrap(), Request::Run(defaults.clone()));
         assert_eq!(
-            parse_all(&["--port=81", "--no-limits"]).unwrap(),
-            Request::Run(Options { port: 81, split: Split::None, ..defaults })
+            parse_all(&["--port=81", "--no-limits", "--server", "s"]).unwrap(),
+            Request::Run(Options {
+                port: 81,
+                server: Some("s".into()),
+                split: Split::None,
+                ..defaults.clone()
+            })
         );
         assert_eq!(
             parse_all(&["--limits", "tuned", "--durable"]).unwrap(),
             Request::Run(Options { split: Split::Tuned, durability: Durability::Durable, ..defaults })
         );
         assert_eq!(parse_all(&["--help"]).unwrap(), Request::Help);
-        for wrong in [&["--port", "0"][..], &["--limits", "all"], &["--port", "x"], &["--ports"], &["down"]] {
+        for wrong in [
+            &["--port", "0"][..],
+            &["--port", "65532"],
+            &["--limits", "all"],
+            &["--port", "x"],
+            &["--ports"],
+            &["down"],
+        ] {
             assert!(parse_all(wrong).is_err(), "{wrong:?}");
         }
     }

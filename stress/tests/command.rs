@@ -5,12 +5,18 @@
     reason = "a panic is how a test fails; clippy excepts test functions, not their helpers"
 )]
 
+use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
+use rustix::process::{Pid, Signal};
+use stress::cgroup::Parent;
 use stress::lock::Lock;
 use stress::throwaway::Throwaway;
+use stress::{Ports, compile, health};
 
 fn stress(arguments: &[&str], temporary: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
@@ -62,8 +68,8 @@ fn a_wrong_command_line_is_named() {
 #[test]
 fn a_second_up_names_the_first() {
     let directory = Throwaway::new("test").unwrap();
-    let _first = Lock::take(&directory.path().join("rinha-stress.lock")).unwrap();
-    let holder = format!("already running as process {}", std::process::id());
+    let _first = Lock::take(&directory.path().join("rinha-stress-9999.lock")).unwrap();
+    let holder = format!("already running on this port as process {}", std::process::id());
     assert_refused(&stress(&["up"], directory.path()), 1, &holder);
 }
 
@@ -75,14 +81,145 @@ fn a_port_in_use_is_named_with_the_remedy() {
     let output = stress(&["up", "--port", &port], directory.path());
     assert_refused(&output, 1, &format!("port {port} is in use"));
     assert_refused(&output, 1, "choose another with --port");
-    assert!(!directory.path().join("rinha-stress.lock").exists());
+    assert!(!directory.path().join(format!("rinha-stress-{port}.lock")).exists());
+}
+
+#[test]
+fn a_usage_error_names_the_help_of_its_subcommand() {
+    let directory = Throwaway::new("test").unwrap();
+    // The simulation is a program of its own.
+    for name in ["up", "run", "k6", "report", "flamegraph", "trace", "endure", "soak"] {
+        let output = stress(&[name, "--speed"], directory.path());
+        assert_refused(&output, 2, &format!("see `cargo stress {name} --help`"));
+    }
+    assert_refused(&stress(&["down"], directory.path()), 2, "see `cargo stress --help`");
+}
+
+/// A first build takes minutes: cargo says what it does.
+#[test]
+fn builds_are_shown() {
+    let configuration = fs::read_to_string(compile::workspace().join(".cargo/config.toml")).unwrap();
+    assert!(configuration.contains("stress = \"run --package stress --\""), "{configuration}");
+
+    let directory = Throwaway::new("test").unwrap();
+    let cargo = directory.path().join("cargo");
+    fs::write(&cargo, "#!/bin/sh\necho \"$@\"\n").unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
+    let output = command.args(["sim", "--seeds", "1"]).env("CARGO", &cargo).output().unwrap();
+    let built = String::from_utf8_lossy(&output.stdout);
+    assert!(built.starts_with("run --") && built.ends_with("-- --seeds 1\n"), "{built}");
+    assert!(!built.contains("--quiet") && !built.contains(" -q "), "{built}");
+}
+
+/// Who cannot apply limits is told so before anything is installed or built, with what to do.
+#[test]
+fn without_the_right_to_limit_there_is_a_remedy_at_once() {
+    let directory = Throwaway::new("test").unwrap();
+    // Where another user may run it.
+    let program = directory.path().join("stress");
+    fs::copy(env!("CARGO_BIN_EXE_stress"), &program).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(is_root || Parent::find().is_err(), "run this as root, or where nobody may make groups");
+    for arguments in [
+        &["run", "saturate"][..],
+        &["k6"],
+        &["soak", "--seconds", "60"],
+        &["endure", "overload"],
+        &["endure", "hostile"],
+    ] {
+        let mut command = Command::new(if is_root { Path::new("setpriv") } else { &program });
+        if is_root {
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&program);
+        }
+        // Neither a program to install with nor one to build with can be found.
+        command.args(arguments).env("CARGO", "/nonexistent").env("TMPDIR", "/var/tmp");
+        let output = command.output().unwrap();
+        assert_refused(&output, 1, "limits cannot be applied here");
+        assert_refused(&output, 1, "run it as root");
+    }
+}
+
+#[test]
+fn two_stacks_run_beside_each_other() {
+    let target = compile::target_directory(&compile::workspace());
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(compile::workspace()).args(["build", "--quiet", "--bin", "rinha"]);
+    assert!(build.status().unwrap().success());
+
+    let server = target.join("debug/rinha");
+    let stacks = [Up::start(&server), Up::start(&server)];
+    for Up { port, .. } in &stacks {
+        for address in [0, 1, 2].map(|behind| format!("127.0.0.1:{}", port + behind)) {
+            assert_eq!(health::get_status(&address, "/healthz").unwrap(), 200, "{address}");
+        }
+        for address in [3, 4].map(|behind| format!("127.0.0.1:{}", port + behind)) {
+            assert_eq!(health::get_status(&address, "/metrics").unwrap(), 200, "{address}");
+        }
+    }
+    for mut stack in stacks {
+        assert!(stack.end().success());
+    }
+}
+
+/// `cargo stress up` at some port, from the time when it is up.
+struct Up {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Up {
+    fn end(&mut self) -> ExitStatus {
+        if let Ok(None) = self.process.try_wait() {
+            rustix::process::kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        }
+        self.process.wait().unwrap()
+    }
+
+    fn start(server: &Path) -> Up {
+        for _ in 0..5 {
+            let port = five_free_ports();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
+            command.args(["up", "--no-limits", "--port", &port.to_string(), "--server"]).arg(server);
+            let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let told: Vec<String> =
+                lines.map(Result::unwrap).take_while(|line| !line.starts_with("up: ")).collect();
+            if process.try_wait().unwrap().is_none() && !told.is_empty() {
+                return Up { process, port };
+            }
+            let output = process.wait_with_output().unwrap();
+            let message = String::from_utf8_lossy(&output.stderr);
+            // Somebody else took one of them in between.
+            assert!(message.contains("in use"), "{told:?} {message}");
+        }
+        panic!("five times in a row a port was in use");
+    }
+}
+
+/// The first of five ports in a row that are free.
+fn five_free_ports() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let is_free = |port: u16| TcpListener::bind(("0.0.0.0", port)).is_ok();
+        if first <= Ports::NGINX_MAX && (first..=first + 4).all(is_free) {
+            return first;
+        }
+    }
 }
 
 #[test]
 fn a_run_reads_what_it_is_compared_with_before_it_works() {
     let directory = Throwaway::new("test").unwrap();
     let earlier = directory.path().join("run.json");
-    std::fs::write(&earlier, "{}").unwrap();
+    fs::write(&earlier, "{}").unwrap();
     let output = stress(&["run", "open", "--against", earlier.to_str().unwrap()], directory.path());
     assert_refused(&output, 1, "is no report of `cargo stress run --out`");
 }

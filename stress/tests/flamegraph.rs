@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -29,13 +28,11 @@ const ON_CPU: [&str; 10] = [
     "response::write_response",
 ];
 
-/// Whether perf may sample; standard error says so where it may not.
+/// Whether perf may sample.
 fn is_possible(view: View) -> bool {
     let perf = install::require_perf().unwrap();
     let Some(obstacle) = profile::obstacle(&perf, view).unwrap() else { return true };
-    // Not by `eprintln!`, which libtest keeps to itself as long as the test does not fail.
-    let told = writeln!(io::stderr(), "NOT TESTED: flamegraphs: {obstacle}");
-    told.unwrap();
+    stress::left_out("flamegraphs", &obstacle);
     false
 }
 

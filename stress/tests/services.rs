@@ -216,10 +216,7 @@ fn nginx_says_what_it_does_not_like() {
 fn limits_are_applied_and_their_groups_removed() {
     let parent = match Parent::find() {
         Ok(parent) => parent,
-        Err(why) => {
-            eprintln!("nothing to test here, limits cannot be applied: {why}");
-            return;
-        }
+        Err(why) => return stress::left_out("limits", &why),
     };
     let group = parent.group("test", Limits { cpu_thousandths: 500, memory_bytes: 200 << 20 }).unwrap();
     let group = std::sync::Arc::new(group);
@@ -243,7 +240,10 @@ fn limits_are_applied_and_their_groups_removed() {
 
 #[test]
 fn a_service_over_its_memory_limit_is_said_to_be() {
-    let Ok(parent) = Parent::find() else { return };
+    let parent = match Parent::find() {
+        Ok(parent) => parent,
+        Err(why) => return stress::left_out("the memory limit", &why),
+    };
     let group = parent.group("test", Limits { cpu_thousandths: 1000, memory_bytes: 20 << 20 }).unwrap();
     // The shell holds what it reads.
     let stand_in = StandIn::new("x=$(head -c 100000000 /dev/zero | tr '\\0' x)");

@@ -1,6 +1,5 @@
 //! Writes down the system calls of a running server with strace(1), and counts those of its requests.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -24,10 +23,7 @@ impl Trace {
     pub(crate) fn where_possible() -> Option<Trace> {
         let strace = install::require_strace().expect("strace is installed");
         if let Some(reason) = strace::obstacle(&strace).expect("run strace") {
-            // Not by `eprintln!`, which libtest keeps to itself as long as the test does not fail.
-            let told =
-                writeln!(io::stderr(), "NOT TESTED: system calls, since ptrace is not allowed: {reason}");
-            told.expect("standard error is open");
+            stress::left_out("system calls, since ptrace is not allowed", &reason);
             return None;
         }
         Some(Trace { strace, directory: Throwaway::new("trace").expect("make a directory") })

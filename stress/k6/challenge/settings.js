@@ -8,6 +8,7 @@ export const settings = {
   pauseSeconds: seconds('PAUSE', '1s'),
   slowMs: positive('SLOW_MS', '250'),
   summaryPath: value('SUMMARY', ''),
+  reportPath: value('REPORT', ''),
 };
 
 function value(name, otherwise) {

@@ -27,7 +27,8 @@ export function summarize(data) {
     balances_inconsistent: data.metrics.balances_inconsistent?.values.count || 0,
   };
   const files = settings.summaryPath ? { [settings.summaryPath]: `${JSON.stringify(summary)}\n` } : {};
-  return { stdout: table(summary), ...files };
+  const report = settings.reportPath ? `report: ${settings.reportPath}\n` : '';
+  return { stdout: table(summary) + report, ...files };
 }
 
 function row(data, name, metric) {
