@@ -162,6 +162,10 @@ settings! {
         "After SIGTERM: how long an idle connection is kept for a request that may be on its way.";
     log_queue_len_bytes: usize, "LOG_QUEUE_LEN_BYTES" = 65_536 in 1_024..=16_777_216, "bytes",
         "Log lines that wait until stderr takes them. Beyond it lines are dropped; the log says later how many.";
+    log_lines_max: u64, "LOG_LINES_MAX" = 50 in 1..=1_000_000, "lines",
+        "Most log lines of one kind per log interval. Beyond it they are withheld; the next of the kind says how many.";
+    log_interval_ms: u64, "LOG_INTERVAL_MS" = 10_000 in 1..=86_400_000, "ms",
+        "The log interval, which begins with the first line of a kind.";
     log_flush_timeout_ms: u64, "LOG_FLUSH_TIMEOUT_MS" = 500 in 0..=60_000, "ms",
         "At exit: how long stderr may take for the log lines that wait.";
 }

@@ -7,6 +7,7 @@ use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlSt
 
 use crate::api::{Accounts, Call, Outcome, Reject, Unavailable};
 use crate::buf::Pipe;
+use crate::complaints::Complaints;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::metrics::LaneState;
 use crate::now::Now;
@@ -53,8 +54,7 @@ pub struct Lane {
     retry_wait_ms: u64,
     /// Spreads waits, so that lanes that fell together do not come back together.
     jitter: Random,
-    /// The last problem that was logged, and when it is worth another line if it is still the same.
-    complaint: Option<(String, u64)>,
+    complaints: Complaints,
 }
 
 enum State {
@@ -149,7 +149,7 @@ impl Lane {
             account_ids: Vec::new(),
             retry_wait_ms: config.reconnect_min_ms,
             jitter: Random::new(seed),
-            complaint: None,
+            complaints: Complaints::default(),
         }
     }
 
@@ -179,13 +179,8 @@ impl Lane {
 
     /// Logs why there is no connection, with the remedy if one is known: at once if it is news, else now and then.
     pub fn complain(&mut self, index: usize, problem: &str, remedy: &str, now: Now) {
-        let is_news = self
-            .complaint
-            .as_ref()
-            .is_none_or(|(last, repeat_at_us)| last != problem || now.is_past(*repeat_at_us));
-        if is_news {
+        if self.complaints.is_news(problem, now) {
             log::warn!("lane {index} is down: {problem}{remedy}");
-            self.complaint = Some((problem.to_owned(), now.after_ms(COMPLAINT_INTERVAL_MS)));
         }
     }
 
@@ -428,7 +423,7 @@ impl Lane {
                     return None;
                 }
                 self.retry_wait_ms = config.reconnect_min_ms;
-                self.complaint = None;
+                self.complaints.forget();
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
                 Some(LaneEvent::Ready(Accounts::new(std::mem::take(&mut self.account_ids))))
             }
@@ -632,8 +627,6 @@ pub static STATEMENTS: [Statement; 4] = [
         parameter_types: &[oid::INT8],
     },
 ];
-/// How often the log repeats why a lane is down, while that stays the same.
-const COMPLAINT_INTERVAL_MS: u64 = 10_000;
 const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;
 const GET_SALDO_CLIENTE_BY_ID: usize = 2;

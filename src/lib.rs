@@ -1,7 +1,7 @@
 //! A bank that answers from one hand-written event loop. START HERE.
 //!
 //! The library is two halves. The **shell** (`server`, `system`, `link`, `resolver`, `watched`, `socket`, `turn`, `wire`,
-//! `pump`, `token`, `log_writer`, `healthcheck`) owns sockets, `Poll`, the clock and the signals. It moves bytes and decides
+//! `pump`, `token`, `log_writer`, `log_rate`, `healthcheck`) owns sockets, `Poll`, the clock and the signals. It moves bytes and decides
 //! nothing: of `proto-pg` it knows the connection, as a byte pipe that it can end, and the hosts of the URL. The **core** (everything
 //! else, and the crate `proto-pg`) takes bytes and the time, gives bytes and events, and never names a socket or a clock;
 //! tests see to both. So the core runs the same under the real loop and under a test that cuts its input between any two bytes.
@@ -47,6 +47,8 @@ pub mod token;
 
 pub mod log_writer;
 
+pub mod log_rate;
+
 pub mod healthcheck;
 
 #[cfg(any(test, feature = "sim"))]
@@ -63,6 +65,8 @@ pub mod engine;
 pub mod pace;
 
 pub mod lane;
+
+pub mod complaints;
 
 pub mod client;
 

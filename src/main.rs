@@ -12,6 +12,7 @@ use std::time::Duration;
 use lexopt::Arg;
 use rinha::config::{Config, ConfigError};
 use rinha::healthcheck;
+use rinha::log_rate::LogRate;
 use rinha::log_writer::LogWriter;
 use rinha::server::Server;
 
@@ -62,10 +63,15 @@ fn serve() -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot start the thread of the log: {error}")),
     };
     let flush_timeout = Duration::from_millis(config.log_flush_timeout_ms);
-    env_logger::Builder::new()
+    let lines = env_logger::Builder::new()
         .filter_level(config.log_level)
         .target(env_logger::Target::Pipe(Box::new(log.clone())))
-        .init();
+        .build();
+    let logger = LogRate::new(lines, config.log_lines_max, config.log_interval_ms);
+    if let Err(error) = log::set_boxed_logger(Box::new(logger)) {
+        return fail(EXIT_FAILURE, &error);
+    }
+    log::set_max_level(config.log_level);
     say_panics(log.clone(), flush_timeout);
     let code = match Server::bind(config).and_then(Server::run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +80,7 @@ fn serve() -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     };
+    log::logger().flush();
     log.flush_within(flush_timeout);
     code
 }

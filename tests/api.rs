@@ -1024,7 +1024,7 @@ fn help_lists_every_setting_with_default_unit_and_range() {
         let [default, from, to] =
             [default, &from[1..], to.trim_end_matches(')')].map(|n| n.parse::<u64>().unwrap());
         assert!(from <= default && default <= to, "{line:?}");
-        let units = ["ms", "bytes", "calls", "batches", "connections", "runs", "accounts", "events"];
+        let units = ["ms", "bytes", "calls", "batches", "connections", "runs", "accounts", "events", "lines"];
         assert!(units.contains(unit), "{line:?}");
     }
     for name in ["DATABASE_URL", "LISTEN", "METRICS_LISTEN", "RUST_LOG", "--healthcheck", "--version"] {

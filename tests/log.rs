@@ -9,9 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
+use stress::Signal;
 use stress::throwaway::Throwaway;
-use support::{Database, SERVER, Wire, get, wait_for};
+use support::{Bank, Database, SERVER, Wire, get, transaction, wait_for};
 
 /// A server whose stderr is a pipe that is full from the start.
 struct Mute {
@@ -132,4 +134,46 @@ fn a_stderr_that_takes_nothing_and_a_stdout_that_is_closed_change_no_exit_status
     assert_eq!(run(Some("--nonsense")), Some(2));
     assert_eq!(run(Some("--help")), Some(1), "nothing was written");
     assert_eq!(run(Some("--version")), Some(1), "nothing was written");
+}
+
+/// With room for five lines of each kind, and with the count of the others at the end.
+const FIVE_LINES: [(&str, &str); 3] =
+    [("LOG_LINES_MAX", "5"), ("LOG_INTERVAL_MS", "86400000"), ("DRAIN_IDLE_MS", "0")];
+
+/// Stops the server; five lines have this text, and at least as many as this were withheld.
+fn assert_five_lines(mut bank: Bank, text: &str, withheld_min: u64) {
+    bank.instance.signal(Signal::TERM).expect("send a signal");
+    assert!(bank.instance.wait_exit(Duration::from_secs(20)).expect("it ends").success());
+    let log = bank.instance.log();
+    assert_eq!(log.matches(text).count(), 5, "{log}");
+    let counts =
+        log.lines().filter_map(|line| line.split_once("log_rate] ")?.1.split_once(" lines of the kind"));
+    let withheld: u64 = counts.map(|(count, _)| count.parse::<u64>().expect("a count")).sum();
+    assert!(withheld >= withheld_min, "{log}");
+}
+
+#[test]
+fn a_flood_of_refused_calls_makes_no_flood_of_lines() {
+    let bank = Bank::with(&FIVE_LINES);
+    bank.database.execute("ALTER TABLE transacoes ADD CHECK (descricao <> 'a')");
+    let mut client = bank.connect();
+    for _ in 0..100 {
+        assert_eq!(client.ask(transaction(1, 1, "c", "a")).status, 503);
+    }
+    drop(client);
+    assert_five_lines(bank, "PostgreSQL refused a call", 95);
+}
+
+#[test]
+fn a_session_that_flaps_makes_no_flood_of_lines() {
+    let bank = Bank::with(&FIVE_LINES);
+    let mut admin = bank.database.connect();
+    let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for closes in 1..=10 {
+        admin.batch_execute(&format!("SELECT pg_terminate_backend(pid) {others}")).expect("cut it");
+        bank.wait_metric("rinha_lane_closes_total", closes);
+        bank.wait_metric("rinha_lanes{state=\"ready\"}", 1);
+    }
+    drop(admin);
+    assert_five_lines(bank, "is down", 10);
 }
