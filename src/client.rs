@@ -34,7 +34,7 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Phase {
-    /// Between two requests: no byte of the next one is here.
+    /// Between two requests: no byte of the next one is here, at most half an empty line before it.
     Idle,
     /// Some of a head is here.
     Head,
@@ -287,7 +287,7 @@ impl Client {
         if self.waits_for_outbox {
             return Flow::Wait;
         }
-        if self.inbox.unread().is_empty() {
+        if matches!(self.phase, Phase::Idle) && !self.drop_empty_lines() {
             if self.is_peer_closed {
                 self.phase = Phase::Flushing { lingers: false };
             }
@@ -334,6 +334,17 @@ impl Client {
             }
         }
         Flow::Again
+    }
+
+    /// Drops the empty lines before a request line. Returns whether a request has begun: empty lines alone, with the first
+    /// byte of one more, are no message, so they start no deadline and are owed no answer.
+    fn drop_empty_lines(&mut self) -> bool {
+        let empty_bytes = http::empty_lines_len_bytes(self.inbox.unread());
+        if empty_bytes > 0 {
+            self.inbox.consume(empty_bytes);
+            self.inbox.shrink();
+        }
+        !matches!(self.inbox.unread(), [] | [b'\r'])
     }
 
     fn await_more_head(&mut self, site: &mut Site) -> Flow {

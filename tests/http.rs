@@ -217,6 +217,35 @@ fn a_client_that_closes_its_half_within_a_request_is_told(edge: Edge) {
     }
 }
 
+every_edge!(empty_lines_before_requests_are_no_requests);
+fn empty_lines_before_requests_are_no_requests(edge: Edge) {
+    let bank = edge.open();
+    let mut wire = bank.connect();
+    for _ in 0..3 {
+        assert_eq!(wire.ask([b"\r\n\r\n", &get("/healthz")[..], b"\r\n"].concat()).status, 200);
+    }
+    wire.shut_down_write();
+    wire.assert_closed();
+}
+
+/// Direct only: about the server's deadlines and its stop.
+#[test]
+fn empty_lines_behind_requests_are_waited_for_by_nobody() {
+    let mut bank = Bank::with(&[("HEAD_TIMEOUT_MS", "50"), ("IDLE_TIMEOUT_MS", "1000")]);
+    let connections = |bank: &Bank| {
+        [&b"\r\n"[..], b"\r"].map(|surplus| {
+            let mut wire = bank.connect();
+            assert_eq!(wire.ask([&get("/healthz")[..], surplus].concat()).status, 200);
+            wire
+        })
+    };
+    // Silence ends them as idle connections, with no 408 that would be taken for the next answer.
+    connections(&bank).each_mut().into_iter().for_each(Wire::assert_closed);
+    let mut open = connections(&bank);
+    stop(&mut bank, Signal::TERM);
+    open.each_mut().into_iter().for_each(Wire::assert_closed);
+}
+
 every_edge!(chunked_bodies_are_read);
 fn chunked_bodies_are_read(edge: Edge) {
     let bank = edge.open();

@@ -82,4 +82,7 @@ fuzz_target!(|data: &[u8]| {
     let whole = verdict(Pieces::whole(bytes), &mut site);
     let in_pieces = verdict(Pieces::cut(bytes, how), &mut site);
     assert_eq!(in_pieces, whole);
+    // An empty line before a request line is no message.
+    let behind_empty_line = [b"\r\n", bytes].concat();
+    assert_eq!(verdict(Pieces::cut(&behind_empty_line, how), &mut site), whole);
 });

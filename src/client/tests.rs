@@ -274,6 +274,66 @@ fn the_end_of_the_stream_in_each_phase() {
     }
 }
 
+/// Old clients put an empty line behind the content of a POST. It is owed no answer (RFC 9112, section 2.2).
+#[test]
+fn empty_lines_before_a_request_line_start_nothing() {
+    for before in ["", HEALTH] {
+        for empty in ["\r", "\r\n", "\r\n\r", "\r\n\r\n"] {
+            let world = || {
+                let mut world = World::after(before);
+                let deadline_us = world.client.deadline_us();
+                world.site.now.monotonic_us = 9_000_000;
+                for byte in empty.bytes() {
+                    world.receive([byte]);
+                    assert!(matches!(world.client.phase, Phase::Idle), "{before:?} {empty:?}");
+                }
+                assert_eq!(world.client.deadline_us(), deadline_us, "{before:?} {empty:?}");
+                world
+            };
+            let mut silent = world();
+            silent.expire();
+            assert_eq!((silent.sent().as_str(), silent.after_send()), ("", AfterSend::Close));
+
+            let mut half_closed = world();
+            half_closed.close_peer();
+            assert_eq!((half_closed.sent().as_str(), half_closed.after_send()), ("", AfterSend::Close));
+
+            let mut draining = world();
+            draining.site.is_draining = true;
+            draining.client.drain(9_500_000);
+            assert_eq!(draining.client.deadline_us(), 9_500_000);
+
+            let mut served = world();
+            let end_of_line = if empty.ends_with('\r') { "\n" } else { "" };
+            served.receive(format!("{end_of_line}\r\n{HEALTH}"));
+            assert_eq!(statuses(&served.sent()), ["503"], "{before:?} {empty:?}");
+            assert!(matches!(served.client.phase, Phase::Idle));
+        }
+    }
+}
+
+#[test]
+fn empty_lines_count_against_no_limit_and_keep_no_room() {
+    let mut world = World::with_settings(&[("INBOX_LEN_BYTES", "256")]);
+    world.receive("\r\n".repeat(100_000));
+    assert_eq!(world.client.recv_space().len(), 256);
+    world.receive(HEALTH);
+    assert_eq!(statuses(&world.sent()), ["503"]);
+}
+
+#[test]
+fn a_bare_line_feed_or_carriage_return_before_a_request_line_is_refused_at_once() {
+    for text in ["\n", "\r\n\n", "\rG", "\r\r"] {
+        for pieces in [vec![text], text.split_inclusive('\r').collect()] {
+            let mut world = World::new();
+            for piece in pieces {
+                world.receive(piece);
+            }
+            assert_eq!(statuses(&world.sent()), ["400"], "{text:?}");
+        }
+    }
+}
+
 #[test]
 fn the_deadline_of_each_phase() {
     let body = "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\n";
