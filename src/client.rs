@@ -494,11 +494,24 @@ impl Client {
     /// Answers what is no valid request, and ends the connection.
     fn refuse(&mut self, violation: Violation, site: &mut Site) {
         site.metrics.count_violation(violation);
+        let is_head_only = self.is_head_only();
         let mut body = std::mem::take(&mut site.scratch);
-        self.write(Endpoint::Other, &api::violation(violation, &mut body), Persistence::Close, false, site);
+        let response = api::violation(violation, &mut body);
+        self.write(Endpoint::Other, &response, Persistence::Close, is_head_only, site);
         site.scratch = body;
         self.phase = Phase::Flushing { lingers: true };
         self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
+    }
+
+    /// Whether the request that is being read is a HEAD, as far as its method is here: no answer to it has content, whatever
+    /// its status (RFC 9110, section 9.3.2).
+    fn is_head_only(&self) -> bool {
+        match &self.phase {
+            Phase::Idle | Phase::Head => self.inbox.unread().starts_with(b"HEAD "),
+            Phase::Body { request, body: _ } | Phase::Awaiting { request } => request.is_head_only,
+            // Its answer is written already.
+            Phase::Skipping { .. } | Phase::Flushing { .. } | Phase::Lingering | Phase::Closed => false,
+        }
     }
 
     fn write(

@@ -440,6 +440,31 @@ fn malformed_requests_are_refused(edge: Edge) {
     }
 }
 
+/// Direct only: nginx as an HTTP proxy writes most of these answers itself.
+#[test]
+fn no_refusal_of_a_head_request_has_content() {
+    let bank = Bank::with(&[("HEAD_TIMEOUT_MS", "50"), ("BODY_TIMEOUT_MS", "50")]);
+    let long = "x".repeat(9_000);
+    for (rest, status) in [
+        ("/nowhere HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".to_owned(), 404),
+        ("/clientes/1/transacoes HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".to_owned(), 405),
+        ("/healthz HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("/healthz HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nx".to_owned(), 400),
+        ("/healthz HTTP/1.1\r\nHost: t\r\n".to_owned(), 408),
+        ("/healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n".to_owned(), 408),
+        ("/healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 99999\r\n\r\n".to_owned(), 413),
+        (format!("/{long}"), 414),
+        (format!("/healthz HTTP/1.1\r\nHost: t\r\nA: {long}\r\n\r\n"), 431),
+        ("/healthz HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), 501),
+        ("/healthz HTTP/2.0\r\n\r\n".to_owned(), 505),
+    ] {
+        let mut wire = bank.connect();
+        wire.send(format!("HEAD {rest}"));
+        assert_eq!(wire.answer_to_head().status, status, "{rest:.60?}");
+        wire.assert_closed();
+    }
+}
+
 every_edge!(ambiguous_framing_is_refused);
 fn ambiguous_framing_is_refused(edge: Edge) {
     let bank = edge.open();

@@ -68,6 +68,11 @@ impl World {
         text
     }
 
+    /// What is pending, which stays so.
+    fn client_answer(&self) -> &str {
+        str::from_utf8(self.client.send_pending()).unwrap()
+    }
+
     fn after_send(&mut self) -> AfterSend {
         self.client.after_send(&self.site.config, self.site.now)
     }
@@ -222,6 +227,49 @@ fn after_a_violation_nothing_more_is_answered() {
     assert_eq!(world.sent(), "");
     world.close_peer();
     assert_eq!(world.after_send(), AfterSend::Close);
+}
+
+/// RFC 9110, section 9.3.2: whatever the status is, as far as the method could be read.
+#[test]
+fn no_refusal_of_a_head_has_content() {
+    let long = "x".repeat(9_000);
+    let with = |fields: &str| format!("M /healthz HTTP/1.1\r\nHost: bank\r\n{fields}\r\n");
+    for (request, status) in [
+        ("M /nowhere HTTP/1.1\r\nHost: bank\r\n\r\n".to_owned(), "404"),
+        ("M /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\n\r\n".to_owned(), "405"),
+        ("M  /healthz HTTP/1.1\r\nHost: bank\r\n\r\n".to_owned(), "400"),
+        ("M /healthz HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        (with("Content-Length: x\r\n"), "400"),
+        (with("Transfer-Encoding: chunked\r\n") + "x", "400"),
+        (with("Content-Length: 999999\r\n"), "413"),
+        (with("Transfer-Encoding: chunked\r\n") + "ffffff\r\n", "413"),
+        (format!("M /{long}"), "414"),
+        (with(&format!("A: {long}\r\n")), "431"),
+        (with(&"A: b\r\n".repeat(100)), "431"),
+        (with("Transfer-Encoding: gzip\r\n"), "501"),
+        ("M /healthz HTTP/2.0\r\n\r\n".to_owned(), "505"),
+        ("M /healthz HTTP/1.1\r\nHost: ba".to_owned(), "408"),
+        (with("Content-Length: 5\r\n") + "half", "408"),
+    ] {
+        for method in ["HEAD", "GET"] {
+            let request = request.replacen('M', method, 1);
+            let mut world = World::new();
+            world.receive(&request);
+            let mut half_closed = World::new();
+            half_closed.receive(&request);
+            half_closed.close_peer();
+            if status == "408" {
+                world.expire();
+                assert_eq!(statuses(half_closed.client_answer()), ["400"], "{request:.60?}");
+            }
+            assert_eq!(statuses(world.client_answer()), [status], "{request:.60?}");
+            for answer in [world.client_answer(), half_closed.client_answer()] {
+                let is_without_content = answer.ends_with("\r\n\r\n");
+                assert_eq!(is_without_content, method == "HEAD", "{request:.60?}: {answer}");
+                assert!(!answer.contains("Content-Length: 0\r\n"), "the length is that of a GET");
+            }
+        }
+    }
 }
 
 #[test]

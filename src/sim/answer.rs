@@ -65,8 +65,7 @@ pub(crate) fn parse(bytes: &[u8], is_head_only: bool) -> Result<Option<Answer<'_
         return Err("it has no date".to_owned());
     }
     let content_len_bytes = content_len_bytes.ok_or("it has no length")?;
-    // Of a request that never came whole, the server does not know the method.
-    if !is_head_only || matches!(status, 400 | 408) {
+    if !is_head_only {
         let Some(body) = bytes.get(answer.len_bytes..answer.len_bytes + content_len_bytes) else {
             return Ok(None);
         };

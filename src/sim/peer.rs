@@ -66,6 +66,8 @@ pub(crate) struct Around<'a> {
 }
 
 const PIPELINED_MAX: usize = 16;
+/// The method with the space behind it.
+const HEAD_LEN_BYTES: u64 = "HEAD ".len() as u64;
 const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 const STATEMENT_ERRORS: [&str; 4] = ["57014", "53200", "23514", "55P03"];
 
@@ -276,7 +278,11 @@ impl Peer {
             }
             return false;
         };
-        let answer = match answer::parse(&connection.received, asked.request.is_head_only) {
+        // The last answer may be to a request whose method the server could not read. It reads nothing before that is sent.
+        let is_method_read =
+            connection.socket.borrow().read_before_write_bytes() >= asked.start + HEAD_LEN_BYTES;
+        let is_head_only = asked.request.is_head_only && is_method_read;
+        let answer = match answer::parse(&connection.received, is_head_only) {
             Ok(Some(answer)) => answer,
             Ok(None) => return false,
             Err(problem) => {

@@ -37,6 +37,8 @@ pub(crate) struct Socket {
     has_edge: bool,
     /// How many bytes the server has read.
     read_bytes: u64,
+    /// How many it had read when it last wrote.
+    read_before_write_bytes: u64,
     last_read_us: u64,
     /// Since when the server has more to write than the peer has room for, in monotonic microseconds.
     blocked_since_us: Option<u64>,
@@ -75,6 +77,7 @@ impl Socket {
             asks_for_writable: false,
             has_edge: true,
             read_bytes: 0,
+            read_before_write_bytes: 0,
             last_read_us: scene.now().monotonic_us,
             blocked_since_us: None,
             blocked_max_us: 0,
@@ -159,6 +162,11 @@ impl Socket {
     /// How many bytes the server has read.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.read_bytes
+    }
+
+    /// How many bytes the server had read when it last wrote.
+    pub(crate) fn read_before_write_bytes(&self) -> u64 {
+        self.read_before_write_bytes
     }
 
     /// Whether a reset ate answers, for which the peer is to blame: it had its time to read them.
@@ -327,6 +335,7 @@ impl Write for Kernel<'_> {
             return Err(ErrorKind::WouldBlock.into());
         }
         socket.to_peer.extend(&bytes[..n]);
+        socket.read_before_write_bytes = socket.read_bytes;
         self.scene.moved(&bytes[..n]);
         Ok(n)
     }
