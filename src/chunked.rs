@@ -11,17 +11,21 @@ use crate::http::{Limits, Violation};
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     state: ChunkState,
+    /// What the chunks so far declare.
     content_len_bytes: usize,
-    /// Extensions and trailers so far: neither is content, so the limit of the body does not bound them.
-    dropped_bytes: usize,
+    /// Every byte so far that is not content, which the limit of the body does not bound.
+    coding_len_bytes: usize,
 }
+
+/// What the coding of a chunk takes at least, as in `1 CRLF x CRLF`. However small a client makes its chunks, they fit.
+const CHUNK_CODING_LEN_BYTES: usize = 5;
 
 /// What a [`ChunkedDecoder`] expects next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkState {
     SizeFirstDigit,
     Size { size: usize },
-    Extension { size: usize },
+    Extension { size: usize, at: Extension },
     SizeLineFeed { size: usize },
     Data { remaining_bytes: usize },
     DataCarriageReturn,
@@ -32,6 +36,76 @@ enum ChunkState {
     TrailerLineFeed,
     LastLineFeed,
     Done,
+}
+
+/// Where a chunk's extensions stand. They are `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, where a name is a token, a value
+/// a token or a quoted string, and BWS any spaces and tabs (RFC 9112, section 7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    BeforeSemicolon,
+    BeforeName,
+    Name,
+    AfterName,
+    BeforeValue,
+    Token,
+    Quoted,
+    QuotedPair,
+    AfterQuoted,
+}
+
+impl Extension {
+    /// Where they stand after one more byte, unless the grammar does not allow it. The end of the line is not told here.
+    fn after(self, byte: u8) -> Option<Extension> {
+        match (self, byte) {
+            (Extension::BeforeSemicolon | Extension::Token | Extension::AfterQuoted, b' ' | b'\t') => {
+                Some(Extension::BeforeSemicolon)
+            }
+            (
+                Extension::BeforeSemicolon
+                | Extension::Name
+                | Extension::AfterName
+                | Extension::Token
+                | Extension::AfterQuoted,
+                b';',
+            )
+            | (Extension::BeforeName, b' ' | b'\t') => Some(Extension::BeforeName),
+            (Extension::Name | Extension::AfterName, b' ' | b'\t') => Some(Extension::AfterName),
+            (Extension::Name | Extension::AfterName, b'=') | (Extension::BeforeValue, b' ' | b'\t') => {
+                Some(Extension::BeforeValue)
+            }
+            (Extension::BeforeName | Extension::Name, byte) if is_token(byte) => Some(Extension::Name),
+            (Extension::BeforeValue | Extension::Token, byte) if is_token(byte) => Some(Extension::Token),
+            (Extension::BeforeValue, b'"') => Some(Extension::Quoted),
+            (Extension::Quoted, b'"') => Some(Extension::AfterQuoted),
+            (Extension::Quoted, b'\\') => Some(Extension::QuotedPair),
+            (Extension::Quoted | Extension::QuotedPair, byte) if is_text(byte) => Some(Extension::Quoted),
+            (
+                Extension::BeforeSemicolon
+                | Extension::BeforeName
+                | Extension::Name
+                | Extension::AfterName
+                | Extension::BeforeValue
+                | Extension::Token
+                | Extension::Quoted
+                | Extension::QuotedPair
+                | Extension::AfterQuoted,
+                _,
+            ) => None,
+        }
+    }
+
+    /// Whether the line may end here.
+    fn may_end(self) -> bool {
+        match self {
+            Extension::Name | Extension::Token | Extension::AfterQuoted => true,
+            Extension::BeforeSemicolon
+            | Extension::BeforeName
+            | Extension::AfterName
+            | Extension::BeforeValue
+            | Extension::Quoted
+            | Extension::QuotedPair => false,
+        }
+    }
 }
 
 /// What one call of [`ChunkedDecoder::decode`] did to its buffer.
@@ -48,7 +122,7 @@ pub struct Decoded {
 
 impl Default for ChunkedDecoder {
     fn default() -> Self {
-        ChunkedDecoder { state: ChunkState::SizeFirstDigit, content_len_bytes: 0, dropped_bytes: 0 }
+        ChunkedDecoder { state: ChunkState::SizeFirstDigit, content_len_bytes: 0, coding_len_bytes: 0 }
     }
 }
 
@@ -56,8 +130,8 @@ impl ChunkedDecoder {
     /// Decodes bytes that were not seen before.
     ///
     /// # Errors
-    /// `Malformed` for a byte that the grammar does not allow, `BodyTooLong` when the content exceeds its limit,
-    /// `HeadTooLong` when extensions and trailers together exceed that of a head.
+    /// `Malformed` for a byte that the grammar does not allow, `BodyTooLong` when the content exceeds its limit, or the
+    /// coding around it that of a head and [`CHUNK_CODING_LEN_BYTES`] for each byte of content.
     pub fn decode(&mut self, buffer: &mut [u8], limits: &Limits) -> Result<Decoded, Violation> {
         let mut content_bytes = 0;
         let mut read_bytes = 0;
@@ -81,25 +155,28 @@ impl ChunkedDecoder {
 
     /// The state after one byte that is not content.
     fn after(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Violation> {
-        let is_dropped = matches!(
-            self.state,
-            ChunkState::Extension { .. }
-                | ChunkState::TrailerLineStart
-                | ChunkState::TrailerName
-                | ChunkState::TrailerValue
-        );
-        self.dropped_bytes += usize::from(is_dropped);
-        if self.dropped_bytes > limits.head_len_max_bytes {
-            return Err(Violation::HeadTooLong);
+        self.coding_len_bytes += 1;
+        let chunks_len_bytes = CHUNK_CODING_LEN_BYTES * self.content_len_bytes;
+        if self.coding_len_bytes > limits.head_len_max_bytes + chunks_len_bytes {
+            return Err(Violation::BodyTooLong);
         }
         match (self.state, byte) {
             (ChunkState::SizeFirstDigit, digit) => self.with_digit(0, digit, limits),
-            (ChunkState::Size { size } | ChunkState::Extension { size }, b'\r') => {
+            (ChunkState::Size { size }, b'\r') => Ok(ChunkState::SizeLineFeed { size }),
+            (ChunkState::Size { size }, b';') => {
+                Ok(ChunkState::Extension { size, at: Extension::BeforeName })
+            }
+            (ChunkState::Size { size }, b' ' | b'\t') => {
+                Ok(ChunkState::Extension { size, at: Extension::BeforeSemicolon })
+            }
+            (ChunkState::Size { size }, digit) => self.with_digit(size, digit, limits),
+            (ChunkState::Extension { size, at }, b'\r') if at.may_end() => {
                 Ok(ChunkState::SizeLineFeed { size })
             }
-            (ChunkState::Size { size }, b';') => Ok(ChunkState::Extension { size }),
-            (ChunkState::Size { size }, digit) => self.with_digit(size, digit, limits),
-            (ChunkState::Extension { size }, byte) if is_text(byte) => Ok(ChunkState::Extension { size }),
+            (ChunkState::Extension { size, at }, byte) => match at.after(byte) {
+                Some(at) => Ok(ChunkState::Extension { size, at }),
+                None => Err(Violation::Malformed("a chunk extension is malformed")),
+            },
             (ChunkState::SizeLineFeed { size: 0 }, b'\n') => Ok(ChunkState::TrailerLineStart),
             (ChunkState::SizeLineFeed { size }, b'\n') => {
                 self.content_len_bytes += size;
@@ -125,8 +202,7 @@ impl ChunkedDecoder {
                 _,
             ) => Err(Violation::Malformed("the trailer section is malformed")),
             (
-                ChunkState::Extension { .. }
-                | ChunkState::SizeLineFeed { .. }
+                ChunkState::SizeLineFeed { .. }
                 | ChunkState::DataCarriageReturn
                 | ChunkState::DataLineFeed
                 | ChunkState::Data { .. }
@@ -231,6 +307,63 @@ mod tests {
     }
 
     #[test]
+    fn extensions_follow_their_grammar() {
+        for good in [
+            ";a",
+            ";a=b",
+            " ;a=b",
+            "\t; a\t= \tb",
+            ";a =b",
+            ";a= b",
+            ";a;b",
+            ";a ;b",
+            ";a=b ;c",
+            ";a=\"\"",
+            ";a=\"b;c=\\\"d\\\\\"",
+            ";a=\"b\" ; c",
+            ";a=\"\u{e4}\t\"",
+            ";!#$%&'*+-.^_`|~=1",
+        ] {
+            assert_eq!(content(&format!("1{good}\r\nx\r\n0{good}\r\n\r\n")), "x", "{good:?}");
+        }
+        for bad in [
+            " ",
+            "\t",
+            " a",
+            ";",
+            "; ",
+            ";;a",
+            ";a;",
+            ";=",
+            ";=b",
+            ";a=",
+            ";a= ",
+            ";a ",
+            ";a=b ",
+            ";a=\"b",
+            ";a=\"b\\\"",
+            ";a=\"b\" ",
+            ";a=\"b\"c",
+            ";a=b\"c\"",
+            ";\"a\"",
+            ";a=b=c",
+            ";a b",
+            ";a=b c",
+            ";\u{e4}",
+            ";a=\u{e4}",
+            ";a=\"\u{7f}\"",
+            ";a=\"\\\u{1}\"",
+            ";(",
+            "\u{b};a",
+            ";a\u{c}=b",
+            ";a=\"\n\"",
+        ] {
+            let text = format!("1{bad}\r\nx\r\n0\r\n\r\n");
+            assert!(matches!(verdict(&text), Err(Violation::Malformed(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn what_follows_the_body_is_left() {
         assert_eq!(
             verdict_rest("3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1"),
@@ -251,6 +384,7 @@ mod tests {
             "x\r\n",
             " 1\r\nx\r\n0\r\n\r\n",
             "1 \r\nx\r\n0\r\n\r\n",
+            "1 2\r\nx\r\n0\r\n\r\n",
             "+1\r\nx\r\n0\r\n\r\n",
             "-1\r\nx\r\n0\r\n\r\n",
             "0x1\r\nx\r\n0\r\n\r\n",
@@ -282,12 +416,30 @@ mod tests {
         assert_eq!(verdict("ffffffffffffffffffffffff"), Err(Violation::BodyTooLong));
     }
 
+    /// The limit here is that of a head, 64 bytes, and five for each byte of content.
     #[test]
-    fn extensions_and_trailers_are_limited_together() {
-        let long = "x".repeat(65);
-        assert_eq!(verdict(&format!("1;{long}")), Err(Violation::HeadTooLong));
-        assert_eq!(verdict(&format!("0\r\nA:{long}")), Err(Violation::HeadTooLong));
-        let half = "x".repeat(33);
-        assert_eq!(verdict(&format!("0;{half}\r\nA:{half}")), Err(Violation::HeadTooLong));
+    fn all_that_is_not_content_counts_against_one_limit() {
+        for (before, after) in [
+            ("", "\r\n\r\n"),
+            ("0;a=", "\r\n\r\n"),
+            ("0;a=\"", "\"\r\n\r\n"),
+            ("0\r\nA:", "\r\n\r\n"),
+            ("0\r\n", ":\r\n\r\n"),
+            ("0;aaaaaaaaaaaaaaaaaaaaaaaaaa\r\nA:", "\r\n\r\n"),
+        ] {
+            let coding =
+                |len: usize| format!("{before}{}{after}", "0".repeat(len - before.len() - after.len()));
+            assert_eq!(content(&coding(64)), "", "{before:?}");
+            assert_eq!(verdict(&coding(65)), Err(Violation::BodyTooLong), "{before:?}");
+            let behind_content = |len: usize| format!("1\r\nx\r\n{}", coding(len));
+            assert_eq!(content(&behind_content(64)), "x", "{before:?}");
+            assert_eq!(verdict(&behind_content(65)), Err(Violation::BodyTooLong), "{before:?}");
+        }
+        assert_eq!(verdict(&"0".repeat(64)), Err(Violation::TooSlow));
+        assert_eq!(verdict(&"0".repeat(65)), Err(Violation::BodyTooLong));
+        assert_eq!(verdict(&format!("1 {}", " ".repeat(63))), Err(Violation::BodyTooLong));
+        assert_eq!(verdict(&format!("0\r\n{}", "A:b\r\n".repeat(13))), Err(Violation::BodyTooLong));
+        // In the smallest chunks that there are.
+        assert_eq!(content(&("1\r\nx\r\n".repeat(32) + "0\r\n\r\n")).len(), 32);
     }
 }

@@ -31,7 +31,7 @@ pub enum Violation {
     Malformed(&'static str),
     /// 408: the rest did not arrive in time.
     TooSlow,
-    /// 413: the content, declared or chunked, is over its limit.
+    /// 413: the content, declared or chunked, is over its limit, or the chunked coding around it is.
     BodyTooLong,
     /// 414: the request target is over its limit.
     TargetTooLong,
@@ -175,7 +175,7 @@ const NO_CRLF: Violation = Violation::Malformed("a line does not end in CRLF");
 struct Fields {
     has_host: bool,
     content_length: Option<ContentLength>,
-    transfer_coding: Option<TransferCoding>,
+    transfer_coding: Option<TransferCodings>,
     says_close: bool,
     says_keep_alive: bool,
     expects_continue: bool,
@@ -188,10 +188,17 @@ enum ContentLength {
     Huge,
 }
 
+/// The list of transfer codings, which may come in several fields (RFC 9110, section 5.3).
 #[derive(Clone, Copy)]
-enum TransferCoding {
+enum TransferCodings {
+    None,
     Chunked,
-    Unsupported,
+    /// Others, without chunked or with it as the last.
+    Unsupported {
+        is_last_chunked: bool,
+    },
+    /// Something follows `chunked`, which has to be the last and stand there once (RFC 9112, section 6.1).
+    Misplaced,
 }
 
 impl Fields {
@@ -213,10 +220,8 @@ impl Fields {
                 }
                 found.content_length = Some(parse_content_length(value)?);
             } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
-                if found.transfer_coding.is_some() {
-                    return Err(Violation::Malformed("Transfer-Encoding is repeated"));
-                }
-                found.transfer_coding = Some(parse_transfer_coding(value)?);
+                let before = found.transfer_coding.unwrap_or(TransferCodings::None);
+                found.transfer_coding = Some(members(value).fold(before, TransferCodings::then));
             } else if field.name.eq_ignore_ascii_case("connection") {
                 for option in members(value) {
                     found.says_close |= option.eq_ignore_ascii_case(b"close");
@@ -237,8 +242,12 @@ impl Fields {
                 Err(Violation::Malformed("both Transfer-Encoding and Content-Length are given"))
             }
             (Some(_), None) if !is_1_1 => Err(Violation::Malformed("Transfer-Encoding needs HTTP/1.1")),
-            (Some(TransferCoding::Unsupported), None) => Err(Violation::UnsupportedCoding),
-            (Some(TransferCoding::Chunked), None) => Ok(Framing::Chunked),
+            (Some(TransferCodings::None), None) => Err(Violation::Malformed("Transfer-Encoding is empty")),
+            (Some(TransferCodings::Misplaced), None) => {
+                Err(Violation::Malformed("chunked is not the last transfer coding"))
+            }
+            (Some(TransferCodings::Unsupported { .. }), None) => Err(Violation::UnsupportedCoding),
+            (Some(TransferCodings::Chunked), None) => Ok(Framing::Chunked),
             (None, Some(ContentLength::Bytes(len_bytes))) if len_bytes <= limits.body_len_max_bytes => {
                 Ok(Framing::Length { len_bytes })
             }
@@ -271,17 +280,19 @@ fn parse_content_length(value: &[u8]) -> Result<ContentLength, Violation> {
     Ok(bytes.map_or(ContentLength::Huge, ContentLength::Bytes))
 }
 
-/// `chunked` has to be the last coding and stand there once (RFC 9112, section 6.1).
-fn parse_transfer_coding(value: &[u8]) -> Result<TransferCoding, Violation> {
-    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    let codings = members(value).count();
-    let chunked = members(value).filter(|coding| is_chunked(coding)).count();
-    match (codings, chunked) {
-        (0, _) => Err(Violation::Malformed("Transfer-Encoding is empty")),
-        (1, 1) => Ok(TransferCoding::Chunked),
-        (_, 0) => Ok(TransferCoding::Unsupported),
-        (_, 1) if members(value).last().is_some_and(is_chunked) => Ok(TransferCoding::Unsupported),
-        (_, _) => Err(Violation::Malformed("chunked is not the last transfer coding")),
+impl TransferCodings {
+    /// The list with one more coding at its end.
+    fn then(self, coding: &[u8]) -> TransferCodings {
+        let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        match self {
+            TransferCodings::None if is_chunked => TransferCodings::Chunked,
+            TransferCodings::None | TransferCodings::Unsupported { is_last_chunked: false } => {
+                TransferCodings::Unsupported { is_last_chunked: is_chunked }
+            }
+            TransferCodings::Chunked
+            | TransferCodings::Unsupported { is_last_chunked: true }
+            | TransferCodings::Misplaced => TransferCodings::Misplaced,
+        }
     }
 }
 
@@ -538,17 +549,45 @@ mod tests {
         for value in ["chunked", "CHUNKED", " chunked , ", ",chunked"] {
             assert_eq!(framing(&format!("Transfer-Encoding: {value}\r\n")), Ok(Framing::Chunked), "{value}");
         }
-        for value in ["gzip", "identity", "gzip, chunked", "chunkedd"] {
+        for value in ["gzip", "identity", "gzip, chunked", "gzip, br, chunked", "chunkedd"] {
             let framing = framing(&format!("Transfer-Encoding: {value}\r\n"));
             assert_eq!(framing, Err(Violation::UnsupportedCoding), "{value}");
         }
-        for value in ["", ",", "chunked, chunked", "chunked, gzip"] {
+        for value in
+            ["", ",", "chunked, chunked", "chunked, gzip", "chunked, gzip, chunked", "gzip, chunked, chunked"]
+        {
             malformed(framing(&format!("Transfer-Encoding: {value}\r\n")));
         }
-        malformed(framing("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"));
         malformed(framing("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"));
         malformed(framing("Content-Length: 5\r\nTransfer-Encoding: gzip\r\n"));
         malformed(parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_list_of_transfer_codings_is_the_same_in_one_field_and_in_several() {
+        for list in [
+            "",
+            ",",
+            "chunked",
+            ",chunked,",
+            "gzip",
+            "gzip,chunked",
+            "gzip,br",
+            "gzip,br,chunked",
+            "chunked,chunked",
+            "chunked,gzip",
+            "chunked,gzip,chunked",
+            "gzip,chunked,chunked",
+        ] {
+            let whole = framing(&format!("Transfer-Encoding: {list}\r\n"));
+            for (at, _) in list.match_indices(',') {
+                let (left, right) = (&list[..at], &list[at + 1..]);
+                let fields = format!("Transfer-Encoding: {left}\r\nA: b\r\ntransfer-encoding: {right}\r\n");
+                assert_eq!(framing(&fields), whole, "{list} cut at {at}");
+            }
+            let each = list.split(',').map(|coding| format!("Transfer-Encoding: {coding}\r\n"));
+            assert_eq!(framing(&each.collect::<String>()), whole, "{list}");
+        }
     }
 
     #[test]

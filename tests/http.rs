@@ -253,8 +253,9 @@ fn chunked_bodies_are_read(edge: Edge) {
     let len = CREDIT.len();
     for (number, body) in [
         format!("{len:x}\r\n{CREDIT}\r\n0\r\n\r\n"),
-        format!("{len:X};name=value;\"quoted\"\r\n{CREDIT}\r\n0\r\n\r\n"),
+        format!("{len:X};name=value; other = \"quoted\"\r\n{CREDIT}\r\n0\r\n\r\n"),
         format!("00{len:x}\r\n{CREDIT}\r\n000\r\n\r\n"),
+        format!("{len:x} ;a=b\r\n{CREDIT}\r\n0\t;a\r\n\r\n"),
         chunks_of(1) + "0\r\n\r\n",
         chunks_of(3) + "0\r\nExpires: never\r\nX: y\r\n\r\n",
     ]
@@ -280,6 +281,10 @@ fn bad_chunks_and_trailers_are_refused(edge: Edge) {
         "1\r\nxy\r\n0\r\n\r\n",
         "1\r\nx\n0\r\n\r\n",
         "1;\u{1}\r\nx\r\n0\r\n\r\n",
+        "1;\r\nx\r\n0\r\n\r\n",
+        "1;=\r\nx\r\n0\r\n\r\n",
+        "1;a=\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\r\nx\r\n0\r\n\r\n",
         "0\r\nA : b\r\n\r\n",
         "0\r\n b\r\n\r\n",
         "0\r\nA: \u{0}\r\n\r\n",
@@ -308,6 +313,10 @@ fn bodies_are_limited_in_either_framing(edge: Edge) {
             raw("Content-Length: 16385\r\n", &format!("{at_limit} ")),
             chunked("4001\r\n"),
             chunked("fffffffffffffffffffff\r\n"),
+            chunked(&"0".repeat(100_000)),
+            chunked(&format!("1{}", " ".repeat(100_000))),
+            chunked(&format!("1;{}", "a".repeat(100_000))),
+            chunked(&format!("0\r\n{}", "A: b\r\n".repeat(10_000))),
             chunked(&format!("4000\r\n{at_limit}\r\n1\r\n \r\n0\r\n\r\n")),
         ],
     );
@@ -498,6 +507,7 @@ fn other_codings_and_versions_are_named_as_such(edge: Edge) {
     let bank = edge.open();
     let codings = ["gzip", "identity", "gzip, chunked", "xchunked"];
     assert_refused(&bank, 501, &codings.map(|coding| raw(&format!("Transfer-Encoding: {coding}\r\n"), "")));
+    assert_refused(&bank, 501, &[raw("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "")]);
     let versions = ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9"];
     assert_refused(&bank, 505, &versions.map(|version| format!("GET /healthz {version}\r\nHost: t\r\n\r\n")));
 }

@@ -62,6 +62,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         Some(501),
         "nginx knows one coding, `chunked`",
     ),
+    (
+        &["Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked"],
+        Some(400),
+        "nginx refuses a repeated Transfer-Encoding as malformed",
+    ),
     (&["HTTP/0.9\r\n"], Some(400), "nginx refuses `HTTP/0.9` in a request line as malformed"),
     (
         &["99999999999999999999999", "fffffffffffffffffffff", "0000000000000000000000"],
