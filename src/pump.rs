@@ -17,18 +17,23 @@ pub struct Readiness {
     pub is_writable: bool,
     /// The peer has closed its half: behind the last byte there is an end of stream to be read, and no further edge.
     pub is_read_closed: bool,
+    /// The peer has sent urgent data (`MSG_OOB`): a read ends at its mark, however much lies behind it.
+    pub is_urgent: bool,
 }
 
 impl Readiness {
     /// For a new connection: nothing is known, so try.
-    pub const TRY: Readiness = Readiness { is_readable: true, is_writable: true, is_read_closed: false };
+    pub const TRY: Readiness =
+        Readiness { is_readable: true, is_writable: true, is_read_closed: false, is_urgent: false };
 
     // ANCHOR: record
     /// Adds what an event says.
     pub fn record(&mut self, event: &Event) {
-        self.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.is_readable |=
+            event.is_readable() || event.is_read_closed() || event.is_priority() || event.is_error();
         self.is_writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.is_read_closed |= event.is_read_closed();
+        self.is_urgent |= event.is_priority();
     }
     // ANCHOR_END: record
 }
@@ -104,8 +109,9 @@ pub fn fill(
                 pipe.recv_commit(n);
                 taken_bytes += n;
                 // A stream socket that gives less than it was offered is empty, which saves the read that would say
-                // so. Its end, if it has come, has set `is_read_closed`, and is read next.
-                let has_more = readiness.is_read_closed && !planted(Bug::EndOfStreamMissed);
+                // so. Its end, if it has come, has set `is_read_closed`, and is read next. Urgent data ends a read early.
+                let has_more =
+                    readiness.is_urgent || (readiness.is_read_closed && !planted(Bug::EndOfStreamMissed));
                 if n < space_bytes && !has_more {
                     readiness.is_readable = false;
                     return Ok((taken_bytes, Fill::Drained));
@@ -114,6 +120,7 @@ pub fn fill(
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 readiness.is_readable = false;
+                readiness.is_urgent = false;
                 return Ok((taken_bytes, Fill::Drained));
             }
             Err(error) => {
@@ -243,6 +250,21 @@ mod tests {
         let (result, readiness, _) = fill_from([Ok(b"abc".as_slice()), Ok(b"")], 10, CLOSED);
         assert_eq!(result, Ok((3, Fill::Eof)));
         assert!(!readiness.is_readable);
+    }
+
+    /// The urgent byte itself is left out of the stream, so a read can begin behind it.
+    #[test]
+    fn a_read_that_ends_at_an_urgent_mark_has_not_drained_the_socket() {
+        let urgent = Readiness { is_urgent: true, ..Readiness::TRY };
+        let steps = [Ok(b"abc".as_slice()), Ok(b"de"), Err(ErrorKind::WouldBlock)];
+        let (result, readiness, script) = fill_from(steps, 10, urgent);
+        assert_eq!(result, Ok((5, Fill::Drained)));
+        assert!(!readiness.is_readable && !readiness.is_urgent);
+        assert!(script.0.is_empty());
+
+        let (result, readiness, _) = fill_from([Ok(b"abc".as_slice()), Ok(b"def")], 10, urgent);
+        assert_eq!(result, Ok((6, Fill::BudgetSpent)));
+        assert!(readiness.is_readable && readiness.is_urgent);
     }
 
     #[test]

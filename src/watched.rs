@@ -9,6 +9,10 @@ use crate::buf::Pipe;
 use crate::pump::{self, Fill, Readiness, Transport};
 use crate::socket::Stream;
 
+/// What a stream is watched for from the start. Urgent data is dropped, but has to be known of: a read ends at its mark,
+/// and so looks like one that has drained the socket ([`pump::fill`]).
+const READS: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
 /// A connected stream, watched for reads only until a write comes up short.
 ///
 /// A Unix socket tells that it is writable each time its peer has read something. Watched for that from the start, it
@@ -29,7 +33,7 @@ impl Watched {
     /// # Errors
     /// As `epoll_ctl(2)`.
     pub fn new(mut stream: Stream, registry: &Registry, token: Token) -> io::Result<Watched> {
-        stream.register(registry, token, Interest::READABLE)?;
+        stream.register(registry, token, READS)?;
         Ok(Watched { stream, token, readiness: Readiness::TRY, asks_for_writable: false })
     }
 
@@ -55,7 +59,7 @@ impl Transport for Watched {
         // ANCHOR: short_write
         if !self.readiness.is_writable && !self.asks_for_writable {
             // Should it have become writable in between, this raises the edge.
-            self.stream.reregister(registry, self.token, Interest::READABLE | Interest::WRITABLE)?;
+            self.stream.reregister(registry, self.token, READS | Interest::WRITABLE)?;
             self.asks_for_writable = true;
         }
         // ANCHOR_END: short_write
@@ -101,7 +105,7 @@ impl Connecting {
     /// Why it could not connect.
     pub fn finish(mut self, registry: &Registry) -> io::Result<Watched> {
         self.stream.finish_connect()?;
-        self.stream.reregister(registry, self.token, Interest::READABLE)?;
+        self.stream.reregister(registry, self.token, READS)?;
         Ok(Watched {
             stream: self.stream,
             token: self.token,

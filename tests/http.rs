@@ -187,6 +187,27 @@ fn pipelined_requests_may_be_cut_anywhere(edge: Edge) {
     bank.database.assert_ledger_adds_up();
 }
 
+/// Direct only: nginx takes the urgent byte out of the stream before an instance sees it.
+#[test]
+fn urgent_data_in_a_request_neither_counts_nor_hides_what_follows() {
+    let bank = Bank::open();
+    let stream = TcpStream::connect(bank.address()).expect("connect");
+    let mut wire = Wire::over(stream.try_clone().expect("clone"));
+    let request = transaction(1, 1, "c", "urgent");
+    let mut balance = 0;
+    for at in (0..request.len()).step_by(20) {
+        let (left, right) = request.split_at(at);
+        // Stopped, so that all of it is there when the server reads.
+        bank.instance.signal(Signal::STOP).expect("send a signal");
+        wire.send(left);
+        socket2::SockRef::from(&stream).send_out_of_band(b"!").expect("send urgent data");
+        wire.send(right);
+        bank.instance.signal(Signal::CONT).expect("send a signal");
+        balance += 1;
+        assert_eq!(wire.answer().balance(), balance, "urgent data behind {at} bytes");
+    }
+}
+
 every_edge!(a_half_closed_client_still_gets_every_answer);
 fn a_half_closed_client_still_gets_every_answer(edge: Edge) {
     let bank = edge.open();
