@@ -10,10 +10,20 @@ use crate::http;
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `host:port`; the host is an address or a name, port 0 lets the system choose.
+    /// `host:port`; the host is an address, or a name for all of its addresses. Port 0 lets the system choose.
     Tcp(String),
     /// The path of a Unix socket.
     Unix(String),
+}
+
+impl fmt::Display for Address {
+    /// As it stands in `LISTEN`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => f.write_str(address),
+            Address::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
 }
 
 /// A setting that cannot be used. One line: the setting, what is wrong, what it should be.
@@ -206,7 +216,8 @@ impl Config {
             "Required\n\
              \x20 DATABASE_URL  postgresql://user:password@host:port/database, or a Unix socket through ?host=/directory;\n\
              \x20               several hosts are tried in turn; TLS is not supported\n\
-             \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock\n\
+             \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock;\n\
+             \x20               a name stands for all of its addresses: localhost:8080\n\
              Optional\n\
              \x20 METRICS_LISTEN  where GET /metrics is answered, as LISTEN; nowhere by default\n\
              \x20 RUST_LOG        off, error, warn, info (default), debug or trace\n",

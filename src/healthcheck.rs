@@ -1,6 +1,6 @@
 //! SHELL: `rinha --healthcheck`: asks a running instance for its health, for container health checks.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -21,24 +21,32 @@ pub fn check(address: &Address) -> Result<(), String> {
             stream.set_write_timeout(Some(PATIENCE))?;
             ask(stream)
         }),
-        Address::Tcp(address) => reachable(address)
-            .to_socket_addrs()
-            .and_then(|mut found| found.next().ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()))
-            .and_then(|address| TcpStream::connect_timeout(&address, PATIENCE))
-            .and_then(|stream| {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                ask(stream)
-            }),
+        Address::Tcp(address) => connect(&reachable(address)).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            ask(stream)
+        }),
     };
     match answer {
         Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => Ok(()),
         Ok(answer) => Err(format!("not healthy: {}", answer.lines().next().unwrap_or("no answer"))),
-        Err(error) => Err(format!("cannot ask the instance at {address:?}: {error}")),
+        Err(error) => Err(format!("cannot ask the instance at {address}: {error}")),
     }
 }
 
-fn ask(mut stream: impl Read + Write) -> std::io::Result<String> {
+/// Connects to the first address of a name that takes a connection: the instance may have left some of them out.
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut problem = io::Error::from(ErrorKind::AddrNotAvailable);
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn ask(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(ANSWER_LEN_MAX_BYTES).read_to_string(&mut answer)?;

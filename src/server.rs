@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::api::Face;
-use crate::config::{Address, Config};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::now::Now;
 use crate::resolver::Resolver;
@@ -62,16 +62,19 @@ impl Server {
         for (setting, face, verb, addresses) in faces {
             for address in addresses {
                 let bound = Listener::bind(address, config.listen_backlog, config.socket_buffer_len_bytes);
-                let mut listener = bound.map_err(|error| {
+                let bound = bound.map_err(|error| {
+                    let remedy = remedy(error.kind());
                     io::Error::new(
                         error.kind(),
-                        format!("{setting}: cannot listen on {}: {error}", shown(address)),
+                        format!("{setting}: cannot listen on {address}: {error}{remedy}"),
                     )
                 })?;
-                let position = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
-                listener.register(poll.registry(), Token::from(Source::Listener(position)))?;
-                log::info!("{verb} on {listener}");
-                listeners.push((listener, face));
+                for mut listener in bound {
+                    let position = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
+                    listener.register(poll.registry(), Token::from(Source::Listener(position)))?;
+                    log::info!("{verb} on {listener}");
+                    listeners.push((listener, face));
+                }
             }
         }
 
@@ -157,9 +160,16 @@ impl Server {
     }
 }
 
-fn shown(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.clone(),
-        Address::Unix(path) => format!("unix:{path}"),
+/// What helps when an address cannot be bound.
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::AddrInUse => "; stop the process that listens there, or set another port or path",
+        ErrorKind::AddrNotAvailable => "; set an address of this machine, or 0.0.0.0 for all of them",
+        ErrorKind::PermissionDenied => {
+            "; set a port from 1024 on, or a path in a directory that this user may write to"
+        }
+        ErrorKind::NotFound => "; make its directory first",
+        ErrorKind::AlreadyExists => "; remove it, or set another path",
+        _ => "",
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use mio::event::Source;
@@ -22,40 +22,53 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds and listens. A Unix socket may be used by every local user: the proxy in front runs as another one. One
-    /// that is left over from a server that was killed is replaced.
+    /// Binds and listens, on every address of a name. An address of a name that no interface of this machine has is left out
+    /// with a warning, unless there is no other. With port 0 each address has a port of its own.
+    ///
+    /// A Unix socket may be used by every local user: the proxy in front runs as another one. One that is left over from a
+    /// server that was killed is replaced.
     ///
     /// # Errors
-    /// The address is in use or cannot be bound.
-    pub fn bind(address: &Address, backlog: i32, buffer_len_bytes: usize) -> io::Result<Listener> {
+    /// The name has no address, or one is in use or cannot be bound.
+    pub fn bind(address: &Address, backlog: i32, buffer_len_bytes: usize) -> io::Result<Vec<Listener>> {
         match address {
-            Address::Tcp(address) => {
-                let address = address.to_socket_addrs()?.next().ok_or(ErrorKind::AddrNotAvailable)?;
-                let socket =
-                    socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-                // A restart must not wait for the connections of the instance before it to time out.
-                socket.set_reuse_address(true)?;
-                // Its connections inherit these. Left to itself the kernel lets the buffers of one grow to megabytes, and a
-                // peer that pipelines requests and reads no answer would have them all. Those of a Unix socket stay small.
-                socket.set_send_buffer_size(buffer_len_bytes)?;
-                socket.set_recv_buffer_size(buffer_len_bytes)?;
-                socket.set_nonblocking(true)?;
-                socket.bind(&address.into())?;
-                socket.listen(backlog)?;
-                Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+            Address::Tcp(name) => {
+                let addresses = name.to_socket_addrs().map_err(|error| {
+                    io::Error::new(
+                        error.kind(),
+                        format!("the name has no address that is known here: {error}"),
+                    )
+                })?;
+                bind_each(addresses, backlog, buffer_len_bytes)
             }
-            Address::Unix(path) => {
-                let path = Path::new(path);
-                remove_left_over(path)?;
-                let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-                socket.set_nonblocking(true)?;
-                socket.bind(&socket2::SockAddr::unix(path)?)?;
-                let file = SocketFile::new(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-                socket.listen(backlog)?;
-                Ok(Listener::Unix(UnixListener::from_std(socket.into()), file))
-            }
+            Address::Unix(path) => Ok(vec![Listener::bind_unix(Path::new(path), backlog)?]),
         }
+    }
+
+    fn bind_tcp(address: SocketAddr, backlog: i32, buffer_len_bytes: usize) -> io::Result<Listener> {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        // A restart must not wait for the connections of the instance before it to time out.
+        socket.set_reuse_address(true)?;
+        // Its connections inherit these. Left to itself the kernel lets the buffers of one grow to megabytes, and a
+        // peer that pipelines requests and reads no answer would have them all. Those of a Unix socket stay small.
+        socket.set_send_buffer_size(buffer_len_bytes)?;
+        socket.set_recv_buffer_size(buffer_len_bytes)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+    }
+
+    fn bind_unix(path: &Path, backlog: i32) -> io::Result<Listener> {
+        remove_left_over(path)?;
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        let file = SocketFile::new(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        socket.listen(backlog)?;
+        Ok(Listener::Unix(UnixListener::from_std(socket.into()), file))
     }
 
     /// Takes the next connection off the backlog, ready to be used without delay of small packets.
@@ -146,11 +159,55 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes a socket file that nobody listens on.
+/// One listener for each address that this machine has. A name may give an address twice.
+fn bind_each(
+    addresses: impl Iterator<Item = SocketAddr>,
+    backlog: i32,
+    buffer_len_bytes: usize,
+) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    let mut absent: Vec<(SocketAddr, io::Error)> = Vec::new();
+    let mut seen = Vec::new();
+    for address in addresses {
+        if seen.contains(&address) {
+            continue;
+        }
+        seen.push(address);
+        match Listener::bind_tcp(address, backlog, buffer_len_bytes) {
+            Ok(listener) => listeners.push(listener),
+            // As in a container without IPv6, whose file of hosts has ::1 for localhost all the same.
+            Err(error) if is_absent(&error) => absent.push((address, error)),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{address}: {error}"))),
+        }
+    }
+    if listeners.is_empty() {
+        let (address, error) = absent.pop().ok_or(ErrorKind::AddrNotAvailable)?;
+        return Err(io::Error::new(error.kind(), format!("{address}: {error}")));
+    }
+    for (address, error) in absent {
+        log::warn!("left out {address}: {error}");
+    }
+    Ok(listeners)
+}
+
+/// Whether no interface of this machine has the address, or the system has no such addresses at all.
+fn is_absent(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Removes a socket file that nobody listens on; no other file.
 fn remove_left_over(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        // So it is also for a file that is no socket.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            if std::fs::metadata(path)?.file_type().is_socket() {
+                std::fs::remove_file(path)
+            } else {
+                Err(io::Error::new(ErrorKind::AlreadyExists, "a file that is no socket has that path"))
+            }
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
@@ -266,8 +323,7 @@ mod tests {
     #[test]
     fn an_unpublished_socket_still_has_those_who_found_it_and_nobody_else() {
         let path = std::env::temp_dir().join(format!("rinha-socket-{}.sock", std::process::id()));
-        let address = Address::Unix(path.to_str().unwrap().to_owned());
-        let mut listener = Listener::bind(&address, 16, 16_384).unwrap();
+        let mut listener = Listener::bind_unix(&path, 16).unwrap();
         assert!(!listener.is_unpublished());
         let found = std::os::unix::net::UnixStream::connect(&path).unwrap();
 
@@ -279,10 +335,48 @@ mod tests {
         drop(found);
 
         // The next server takes the path; the end of this one leaves it there.
-        let next = Listener::bind(&address, 16, 16_384).unwrap();
+        let next = Listener::bind_unix(&path, 16).unwrap();
         drop(listener);
         assert!(path.exists() && !next.is_unpublished());
         drop(next);
         assert!(!path.exists());
+    }
+
+    fn bind_these(addresses: &[&str]) -> io::Result<Vec<String>> {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap());
+        Ok(bind_each(addresses, 16, 16_384)?.iter().map(ToString::to_string).collect())
+    }
+
+    /// Of TEST-NET-1, RFC 5737: no machine has it.
+    const NOBODYS: &str = "192.0.2.1:0";
+
+    #[test]
+    fn every_address_of_a_name_is_bound_once_and_those_of_others_are_left_out() {
+        let bound = bind_these(&["127.0.0.1:0", NOBODYS, "127.0.0.2:0", "127.0.0.1:0"]).unwrap();
+        let [first, second] = bound.as_slice() else { panic!("{bound:?}") };
+        assert!(first.starts_with("127.0.0.1:") && second.starts_with("127.0.0.2:"), "{bound:?}");
+    }
+
+    #[test]
+    fn a_name_without_an_address_of_this_machine_or_with_one_in_use_is_refused() {
+        let error = bind_these(&[NOBODYS]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().starts_with("192.0.2.1:0: "), "{error}");
+        assert_eq!(bind_these(&[]).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().to_string();
+        let error = bind_these(&["127.0.0.2:0", &taken]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with(&taken), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_stays() {
+        let path = std::env::temp_dir().join(format!("rinha-file-{}", std::process::id()));
+        std::fs::write(&path, "precious").unwrap();
+        let error = Listener::bind_unix(&path, 16).unwrap_err();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((error.kind(), text.as_str()), (ErrorKind::AlreadyExists, "precious"));
     }
 }

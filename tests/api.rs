@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::process::{Command, Output};
 use std::thread;
 
@@ -997,6 +999,51 @@ fn an_address_in_use_is_named_and_fails_with_1() {
 }
 
 #[test]
+fn a_name_to_listen_on_stands_for_all_of_its_addresses() {
+    let bank = Bank::start(Database::new(), &[], |options| options.listen = vec!["localhost:0".to_owned()]);
+    let expected: BTreeSet<IpAddr> =
+        ("localhost", 0).to_socket_addrs().expect("look localhost up").map(|address| address.ip()).collect();
+    let log = bank.instance.log();
+    let addresses = bank.instance.addresses();
+    let mut found: BTreeSet<IpAddr> =
+        addresses.iter().map(|address| address.parse::<SocketAddr>().expect("an address").ip()).collect();
+    // Those that this machine does not have are named, too.
+    found
+        .extend(expected.iter().filter(|ip| log.contains(&format!("left out {}", SocketAddr::new(**ip, 0)))));
+    assert_eq!(found, expected, "{log}");
+    for address in addresses {
+        assert_eq!(Wire::connect(&address).ask(get("/healthz")).status, 200, "{address}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_named_with_a_remedy() {
+    let directory = Throwaway::new("test").unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let file = format!("unix:{}", file.display());
+    let absent = format!("unix:{}/absent/s", directory.path().display());
+    for (address, remedy) in [
+        // Of TEST-NET-1, RFC 5737: no machine has it.
+        ("192.0.2.1:8080", "set an address of this machine"),
+        // By RFC 6761 the name has no address.
+        ("bank.invalid:8080", "no address that is known here"),
+        (&file, "no socket has that path; remove it"),
+        (&absent, "make its directory"),
+    ] {
+        for setting in ["LISTEN", "METRICS_LISTEN"] {
+            let output = run(&[], &[USABLE[0], ("LISTEN", "127.0.0.1:0"), (setting, address)]);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{error}");
+            let last = error.lines().last().unwrap_or_default();
+            let beginning = format!("rinha: {setting}: cannot listen on {address}: ");
+            assert!(last.starts_with(&beginning) && last.contains(remedy), "{error}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(directory.path().join("file")).unwrap(), "precious");
+}
+
+#[test]
 fn help_lists_every_setting_with_default_unit_and_range() {
     let output = run(&["--help"], &[]);
     assert!(output.status.success());
@@ -1280,7 +1327,7 @@ fn it_logs_in_with_every_kind_of_password() {
 fn dead_port() -> (socket2::Socket, String) {
     let socket =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("set up the test");
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("set up the test");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("set up the test");
     let port = socket.local_addr().expect("set up the test").as_socket().expect("set up the test").port();
     (socket, port.to_string())
 }
