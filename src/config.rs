@@ -210,6 +210,20 @@ impl Config {
         }
     }
 
+    /// A line for each of these environment variables that is no setting and looks like a mistyped one.
+    ///
+    /// It is no error: the environment is shared with other programs.
+    pub fn near_misses(names: impl Iterator<Item = String>) -> Vec<String> {
+        let settings = || SETTINGS.iter().map(|setting| setting.variable).chain(TEXT_SETTINGS);
+        names
+            .filter(|name| !settings().any(|setting| setting == name))
+            .filter_map(|name| {
+                let meant = settings().find(|setting| is_near(&name, setting))?;
+                Some(format!("the environment variable {name} is no setting; {meant} is one"))
+            })
+            .collect()
+    }
+
     /// The text of `--help` about the settings.
     pub fn help() -> String {
         let mut out = String::from(
@@ -326,6 +340,22 @@ fn required(
         .filter(|value| !value.is_empty())
         .ok_or_else(|| ConfigError(format!("{name} is not set; for example {name}={example}")))
 }
+
+/// Whether a name is probably meant for this setting: in other letters, without its unit, or with one letter wrong.
+fn is_near(name: &str, setting: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("RINHA_").unwrap_or(&name);
+    let is_beginning = setting.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    let same_from_start = name.bytes().zip(setting.bytes()).take_while(|(a, b)| a == b).count();
+    let same_from_end = name.bytes().rev().zip(setting.bytes().rev()).take_while(|(a, b)| a == b).count();
+    let is_one_edit_away = name.len().abs_diff(setting.len()) <= 1
+        && same_from_start + same_from_end + 1 >= name.len().max(setting.len());
+    // Shorter names are one letter away from those of other programs: LINES, LISTEN_PID.
+    name == setting || (is_beginning && name.contains('_')) || (is_one_edit_away && setting.len() >= 8)
+}
+
+/// The settings that are no numbers.
+const TEXT_SETTINGS: [&str; 4] = ["DATABASE_URL", "LISTEN", "METRICS_LISTEN", "RUST_LOG"];
 
 fn log_level(variable: &impl Fn(&str) -> Option<String>) -> Result<LevelFilter, ConfigError> {
     let text = variable("RUST_LOG").unwrap_or_default();
@@ -527,6 +557,26 @@ mod tests {
             let expected = format!("RUST_LOG={bad}: expected off, error, warn, info, debug or trace");
             assert_eq!(error(&[("RUST_LOG", bad)]), expected);
         }
+    }
+
+    #[test]
+    fn a_variable_that_looks_like_a_setting_is_told_from_those_of_others() {
+        for (name, meant) in [
+            ("QUEUE_TIMEOUT", "QUEUE_TIMEOUT_MS"),
+            ("CLIENT_MAX", "CLIENTS_MAX"),
+            ("CLIENTS_MAXX", "CLIENTS_MAX"),
+            ("DATABSE_URL", "DATABASE_URL"),
+            ("lanes", "LANES"),
+            ("RINHA_LANES", "LANES"),
+        ] {
+            let expected = format!("the environment variable {name} is no setting; {meant} is one");
+            assert_eq!(Config::near_misses([name.to_owned()].into_iter()), [expected]);
+        }
+        let of_others =
+            ["PATH", "LINES", "LANG", "LISTEN_PID", "LISTEN_FDS", "DATABASE", "RUST_BACKTRACE", "USER"];
+        let names = of_others.into_iter().chain(TEXT_SETTINGS);
+        let names = names.chain(SETTINGS.iter().map(|setting| setting.variable));
+        assert_eq!(Config::near_misses(names.map(str::to_owned)), [""; 0]);
     }
 
     #[test]

@@ -73,6 +73,9 @@ fn serve() -> ExitCode {
     }
     log::set_max_level(config.log_level);
     say_panics(log.clone(), flush_timeout);
+    for line in Config::near_misses(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        log::warn!("{line}");
+    }
     let code = match Server::bind(config).and_then(Server::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -988,6 +988,16 @@ fn what_is_not_utf8_is_named() {
 }
 
 #[test]
+fn a_variable_that_looks_like_a_setting_is_named_in_the_log() {
+    let bank = Bank::with(&[("QUEUE_TIMEOUT", "100")]);
+    let log = bank.instance.log();
+    assert!(
+        log.contains("the environment variable QUEUE_TIMEOUT is no setting; QUEUE_TIMEOUT_MS is one"),
+        "{log}"
+    );
+}
+
+#[test]
 fn an_address_in_use_is_named_and_fails_with_1() {
     let bank = Bank::open();
     let address = bank.address();
