@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use log::LevelFilter;
-use proto_pg::{Host, Session, Url};
+use proto_pg::{Host, Keepalive, Session, Url};
 
 use crate::http;
 
@@ -24,6 +24,15 @@ impl fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{path}"),
         }
     }
+}
+
+/// What the kernel does for a silent TCP connection to PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Probes of a connection that is silent; `None` for none.
+    pub keepalive: Option<Keepalive>,
+    /// Milliseconds that sent bytes may stay unacknowledged; `None` for the system's default.
+    pub user_timeout_ms: Option<u32>,
 }
 
 /// A setting that cannot be used. One line: the setting, what is wrong, what it should be.
@@ -54,6 +63,8 @@ macro_rules! settings {
             pub database_session: Session,
             /// `RUST_LOG`: the least severe lines of the log.
             pub log_level: LevelFilter,
+            /// `DATABASE_URL`: `keepalives` and its like, and `tcp_user_timeout`.
+            pub database_tcp: TcpOptions,
             $(#[doc = $help] #[doc = ""] #[doc = concat!("`", $variable, "`, ", $unit, ".")] pub $field: $type,)*
         }
 
@@ -70,6 +81,7 @@ macro_rules! settings {
                     listen: text.listen,
                     metrics_listen: text.metrics_listen,
                     database_session: text.database_session,
+                    database_tcp: text.database_tcp,
                     database_hosts: text.database_hosts,
                     log_level: text.log_level,
                 };
@@ -228,8 +240,8 @@ impl Config {
     pub fn help() -> String {
         let mut out = String::from(
             "Required\n\
-             \x20 DATABASE_URL  postgresql://user:password@host:port/database, or a Unix socket through ?host=/directory;\n\
-             \x20               several hosts are tried in turn; TLS is not supported\n\
+             \x20 DATABASE_URL  postgresql://user:password@host:port/database, or a Unix socket through ?host=/directory,\n\
+             \x20               or host=... user=... as libpq takes it; several hosts are tried in turn; TLS is not supported\n\
              \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock;\n\
              \x20               a name stands for all of its addresses: localhost:8080\n\
              Optional\n\
@@ -265,7 +277,7 @@ impl Config {
         Ok(())
     }
 
-    /// Asks PostgreSQL to hold no row lock for a caller that has gone, and tells it who calls.
+    /// Asks PostgreSQL to hold no row lock for a caller that has gone.
     fn with_session_parameters(mut self) -> Config {
         let parameters = &mut self.database_session.parameters;
         parameters.push(("statement_timeout".to_owned(), self.statement_timeout_ms.to_string()));
@@ -279,9 +291,6 @@ impl Config {
         // A lane runs the same few statements for ever, and PostgreSQL would plan two of them anew each time: it takes
         // the length of an array for a reason to.
         parameters.push(("plan_cache_mode".to_owned(), "force_generic_plan".to_owned()));
-        if !parameters.iter().any(|(name, _)| name == "application_name") {
-            parameters.push(("application_name".to_owned(), env!("CARGO_PKG_NAME").to_owned()));
-        }
         self
     }
 }
@@ -292,6 +301,7 @@ struct Text {
     metrics_listen: Vec<Address>,
     database_hosts: Vec<Host>,
     database_session: Session,
+    database_tcp: TcpOptions,
     connect_timeout_ms: Option<u64>,
     log_level: LevelFilter,
 }
@@ -299,7 +309,7 @@ struct Text {
 impl Text {
     fn read(variable: &impl Fn(&str) -> Option<String>) -> Result<Text, ConfigError> {
         let url = required(variable, "DATABASE_URL", "postgresql://rinha:rinha@localhost:5432/rinha")?;
-        let url = Url::parse(&url).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
+        let mut url = Url::parse(&url).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
         // As libpq does: the name of the operating system's user where the URL gives none.
         let default_user = match url.user {
             Some(_) => String::new(),
@@ -313,6 +323,8 @@ impl Text {
                 "DATABASE_URL names no user, and neither PGUSER nor USER is set".to_owned(),
             ));
         }
+        // One that is empty stays so: it asks for none.
+        url.application_name.get_or_insert_with(|| env!("CARGO_PKG_NAME").to_owned());
         Ok(Text {
             listen: addresses("LISTEN", &required(variable, "LISTEN", "0.0.0.0:8080")?)?,
             metrics_listen: match variable("METRICS_LISTEN") {
@@ -320,11 +332,8 @@ impl Text {
                 Some(_) | None => Vec::new(),
             },
             database_session: url.session(&default_user),
-            // As for libpq, 0 sets no limit of its own.
-            connect_timeout_ms: url
-                .connect_timeout_seconds
-                .filter(|&seconds| seconds > 0)
-                .map(|seconds| u64::from(seconds) * 1_000),
+            database_tcp: TcpOptions { keepalive: url.keepalive, user_timeout_ms: url.tcp_user_timeout_ms },
+            connect_timeout_ms: url.connect_timeout_seconds.map(|seconds| u64::from(seconds) * 1_000),
             database_hosts: url.hosts,
             log_level: log_level(variable)?,
         })
@@ -602,6 +611,16 @@ mod tests {
         };
         assert_eq!(name(&with("")), ["rinha"]);
         assert_eq!(name(&with("?application_name=audit")), ["audit"]);
+        assert_eq!(name(&with("?fallback_application_name=audit")), ["audit"]);
+        assert_eq!(name(&with("?application_name=")), [""; 0]);
+        assert_eq!(with("?connect_timeout=-1").connect_timeout_ms, 2_000);
+        assert_eq!(
+            with("?hostaddr=10.0.0.1").database_hosts,
+            [Host::Tcp { name: "10.0.0.1".into(), port: 5432 }]
+        );
+        assert_eq!(with("?keepalives=0&tcp_user_timeout=9").database_tcp.user_timeout_ms, Some(9));
+        let error = error(&[("DATABASE_URL", "postgresql://ana:secret@db/rinha?sslrootcert=/x")]);
+        assert_eq!(error, "DATABASE_URL: not supported: sslrootcert: there is no TLS; remove it");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use mio::event::Event;
 use mio::{Registry, Token};
 use proto_pg::{Connection, Host};
 
+use crate::config::TcpOptions;
 use crate::lane::Asked;
 use crate::resolver::{Answer, Resolver};
 use crate::socket::Stream;
@@ -98,9 +99,9 @@ impl Link {
     }
 
     /// Looks whether connecting has come to an end.
-    pub fn poll_connected(&mut self, registry: &Registry) -> Progress {
+    pub fn poll_connected(&mut self, registry: &Registry, options: &TcpOptions) -> Progress {
         match std::mem::replace(&mut self.state, State::Down) {
-            State::Connecting(stream) if stream.has_ended() => match stream.finish(registry) {
+            State::Connecting(stream) if stream.has_ended() => match stream.finish(registry, options) {
                 Ok(stream) => {
                     self.state = State::Open(Wire::new(stream));
                     Progress::Connected

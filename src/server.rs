@@ -81,7 +81,7 @@ impl Server {
         let clock = Clock { start: Instant::now() };
         let jitter_seed = u64::from(std::process::id());
         let events = Events::with_capacity(config.turn_events_max);
-        let system = System::new(poll.registry().try_clone()?, resolver, config.lanes);
+        let system = System::new(poll.registry().try_clone()?, resolver, config.database_tcp, config.lanes);
         let engine = Engine::new(config, jitter_seed, clock.now());
         Ok(Server { poll, events, clock, signals, turn: Turn::new(engine, system, listeners), stops: 0 })
     }

@@ -5,12 +5,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::config::Address;
+use crate::config::{Address, TcpOptions};
 
 /// A listening socket.
 #[derive(Debug)]
@@ -253,6 +254,33 @@ impl Stream {
         }
     }
 
+    /// Sets what TCP does while the peer is silent; nothing on a Unix socket.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`.
+    pub fn set_tcp_options(&self, options: &TcpOptions) -> io::Result<()> {
+        let Stream::Tcp(stream) = self else { return Ok(()) };
+        let socket = socket2::SockRef::from(stream);
+        if let Some(keepalive) = options.keepalive {
+            socket.set_keepalive(true)?;
+            let mut parameters = socket2::TcpKeepalive::new();
+            if let Some(seconds) = keepalive.idle_seconds {
+                parameters = parameters.with_time(Duration::from_secs(seconds.into()));
+            }
+            if let Some(seconds) = keepalive.interval_seconds {
+                parameters = parameters.with_interval(Duration::from_secs(seconds.into()));
+            }
+            if let Some(count) = keepalive.count {
+                parameters = parameters.with_retries(count);
+            }
+            socket.set_tcp_keepalive(&parameters)?;
+        }
+        if let Some(timeout_ms) = options.user_timeout_ms {
+            socket.set_tcp_user_timeout(Some(Duration::from_millis(timeout_ms.into())))?;
+        }
+        Ok(())
+    }
+
     /// Says that nothing more will be sent.
     ///
     /// # Errors
@@ -319,6 +347,35 @@ impl Write for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto_pg::Url;
+
+    #[test]
+    fn the_options_of_tcp_reach_the_socket() {
+        let address = Address::Tcp("127.0.0.1:0".to_owned());
+        let listener = Listener::bind(&address, 16, 16_384).unwrap().swap_remove(0);
+        let connect = || Stream::connect_tcp(listener.to_string().parse().unwrap()).unwrap();
+        let set = |query: &str| {
+            let url = Url::parse(&format!("postgresql://db?{query}")).unwrap();
+            let stream = connect();
+            let options = TcpOptions { keepalive: url.keepalive, user_timeout_ms: url.tcp_user_timeout_ms };
+            stream.set_tcp_options(&options).unwrap();
+            let Stream::Tcp(stream) = stream else { panic!("it is TCP") };
+            stream
+        };
+        let stream = set("keepalives_idle=7&keepalives_interval=3&keepalives_count=2&tcp_user_timeout=4000");
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(3));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 2);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(4)));
+
+        assert!(socket2::SockRef::from(&set("")).keepalive().unwrap(), "on by default, as in libpq");
+        assert!(!socket2::SockRef::from(&set("keepalives=0")).keepalive().unwrap());
+        // The longest that a URL may ask for.
+        let longest = "keepalives_idle=32767&keepalives_interval=32767&keepalives_count=127";
+        assert!(socket2::SockRef::from(&set(longest)).keepalive().unwrap());
+    }
 
     #[test]
     fn an_unpublished_socket_still_has_those_who_found_it_and_nobody_else() {

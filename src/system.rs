@@ -6,6 +6,7 @@ use mio::event::Event;
 use mio::{Registry, Token};
 use proto_pg::{Connection, Host};
 
+use crate::config::TcpOptions;
 use crate::lane::Asked;
 use crate::link::{Link, Progress};
 use crate::resolver::Resolver;
@@ -20,14 +21,16 @@ use crate::watched::Watched;
 pub struct System {
     registry: Registry,
     resolver: Resolver,
+    /// For the lanes that connect over TCP.
+    tcp_options: TcpOptions,
     /// The socket of each lane.
     links: Vec<Link>,
 }
 
 impl System {
     /// A network for this many lanes.
-    pub fn new(registry: Registry, resolver: Resolver, lanes: usize) -> System {
-        System { registry, resolver, links: (0..lanes).map(Link::new).collect() }
+    pub fn new(registry: Registry, resolver: Resolver, tcp_options: TcpOptions, lanes: usize) -> System {
+        System { registry, resolver, tcp_options, links: (0..lanes).map(Link::new).collect() }
     }
 
     /// Adds what an event says about a lane's socket.
@@ -66,10 +69,12 @@ impl Network for System {
                 return Some((lane, Err(error)));
             }
         }
-        self.links.iter_mut().enumerate().find_map(|(lane, link)| match link.poll_connected(&self.registry) {
-            Progress::Pending => None,
-            Progress::Connected => Some((lane, Ok(()))),
-            Progress::Failed(error) => Some((lane, Err(error))),
+        self.links.iter_mut().enumerate().find_map(|(lane, link)| {
+            match link.poll_connected(&self.registry, &self.tcp_options) {
+                Progress::Pending => None,
+                Progress::Connected => Some((lane, Ok(()))),
+                Progress::Failed(error) => Some((lane, Err(error))),
+            }
         })
     }
 

@@ -6,6 +6,7 @@ use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
 use crate::buf::Pipe;
+use crate::config::TcpOptions;
 use crate::pump::{self, Fill, Readiness, Transport};
 use crate::socket::Stream;
 
@@ -103,8 +104,9 @@ impl Connecting {
     ///
     /// # Errors
     /// Why it could not connect.
-    pub fn finish(mut self, registry: &Registry) -> io::Result<Watched> {
+    pub fn finish(mut self, registry: &Registry, options: &TcpOptions) -> io::Result<Watched> {
         self.stream.finish_connect()?;
+        self.stream.set_tcp_options(options)?;
         self.stream.reregister(registry, self.token, READS)?;
         Ok(Watched {
             stream: self.stream,

@@ -29,8 +29,22 @@ fn written(url: &Url) -> String {
     encode(text, "/", url.database.as_deref());
     let seconds = url.connect_timeout_seconds.unwrap_or(0);
     write!(text, "?connect_timeout={seconds}").expect("memory takes text");
-    encode(text, "&application_name=", url.application_name.as_deref());
+    if let Some(name) = &url.application_name {
+        encode(text, "&application_name=", Some(name));
+    }
     encode(text, "&options=", url.options.as_deref());
+    write!(text, "&tcp_user_timeout={}", url.tcp_user_timeout_ms.unwrap_or(0)).expect("memory takes text");
+    write!(text, "&keepalives={}", u8::from(url.keepalive.is_some())).expect("memory takes text");
+    if let Some(keepalive) = url.keepalive {
+        let numbers = [
+            ("idle", keepalive.idle_seconds),
+            ("interval", keepalive.interval_seconds),
+            ("count", keepalive.count),
+        ];
+        for (name, number) in numbers {
+            write!(text, "&keepalives_{name}={}", number.unwrap_or(0)).expect("memory takes text");
+        }
+    }
     std::mem::take(text)
 }
 
@@ -40,6 +54,10 @@ fn encode(text: &mut String, before: &str, part: Option<&str>) {
         let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
         text.extend(['%', digit(byte >> 4), digit(byte & 15)]);
     }
+}
+
+fn is_c_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
 /// Reads a URI, and sees to it that neither what is read nor an error shows the password.
@@ -63,8 +81,10 @@ fuzz_target!(|text: &str| {
     }
     let password = format!("{text}{PASSWORD}");
     let read = parse_in_secret(&format!("postgresql://user:{password}@host"));
-    if !text.contains(['%', '@', '/', '?', '\0']) {
+    if !text.contains(['%', '@', '/', '\0']) && !text.contains(is_c_space) {
         assert_eq!(read.expect("no byte of it has a meaning").password, Some(password));
     }
     let _ = parse_in_secret(&format!("postgresql://user:{PASSWORD}{text}"));
+    let _ = parse_in_secret(&format!("host=db user=x password={PASSWORD} {text}"));
+    let _ = parse_in_secret(&format!("user:{PASSWORD}@{text}"));
 });

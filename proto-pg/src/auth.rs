@@ -7,6 +7,7 @@ use crate::frame::AuthenticationRequest;
 use crate::request::Outbox;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use std::borrow::Cow;
 use std::{io, mem};
 
 /// What this side can prove itself with.
@@ -126,9 +127,21 @@ fn begin_scram(
         return Err(AuthenticationError::MechanismUnsupported);
     }
     // Channel binding ties the exchange to a TLS session; there is none here, so it cannot be offered.
-    let scram = Box::new(ScramSha256::new(password, ChannelBinding::unsupported()));
+    let scram = Box::new(ScramSha256::new(&prepared(password), ChannelBinding::unsupported()));
     outbox.sasl_initial(SCRAM_SHA_256, scram.message()).map_err(|e| scram_error(&e))?;
     Ok(Exchange::ScramBegun(scram))
+}
+
+/// A password such that [`ScramSha256`] hashes what libpq would.
+///
+/// Both prepare it as RFC 4013 says, and take it as it stands if that fails. For libpq it fails too when nothing is left,
+/// as of a single soft hyphen, which `ScramSha256` takes for an empty password. A NUL behind it, which RFC 4013 forbids,
+/// makes it fail there as well; HMAC fills a key of less than 64 bytes up with NULs anyway.
+fn prepared(password: &[u8]) -> Cow<'_, [u8]> {
+    let is_emptied = str::from_utf8(password).is_ok_and(|text| {
+        stringprep::saslprep(text).is_ok_and(|prepared| prepared.is_empty() && !text.is_empty())
+    });
+    if is_emptied { [password, b"\0"].concat().into() } else { password.into() }
 }
 
 fn scram_error(error: &io::Error) -> AuthenticationError {
@@ -357,6 +370,27 @@ mod tests {
                 "Closed: authentication failed: the server asks for authentication method 7, which is not supported"
             ]
         );
+    }
+
+    /// As libpq, and so as PostgreSQL when the password was set.
+    #[test]
+    fn a_password_that_cannot_be_prepared_is_taken_as_it_stands() {
+        for (password, hashed) in [
+            ("secret", "secret"),
+            ("\u{ad}", "\u{ad}"),
+            ("\u{ad}\u{200d}", "\u{ad}\u{200d}"),
+            ("se\u{ad}cret", "secret"),
+            ("\u{2168}", "IX"),
+            ("a\u{a0}b", "a b"),
+            ("a\u{7}\u{ad}", "a\u{7}\u{ad}"),
+        ] {
+            let session = crate::Session { password: Some(password.into()), ..script::session() };
+            let mut lane = Connection::new(&session, &script::STATEMENTS, script::LIMITS);
+            let server = ScramServer::new(&reply(&mut lane, 10, MECHANISMS), hashed);
+            let server_final = server.check(&reply(&mut lane, 11, server.server_first.as_bytes()));
+            reply(&mut lane, 12, &server_final);
+            assert_eq!(receive(&mut lane, &authentication_ok()), NOTHING, "{password:?}");
+        }
     }
 
     #[test]

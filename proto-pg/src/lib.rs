@@ -73,7 +73,7 @@
 //! # A tour of the code
 //!
 //! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
-//! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection URIs into
+//! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection strings into
 //! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong; `row`
 //! is what the owner reads.
 //!
@@ -160,4 +160,4 @@ pub use connection::{BackendKey, Connection, Event, Limits};
 pub use error::{AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState};
 pub use request::{Oid, Session, Statement, Value, oid};
 pub use row::{ColumnProblem, Row, RowError};
-pub use url::{Host, Url, UrlError};
+pub use url::{Host, Keepalive, Url, UrlError};

@@ -1,10 +1,13 @@
-//! Connection URIs, as libpq reads them.
+//! Connection strings, as libpq reads them: URIs and `keyword=value`.
 //!
-//! Format: PostgreSQL documentation, "libpq - C Library", sections Connection URIs and Parameter Key Words.
+//! Format: PostgreSQL documentation, "libpq - C Library", sections Connection Strings and Parameter Key Words; where
+//! these say nothing, libpq's `fe-connect.c`. `docs/postgresql-uri.md` of the repository lists what differs, and why.
 
 use crate::request::Session;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::{self, Debug, Display, Formatter};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Where a server may be, and who we are there.
@@ -24,54 +27,77 @@ use std::str::FromStr;
 pub struct Url {
     /// The hosts to try, in order; never empty.
     pub hosts: Vec<Host>,
-    /// The role, if the URI names one.
+    /// The role, if one is named.
     pub user: Option<String>,
     /// The role's password.
     pub password: Option<String>,
-    /// The database, if the URI names one; libpq takes the name of the role otherwise, see [`Url::session`].
+    /// The database, if one is named; libpq takes the name of the role otherwise, see [`Url::session`].
     pub database: Option<String>,
-    /// `application_name`: what `pg_stat_activity` shows.
+    /// `application_name`, or else `fallback_application_name`: what `pg_stat_activity` shows. Empty if it was asked for
+    /// none.
     pub application_name: Option<String>,
     /// `options`: command-line options for the server process of the session, such as `-c geqo=off`.
     pub options: Option<String>,
-    /// `connect_timeout` in seconds, for each host; `None` for no limit, which is also what 0 says.
+    /// `connect_timeout` in seconds, for each host; `None` for no limit, which is also what 0 and below say.
     pub connect_timeout_seconds: Option<u32>,
+    /// The keep-alive of a TCP socket; `None` if `keepalives` is 0. As in libpq, on by default.
+    pub keepalive: Option<Keepalive>,
+    /// `tcp_user_timeout` in milliseconds; `None` for the system's default, which is also what 0 and below say.
+    pub tcp_user_timeout_ms: Option<u32>,
+}
+
+/// When TCP gives up on a peer that is silent. `None` is the system's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Keepalive {
+    /// `keepalives_idle`: seconds of silence before the first probe; 1 to 32767.
+    pub idle_seconds: Option<u32>,
+    /// `keepalives_interval`: seconds between two probes; 1 to 32767.
+    pub interval_seconds: Option<u32>,
+    /// `keepalives_count`: how many probes may stay unanswered; 1 to 127.
+    pub count: Option<u32>,
 }
 
 /// One place where a server may listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// A name or an address, still to be resolved. An IPv6 address stands without its brackets.
+    /// A name, still to be resolved, or an address. An IPv6 address stands without brackets, and may have a scope
+    /// (`fe80::1%eth0`). If `hostaddr` gives an address it stands here in place of the name.
     Tcp {
         /// The name or address.
         name: String,
-        /// The port; 5432 if the URI names none.
+        /// The port; 5432 if none is given.
         port: u16,
     },
     /// A Unix socket.
     Unix {
-        /// Its path: the directory in the URI and `.s.PGSQL.port`.
+        /// Its path: the directory that is given and `.s.PGSQL.port`.
         socket_path: String,
     },
 }
 
-/// Why a URI cannot be used. One line each; none quotes a value, since a stray `/`, `?` or `@` in a password can
-/// make a part of it look like any other value.
+/// Why a connection string cannot be used. One line each; none quotes a value, since a stray `/`, `?` or `@` in a password
+/// can make a part of it look like any other value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// Neither `postgresql://` nor `postgres://`.
+    /// Neither a URI (`postgresql://` or `postgres://`) nor `keyword=value`.
     Scheme,
-    /// A `%` that is not followed by two hexadecimal digits, or bytes that are not UTF-8, or an encoded NUL.
+    /// A `%` that is not followed by two hexadecimal digits, or bytes that are not UTF-8, or a NUL.
     Encoding {
-        /// The part of the URI: `user`, `host`, the name of a parameter, ...
+        /// The part of the string: `user`, `host`, the name of a parameter, ...
+        part: &'static str,
+    },
+    /// White space within a part of a URI, where it has to be encoded.
+    WhiteSpace {
+        /// The part of the URI.
         part: &'static str,
     },
     /// An `@` that would have to be written as `%40`: it is not clear where the password ends.
     StrayAt,
-    /// No host: neither in the URI proper nor as the parameter `host`.
+    /// No host: neither in the URI proper nor as a parameter.
     HostMissing,
-    /// A bracket without its partner, or text behind the closing one.
+    /// A bracket without its partner, nothing within, or text behind the closing one.
     Brackets,
     /// A port that is not a number from 1 to 65535.
     Port,
@@ -82,78 +108,76 @@ pub enum UrlError {
         /// How many ports there are.
         ports: usize,
     },
+    /// `host` and `hostaddr`, but not as many of the one as of the other.
+    AddressCount {
+        /// How many hosts there are.
+        hosts: usize,
+        /// How many addresses there are.
+        addresses: usize,
+    },
     /// A parameter without `=`.
     ParameterWithoutValue,
-    /// A parameter that this client does not know.
+    /// A parameter of a URI with a second `=`.
+    SecondEqualsSign,
+    /// A value in quotes without the closing one.
+    Unterminated,
+    /// A parameter that neither this client nor libpq knows.
     ParameterUnknown {
         /// Its name.
         name: String,
     },
-    /// The same behind `password`, without its name: that may be the rest of a password with a `&` in it.
+    /// The same behind `password`, without its name: that may be the rest of a password with a `&` or a space in it.
     ParameterUnknownBehindPassword,
-    /// A parameter whose value this client does not support.
+    /// A parameter whose value is not what its keyword takes.
     ParameterValue {
         /// The name of the parameter.
         name: &'static str,
-        /// The values it may have.
-        supported: &'static str,
+        /// What it takes.
+        expected: &'static str,
     },
-    /// `sslmode` asks for TLS.
-    TlsUnsupported,
+    /// A parameter of libpq, or a value of one, that this client does not support.
+    Unsupported {
+        /// The name of the parameter.
+        name: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+    },
 }
 
 impl Url {
     /// Reads a URI of the form `postgresql://user:password@host:port,host:port/database?parameter=value&...`
-    /// (or `postgres://`). Every part is optional except a host; every part may be percent-encoded.
+    /// (or `postgres://`), or parameters of the form `host=db user=alice password='with a space'`. Every part is optional
+    /// except a host; every part of a URI, names of parameters too, may be percent-encoded. Newlines at the end of a URI
+    /// are not a part of it.
     ///
     /// A host that starts with `/` is a directory that holds a Unix socket. It must be encoded to stand in the URI
-    /// proper (`%2Fvar%2Frun`), or be given as a parameter (`?host=/var/run`). The parameters `host` and `port` are
-    /// comma-separated lists and override the URI proper, as do `user`, `password` and `dbname`; if a parameter is
-    /// repeated the last one counts.
+    /// proper (`%2Fvar%2Frun`), or be given as a parameter (`?host=/var/run`). The parameters `host`, `hostaddr` and
+    /// `port` are comma-separated lists and override the URI proper, as do `user`, `password` and `dbname`; if a parameter
+    /// is repeated the last one counts.
     ///
-    /// Further parameters: `application_name`, `options`, `connect_timeout` (seconds), and those that ask for
-    /// nothing which is missing here: `sslmode` (`disable`, `allow`, `prefer`: all run without TLS), `gssencmode` and
-    /// `channel_binding` (`disable`, `prefer`), `target_session_attrs` (`any`). libpq's defaults from the
-    /// environment, from files and from its build are not looked up; a URI without a host is an error.
+    /// Every other parameter of libpq is known: those with a field of [`Url`], `client_encoding` (UTF-8 alone), and those
+    /// that are refused unless they ask for nothing which is missing here, such as `sslmode` (`disable`, `allow`,
+    /// `prefer`: all run without TLS). libpq's defaults from the environment, from files and from its build are not
+    /// looked up; a string without a host is an error.
     ///
     /// # Errors
-    /// [`UrlError`]; nothing of the URI is quoted in it but the name of an unknown parameter, if that is not behind a
-    /// password.
-    pub fn parse(url: &str) -> Result<Url, UrlError> {
-        let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://"));
-        let rest = rest.ok_or(UrlError::Scheme)?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (who, hosts) = authority.split_once('@').unwrap_or(("", authority));
-        if [hosts, database, query].iter().any(|part| part.contains('@')) {
-            return Err(UrlError::StrayAt);
+    /// [`UrlError`]; nothing of the string is quoted in it but the name of an unknown parameter, if that cannot be a part
+    /// of a password.
+    pub fn parse(text: &str) -> Result<Url, UrlError> {
+        match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+            // A file of a secret ends in one.
+            Some(rest) => read_uri(rest.trim_end_matches(['\r', '\n']))?.finish(),
+            None => read_keywords(text)?.finish(),
         }
-        let (user, password) = who.split_once(':').unwrap_or((who, ""));
-
-        let mut parts = Parts {
-            user: decode(user, "user")?,
-            password: decode(password, "password")?,
-            database: decode(database, "database")?,
-            ..Parts::default()
-        };
-        for host in hosts.split(',') {
-            let (name, port) = split_host(host)?;
-            parts.hosts.push(decode(name, "host")?);
-            parts.ports.push(decode(port, "port")?);
-        }
-        for parameter in query.split('&').filter(|_| !query.is_empty()) {
-            let (name, value) = parameter.split_once('=').ok_or(UrlError::ParameterWithoutValue)?;
-            parts.set(name, value)?;
-        }
-        parts.finish()
     }
 
-    /// The session that this URI describes. Without a role in the URI it is `default_user` (libpq takes the name of
-    /// the operating system's user); without a database it is the one named like the role.
+    /// The session that this describes. Without a role it is `default_user` (libpq takes the name of the operating
+    /// system's user); without a database it is the one named like the role.
     pub fn session(&self, default_user: &str) -> Session {
         let user = self.user.clone().unwrap_or_else(|| default_user.to_owned());
-        let parameter =
-            |name: &str, value: &Option<String>| value.clone().map(|value| (name.to_owned(), value));
+        let parameter = |name: &str, value: &Option<String>| {
+            value.clone().filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value))
+        };
         let parameters =
             [parameter("application_name", &self.application_name), parameter("options", &self.options)];
         Session {
@@ -169,125 +193,310 @@ impl Url {
 impl FromStr for Url {
     type Err = UrlError;
 
-    fn from_str(url: &str) -> Result<Url, UrlError> {
-        Url::parse(url)
+    fn from_str(text: &str) -> Result<Url, UrlError> {
+        Url::parse(text)
     }
 }
 
-/// The parts of a URI, decoded; an empty string is as good as none.
-#[derive(Default)]
-struct Parts {
-    user: String,
-    password: String,
-    database: String,
-    hosts: Vec<String>,
-    ports: Vec<String>,
-    application_name: String,
-    options: String,
-    connect_timeout_seconds: u32,
-    /// A parameter has set the password.
-    has_password_parameter: bool,
+/// Splits a URI behind its scheme, as libpq's `conninfo_uri_parse_options` does.
+fn read_uri(mut rest: &str) -> Result<Values, UrlError> {
+    let mut values = Values::default();
+    if let Some(at) = rest.find(['@', '/']).filter(|&at| rest[at..].starts_with('@')) {
+        let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
+        values.set_encoded("user", user)?;
+        values.set_encoded("password", password)?;
+        rest = &rest[at + 1..];
+    }
+
+    let (mut hosts, mut ports) = (String::new(), String::new());
+    loop {
+        let host;
+        (host, rest) = split_host(rest)?;
+        hosts.push_str(host);
+        if let Some(behind_colon) = rest.strip_prefix(':') {
+            let port;
+            (port, rest) = split_before(behind_colon, &['/', '?', ',']);
+            ports.push_str(port);
+        }
+        let Some(next) = rest.strip_prefix(',') else { break };
+        rest = next;
+        hosts.push(',');
+        ports.push(',');
+    }
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if [&hosts[..], &ports, path].iter().any(|part| part.contains('@')) {
+        return Err(UrlError::StrayAt);
+    }
+    values.set_encoded("host", &hosts)?;
+    values.set_encoded("port", &ports)?;
+    values.set_encoded("dbname", path.strip_prefix('/').unwrap_or_default())?;
+
+    rest = query;
+    while !rest.is_empty() {
+        let parameter;
+        (parameter, rest) = rest.split_once('&').unwrap_or((rest, ""));
+        let (name, value) = parameter.split_once('=').ok_or(UrlError::ParameterWithoutValue)?;
+        if value.contains('=') {
+            return Err(UrlError::SecondEqualsSign);
+        }
+        let name = decode(name, "the name of a parameter")?;
+        match values.keyword(&name) {
+            Ok(keyword) => values.set(keyword, decode(value, keyword)?),
+            // As JDBC has it.
+            Err(_) if name == "ssl" && decode(value, "ssl")? == "true" => {
+                values.set("sslmode", "require".to_owned());
+            }
+            Err(_) if query.contains('@') => return Err(UrlError::StrayAt),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(values)
 }
 
-impl Parts {
-    fn set(&mut self, name: &str, value: &str) -> Result<(), UrlError> {
-        let list = |value: String| value.split(',').map(str::to_owned).collect();
-        match name {
-            "user" => self.user = decode(value, "user")?,
-            "password" => {
-                self.has_password_parameter = true;
-                self.password = decode(value, "password")?;
-            }
-            "dbname" => self.database = decode(value, "dbname")?,
-            "host" => self.hosts = list(decode(value, "host")?),
-            "port" => self.ports = list(decode(value, "port")?),
-            "application_name" => self.application_name = decode(value, "application_name")?,
-            "options" => self.options = decode(value, "options")?,
-            "connect_timeout" => {
-                let (name, supported) = ("connect_timeout", "a number of seconds, 0 for no limit");
-                let seconds = decode(value, name)?.parse();
-                self.connect_timeout_seconds =
-                    seconds.map_err(|_| UrlError::ParameterValue { name, supported })?;
-            }
-            "sslmode" => match value {
-                "disable" | "allow" | "prefer" => {}
-                "require" | "verify-ca" | "verify-full" => return Err(UrlError::TlsUnsupported),
-                _ => {
-                    let (name, supported) = ("sslmode", "disable, allow, prefer");
-                    return Err(UrlError::ParameterValue { name, supported });
-                }
-            },
-            "gssencmode" => only(value, "gssencmode", "disable, prefer")?,
-            "channel_binding" => only(value, "channel_binding", "disable, prefer")?,
-            "target_session_attrs" => only(value, "target_session_attrs", "any")?,
-            _ if self.has_password_parameter => return Err(UrlError::ParameterUnknownBehindPassword),
-            _ => return Err(UrlError::ParameterUnknown { name: name.to_owned() }),
+/// Splits a host off the front: a name, or an IPv6 address in brackets.
+fn split_host(rest: &str) -> Result<(&str, &str), UrlError> {
+    let Some(bracketed) = rest.strip_prefix('[') else {
+        return Ok(split_before(rest, &[':', '/', '?', ',']));
+    };
+    let (host, rest) = bracketed.split_once(']').ok_or(UrlError::Brackets)?;
+    let is_followed_by_a_part = rest.is_empty() || rest.starts_with([':', '/', '?', ',']);
+    if host.is_empty() || !is_followed_by_a_part { Err(UrlError::Brackets) } else { Ok((host, rest)) }
+}
+
+fn split_before<'a>(text: &'a str, ends: &[char]) -> (&'a str, &'a str) {
+    text.split_at(text.find(ends).unwrap_or(text.len()))
+}
+
+/// Splits `keyword = value keyword = 'value'`, as libpq's `conninfo_parse` does.
+fn read_keywords(text: &str) -> Result<Values, UrlError> {
+    let mut values = Values::default();
+    let mut rest = text.trim_start_matches(is_space);
+    while !rest.is_empty() {
+        let name;
+        (name, rest) = rest.split_at(rest.find(|char| char == '=' || is_space(char)).unwrap_or(rest.len()));
+        // A URI of another scheme, or of none, whose beginning may be a password.
+        if !name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_') {
+            return Err(UrlError::Scheme);
+        }
+        rest = rest.trim_start_matches(is_space);
+        let without_value =
+            if values.0.is_empty() { UrlError::Scheme } else { UrlError::ParameterWithoutValue };
+        rest = rest.strip_prefix('=').ok_or(without_value)?.trim_start_matches(is_space);
+        let keyword = values.keyword(name)?;
+        let value;
+        (value, rest) = split_value(rest)?;
+        if value.contains('\0') {
+            return Err(UrlError::Encoding { part: keyword });
+        }
+        values.set(keyword, value);
+        rest = rest.trim_start_matches(is_space);
+    }
+    Ok(values)
+}
+
+/// Takes a value off the front, in quotes or up to a space. A backslash takes the next character as it stands.
+fn split_value(text: &str) -> Result<(String, &str), UrlError> {
+    let is_quoted = text.starts_with('\'');
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(usize::from(is_quoted));
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '\'' if is_quoted => return Ok((value, &text[at + 1..])),
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            char if !is_quoted && is_space(char) => return Ok((value, &text[at..])),
+            char => value.push(char),
+        }
+    }
+    if is_quoted { Err(UrlError::Unterminated) } else { Ok((value, "")) }
+}
+
+/// C's `isspace`, in its own locale.
+fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+/// What each keyword has been set to, decoded.
+#[derive(Default)]
+struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    /// The keyword of this name.
+    fn keyword(&self, name: &str) -> Result<&'static str, UrlError> {
+        // What libpq still reads of its past.
+        if name == REQUIRESSL {
+            return Ok(REQUIRESSL);
+        }
+        if let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.name == name) {
+            return Ok(keyword.name);
+        }
+        Err(if self.0.contains_key("password") {
+            UrlError::ParameterUnknownBehindPassword
+        } else {
+            UrlError::ParameterUnknown { name: name.to_owned() }
+        })
+    }
+
+    fn set(&mut self, keyword: &'static str, value: String) {
+        if keyword == REQUIRESSL {
+            let sslmode = if value.starts_with('1') { "require" } else { "prefer" };
+            self.0.insert("sslmode", sslmode.to_owned());
+        } else {
+            self.0.insert(keyword, value);
+        }
+    }
+
+    /// Sets what stands encoded in a URI; an empty part is none.
+    fn set_encoded(&mut self, keyword: &'static str, value: &str) -> Result<(), UrlError> {
+        if !value.is_empty() {
+            self.set(keyword, decode(value, keyword)?);
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Url, UrlError> {
-        let counts = (self.hosts.len(), self.ports.len());
-        if counts.1 != 1 && counts.0 != counts.1 {
-            return Err(UrlError::PortCount { hosts: counts.0, ports: counts.1 });
+    /// The value of a keyword for which an empty value is as good as none.
+    fn take(&mut self, keyword: &str) -> Option<String> {
+        self.0.remove(keyword).filter(|value| !value.is_empty())
+    }
+
+    fn finish(mut self) -> Result<Url, UrlError> {
+        for Keyword { name, support } in KEYWORDS {
+            let Some(value) = self.0.get(name) else { continue };
+            let (is_supported, remedy) = match support {
+                Support::Read => continue,
+                Support::Only(values, remedy) => (values.contains(&&value[..]), remedy),
+                Support::Refused(remedy) => (value.is_empty(), remedy),
+            };
+            if !is_supported {
+                return Err(UrlError::Unsupported { name, remedy });
+            }
         }
-        // One port is for all hosts; otherwise each has its own.
-        let ports = self.ports.iter().cycle();
-        let hosts = self.hosts.into_iter().zip(ports).map(|(name, port)| host(name, port));
-        let some = |part: String| (!part.is_empty()).then_some(part);
+        if self.take("client_encoding").is_some_and(|encoding| !is_utf8(&encoding)) {
+            let remedy = "text is read and written as UTF-8; use client_encoding=UTF8 or remove it";
+            return Err(UrlError::Unsupported { name: "client_encoding", remedy });
+        }
+        // A name that is empty is one: it asks for none.
+        let fallback = self.take("fallback_application_name");
+        let application_name = self.0.remove("application_name").or(fallback);
         Ok(Url {
-            hosts: hosts.collect::<Result<_, _>>()?,
-            user: some(self.user),
-            password: some(self.password),
-            database: some(self.database),
-            application_name: some(self.application_name),
-            options: some(self.options),
-            connect_timeout_seconds: Some(self.connect_timeout_seconds).filter(|&seconds| seconds > 0),
+            hosts: self.hosts()?,
+            user: self.take("user"),
+            password: self.take("password"),
+            database: self.take("dbname"),
+            application_name,
+            options: self.take("options"),
+            connect_timeout_seconds: self.positive(
+                "connect_timeout",
+                i32::MAX,
+                "a number of seconds, 0 for no limit",
+            )?,
+            keepalive: self.keepalive()?,
+            tcp_user_timeout_ms: self.positive("tcp_user_timeout", i32::MAX, "a number of milliseconds")?,
         })
     }
-}
 
-/// Splits `name:port`, where the name may be an IPv6 address in brackets. A port that is not there is empty.
-fn split_host(host: &str) -> Result<(&str, &str), UrlError> {
-    let Some(bracketed) = host.strip_prefix('[') else {
-        return Ok(host.split_once(':').unwrap_or((host, "")));
-    };
-    let (name, port) = bracketed.split_once(']').ok_or(UrlError::Brackets)?;
-    match port.strip_prefix(':') {
-        Some(port) => Ok((name, port)),
-        None if port.is_empty() => Ok((name, "")),
-        None => Err(UrlError::Brackets),
+    /// Lines up the lists of hosts, addresses and ports.
+    fn hosts(&mut self) -> Result<Vec<Host>, UrlError> {
+        let mut list = |keyword| {
+            let list = self.take(keyword).unwrap_or_default();
+            list.split(',').map(str::to_owned).collect::<Vec<_>>()
+        };
+        // A list that is not there has one empty element.
+        let (mut names, mut addresses, mut ports) = (list("host"), list("hostaddr"), list("port"));
+        if addresses == [""] {
+            addresses.resize(names.len(), String::new());
+        } else if names == [""] {
+            names.resize(addresses.len(), String::new());
+        } else if names.len() != addresses.len() {
+            return Err(UrlError::AddressCount { hosts: names.len(), addresses: addresses.len() });
+        }
+        if ports.len() == 1 {
+            // One port is for all hosts.
+            let port = ports.swap_remove(0);
+            ports.resize(names.len(), port);
+        } else if ports.len() != names.len() {
+            return Err(UrlError::PortCount { hosts: names.len(), ports: ports.len() });
+        }
+        let each = names.into_iter().zip(addresses).zip(ports);
+        each.map(|((name, address), port)| host(name, address, &port)).collect()
+    }
+
+    fn keepalive(&mut self) -> Result<Option<Keepalive>, UrlError> {
+        let is_on = match self.0.remove("keepalives") {
+            Some(value) => {
+                let error = UrlError::ParameterValue { name: "keepalives", expected: "0 or 1" };
+                integer(&value).ok_or(error)? != 0
+            }
+            None => true,
+        };
+        let keepalive = Keepalive {
+            idle_seconds: self.positive("keepalives_idle", 32_767, "seconds, up to 32767")?,
+            interval_seconds: self.positive("keepalives_interval", 32_767, "seconds, up to 32767")?,
+            count: self.positive("keepalives_count", 127, "a number of probes, up to 127")?,
+        };
+        Ok(is_on.then_some(keepalive))
+    }
+
+    /// A number; `None` if there is none, or it is not positive.
+    fn positive(
+        &mut self,
+        name: &'static str,
+        max: i32,
+        expected: &'static str,
+    ) -> Result<Option<u32>, UrlError> {
+        let Some(value) = self.0.remove(name) else { return Ok(None) };
+        let error = UrlError::ParameterValue { name, expected };
+        let number = integer(&value).filter(|&number| number <= max).ok_or(error)?;
+        Ok(u32::try_from(number).ok().filter(|&number| number > 0))
     }
 }
 
-fn host(name: String, port: &str) -> Result<Host, UrlError> {
-    // No sign and no space: only `parse` of a plain number is left to fail.
-    let is_plain = port.bytes().all(|byte| byte.is_ascii_digit());
+/// A number as libpq's `parse_int_param` reads it: with a sign, and space around it.
+fn integer(text: &str) -> Option<i32> {
+    text.trim_matches(is_space).parse().ok()
+}
+
+fn host(name: String, address: String, port: &str) -> Result<Host, UrlError> {
     let port = match port {
         "" => PORT_DEFAULT,
-        port => port.parse().ok().filter(|&port| is_plain && port > 0).ok_or(UrlError::Port)?,
+        port => integer(port)
+            .and_then(|port| port.try_into().ok())
+            .filter(|&port| port > 0)
+            .ok_or(UrlError::Port)?,
     };
+    if !address.is_empty() {
+        let (plain, _scope) = address.split_once('%').unwrap_or((&address, ""));
+        let is_address = address.parse::<IpAddr>().is_ok() || plain.parse::<Ipv6Addr>().is_ok();
+        let expected = "IPv4 or IPv6 addresses; a name belongs into host";
+        return if is_address {
+            Ok(Host::Tcp { name: address, port })
+        } else {
+            Err(UrlError::ParameterValue { name: "hostaddr", expected })
+        };
+    }
     match name.bytes().next() {
         None => Err(UrlError::HostMissing),
         Some(b'/') => Ok(Host::Unix { socket_path: format!("{name}/.s.PGSQL.{port}") }),
-        Some(b'@') => {
-            Err(UrlError::ParameterValue { name: "host", supported: "a name, an address, or a directory" })
-        }
+        Some(b'@') => Err(UrlError::Unsupported {
+            name: "host",
+            remedy: "an abstract socket cannot be used; give the directory of a socket, starting with /",
+        }),
         Some(_) => Ok(Host::Tcp { name, port }),
     }
 }
 
-/// Accepts one of a comma-separated list of values.
-fn only(value: &str, name: &'static str, supported: &'static str) -> Result<(), UrlError> {
-    if supported.split(", ").any(|each| each == value) {
-        Ok(())
-    } else {
-        Err(UrlError::ParameterValue { name, supported })
-    }
+/// Whether PostgreSQL takes this name for UTF-8. It compares letters and digits alone.
+fn is_utf8(encoding: &str) -> bool {
+    let name: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+    name.eq_ignore_ascii_case("utf8") || name.eq_ignore_ascii_case("unicode")
 }
 
-/// Undoes percent-encoding. Source: RFC 3986, section 2.1.
+/// Undoes percent-encoding. Source: RFC 3986, section 2.1. As in libpq from version 18 on, spaces at both ends are not part
+/// of the text, and white space within it has to be encoded.
 fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
+    let text = text.trim_matches(' ');
+    if text.contains(is_space) {
+        return Err(UrlError::WhiteSpace { part });
+    }
     let error = UrlError::Encoding { part };
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
@@ -317,6 +526,97 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 const PORT_DEFAULT: u16 = 5432;
 
+const REQUIRESSL: &str = "requiressl";
+
+/// A keyword of libpq.
+struct Keyword {
+    name: &'static str,
+    support: Support,
+}
+
+/// What this client makes of a keyword.
+enum Support {
+    /// It has a field, or a rule of its own.
+    Read,
+    /// These values ask for nothing that is missing. Any other is refused with this remedy.
+    Only(&'static [&'static str], &'static str),
+    /// Refused with this remedy, unless it is empty.
+    Refused(&'static str),
+}
+
+const fn read(name: &'static str) -> Keyword {
+    Keyword { name, support: Support::Read }
+}
+
+const fn only(name: &'static str, values: &'static [&'static str], remedy: &'static str) -> Keyword {
+    Keyword { name, support: Support::Only(values, remedy) }
+}
+
+const fn refused(name: &'static str, remedy: &'static str) -> Keyword {
+    Keyword { name, support: Support::Refused(remedy) }
+}
+
+const NO_TLS: &str = "there is no TLS; remove it";
+const NO_GSS: &str = "there is no GSSAPI; remove it";
+const NO_OAUTH: &str = "there is no OAuth; remove it and give a password";
+const NO_FILE: &str = "no file is read; give its values here";
+const NO_KEYS: &str = "give the password instead";
+
+/// Every keyword of libpq 12 to 18.
+const KEYWORDS: &[Keyword] = &[
+    read("host"),
+    read("hostaddr"),
+    read("port"),
+    read("user"),
+    read("password"),
+    read("dbname"),
+    read("application_name"),
+    read("fallback_application_name"),
+    read("options"),
+    read("client_encoding"),
+    read("connect_timeout"),
+    read("keepalives"),
+    read("keepalives_idle"),
+    read("keepalives_interval"),
+    read("keepalives_count"),
+    read("tcp_user_timeout"),
+    only("sslmode", &["disable", "allow", "prefer"], "there is no TLS; use disable, allow or prefer"),
+    only("sslnegotiation", &["postgres"], "there is no TLS; remove it"),
+    only("sslcompression", &["", "0"], NO_TLS),
+    only("sslsni", &["", "0", "1"], NO_TLS),
+    only("sslcertmode", &["disable", "allow"], "there is no TLS; use disable or allow"),
+    refused("sslcert", NO_TLS),
+    refused("sslkey", NO_TLS),
+    refused("sslpassword", NO_TLS),
+    refused("sslrootcert", NO_TLS),
+    refused("sslcrl", NO_TLS),
+    refused("sslcrldir", NO_TLS),
+    refused("sslkeylogfile", NO_TLS),
+    refused("ssl_min_protocol_version", NO_TLS),
+    refused("ssl_max_protocol_version", NO_TLS),
+    only("channel_binding", &["disable", "prefer"], "there is no TLS; use disable or prefer"),
+    only("gssencmode", &["disable", "prefer"], "there is no GSSAPI; use disable or prefer"),
+    refused("krbsrvname", NO_GSS),
+    refused("gsslib", NO_GSS),
+    only("gssdelegation", &["", "0"], NO_GSS),
+    only("target_session_attrs", &["any"], "use any"),
+    only("load_balance_hosts", &["disable"], "hosts are tried in their order; use disable"),
+    only("replication", &["", "false", "off", "no", "0"], "this is no replication client; remove it"),
+    only("min_protocol_version", &["", "3.0"], "the protocol is 3.0; use 3.0"),
+    only("max_protocol_version", &["", "3.0", "latest"], "the protocol is 3.0; use 3.0"),
+    refused("requirepeer", "the server process of a socket is not looked at; remove it"),
+    refused("require_auth", "what the server asks for is answered; remove it, and restrict pg_hba.conf"),
+    refused("passfile", NO_FILE),
+    refused("service", NO_FILE),
+    refused("servicefile", NO_FILE),
+    refused("scram_client_key", NO_KEYS),
+    refused("scram_server_key", NO_KEYS),
+    refused("oauth_issuer", NO_OAUTH),
+    refused("oauth_client_id", NO_OAUTH),
+    refused("oauth_client_secret", NO_OAUTH),
+    refused("oauth_scope", NO_OAUTH),
+];
+
 impl Debug for Url {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("Url")
@@ -327,6 +627,8 @@ impl Debug for Url {
             .field("application_name", &self.application_name)
             .field("options", &self.options)
             .field("connect_timeout_seconds", &self.connect_timeout_seconds)
+            .field("keepalive", &self.keepalive)
+            .field("tcp_user_timeout_ms", &self.tcp_user_timeout_ms)
             .finish()
     }
 }
@@ -334,12 +636,15 @@ impl Debug for Url {
 impl Display for UrlError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            UrlError::Scheme => f.write_str("a URI starts with postgresql:// or postgres://"),
+            UrlError::Scheme => f.write_str(
+                "expected a URI that starts with postgresql:// or postgres://, or parameters as in host=db user=alice",
+            ),
             UrlError::Encoding { part } => {
                 write!(f, "{part}: bad percent-encoding, not UTF-8, or a NUL byte")
             }
+            UrlError::WhiteSpace { part } => write!(f, "{part}: white space in a URI is written %20, %09 or %0A"),
             UrlError::StrayAt => {
-                f.write_str("more than one @: inside a user or password write %40, %2F, %3F for @, /, ?")
+                f.write_str("an @ out of its place: inside a user or password write %40, %2F, %3F for @, /, ?")
             }
             UrlError::HostMissing => {
                 f.write_str("no host: name one, or a socket directory as ?host=/directory")
@@ -351,17 +656,20 @@ impl Display for UrlError {
             UrlError::PortCount { hosts, ports } => {
                 write!(f, "port: {ports} ports for {hosts} hosts; give one, or one for each")
             }
+            UrlError::AddressCount { hosts, addresses } => {
+                write!(f, "hostaddr: {addresses} addresses for {hosts} hosts; give one for each")
+            }
             UrlError::ParameterWithoutValue => f.write_str("a parameter without ="),
+            UrlError::SecondEqualsSign => {
+                f.write_str("a parameter with a second =: inside a value write %3D")
+            }
+            UrlError::Unterminated => f.write_str("a value that begins with ' has no ' at its end"),
             UrlError::ParameterUnknown { name } => write!(f, "unknown parameter {name:?}"),
-            UrlError::ParameterUnknownBehindPassword => {
-                f.write_str("unknown parameter behind password: inside a password write %26 for &")
-            }
-            UrlError::ParameterValue { name, supported } => {
-                write!(f, "{name}: unsupported value; supported: {supported}")
-            }
-            UrlError::TlsUnsupported => {
-                f.write_str("sslmode: TLS is not supported; use disable, allow or prefer")
-            }
+            UrlError::ParameterUnknownBehindPassword => f.write_str(
+                "unknown parameter behind password: inside a password write %26 for & in a URI, or put it in quotes",
+            ),
+            UrlError::ParameterValue { name, expected } => write!(f, "{name}: expected {expected}"),
+            UrlError::Unsupported { name, remedy } => write!(f, "not supported: {name}: {remedy}"),
         }
     }
 }
@@ -399,6 +707,8 @@ mod tests {
             application_name: Some("my app".into()),
             options: Some("-c geqo=off".into()),
             connect_timeout_seconds: Some(10),
+            keepalive: Some(Keepalive::default()),
+            tcp_user_timeout_ms: None,
         };
         assert_eq!(url, expected);
         let session = url.session("nobody");
@@ -447,14 +757,124 @@ mod tests {
     }
 
     #[test]
+    fn keywords_and_values_may_be_encoded() {
+        let url =
+            Url::parse("postgresql://db?u%73er=x&%70assword=y&sslmode=prefe%72&ssl%6Dode=allo%77").unwrap();
+        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("x"), Some("y")));
+    }
+
+    #[test]
+    fn an_ampersand_may_end_a_uri() {
+        assert_eq!(Url::parse("postgresql://db?user=x&").unwrap().user.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_newline_at_the_end_is_not_part_of_the_last_value() {
+        for end in ["\n", "\r\n", "\n\n"] {
+            let database = |text: &str| Url::parse(&format!("{text}{end}")).unwrap().database;
+            assert_eq!(database("postgresql://db/bank").as_deref(), Some("bank"));
+            assert_eq!(database("host=db dbname=bank").as_deref(), Some("bank"));
+            let url = Url::parse(&format!("postgresql://db?password=x{end}")).unwrap();
+            assert_eq!(url.password.as_deref(), Some("x"));
+        }
+    }
+
+    #[test]
+    fn the_user_ends_at_the_first_at_sign_before_a_slash() {
+        let url = Url::parse("postgresql://al?ice:hun?ter2=1&x@db/x?user=a@b").unwrap();
+        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("a@b"), Some("hun?ter2=1&x")));
+        assert_eq!(url.hosts, [tcp("db", 5432)]);
+    }
+
+    #[test]
+    fn keyword_value_form() {
+        let url = Url::parse(
+            " host = db,/run port=1,2\tuser='al ice' password = it\\'s\\ 1\\\\2'3 dbname='b\\'\\\\k'options=''\n\
+             application_name=a=b connect_timeout=' +7 '",
+        )
+        .unwrap();
+        assert_eq!(url.hosts, [tcp("db", 1), unix("/run/.s.PGSQL.2")]);
+        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("al ice"), Some("it's 1\\2'3")));
+        assert_eq!((url.database.as_deref(), url.options), (Some("b'\\k"), None));
+        assert_eq!((url.application_name.as_deref(), url.connect_timeout_seconds), (Some("a=b"), Some(7)));
+        assert_eq!(Url::parse("host=h password=").unwrap().password, None);
+        assert_eq!(Url::parse("host=h password=x\\").unwrap().password.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn an_address_stands_in_place_of_its_name() {
+        assert_eq!(hosts("postgresql://db:1?hostaddr=10.0.0.1"), [tcp("10.0.0.1", 1)]);
+        assert_eq!(hosts("hostaddr=::1,fe80::1%eth0"), [tcp("::1", 5432), tcp("fe80::1%eth0", 5432)]);
+        assert_eq!(hosts("host=a,b hostaddr=,10.0.0.1 port=1,2"), [tcp("a", 1), tcp("10.0.0.1", 2)]);
+        assert_eq!(hosts("host=/run hostaddr=10.0.0.1"), [tcp("10.0.0.1", 5432)]);
+    }
+
+    #[test]
+    fn what_tcp_is_to_do() {
+        let url = |query: &str| Url::parse(&format!("postgresql://db?{query}")).unwrap();
+        assert_eq!(url("").keepalive, Some(Keepalive::default()));
+        assert_eq!(url("keepalives=0&keepalives_idle=3").keepalive, None);
+        let keepalive = url("keepalives_idle=3&keepalives_interval=0&keepalives_count=127").keepalive;
+        let expected = Keepalive { idle_seconds: Some(3), interval_seconds: None, count: Some(127) };
+        assert_eq!(keepalive, Some(expected));
+        assert_eq!(url("tcp_user_timeout=1500").tcp_user_timeout_ms, Some(1500));
+        assert_eq!(url("tcp_user_timeout=-1").tcp_user_timeout_ms, None);
+        assert_eq!(url("connect_timeout=-1").connect_timeout_seconds, None);
+    }
+
+    #[test]
+    fn the_name_of_the_application_has_a_fallback() {
+        let name = |query: &str| Url::parse(&format!("postgresql://db?{query}")).unwrap();
+        let fallback = name("fallback_application_name=b");
+        assert_eq!(fallback.application_name.as_deref(), Some("b"));
+        assert_eq!(
+            name("fallback_application_name=b&application_name=a").application_name.as_deref(),
+            Some("a")
+        );
+        // As in libpq: asked for none.
+        let none = name("fallback_application_name=b&application_name=");
+        assert_eq!((none.application_name.as_deref(), none.session("x").parameters), (Some(""), vec![]));
+        assert_eq!(name("fallback_application_name=").application_name, None);
+    }
+
+    #[test]
+    fn what_asks_for_nothing_that_is_missing_is_accepted() {
+        for query in [
+            "client_encoding=UTF8",
+            "client_encoding=utf-8",
+            "client_encoding=",
+            "sslrootcert=",
+            "sslsni=1",
+            "requiressl=0",
+            "sslmode=require&sslmode=disable",
+            "sslnegotiation=postgres",
+            "load_balance_hosts=disable",
+            "replication=false",
+            "max_protocol_version=latest",
+        ] {
+            assert!(Url::parse(&format!("postgresql://db?{query}")).is_ok(), "{query}");
+        }
+    }
+
+    #[test]
+    fn every_keyword_is_listed_once() {
+        for (index, keyword) in KEYWORDS.iter().enumerate() {
+            assert!(KEYWORDS[..index].iter().all(|other| other.name != keyword.name), "{}", keyword.name);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_used_is_an_error() {
         let (hosts, ports) = (2, 3);
-        let value = |name, supported| UrlError::ParameterValue { name, supported };
+        let value = |name, expected| UrlError::ParameterValue { name, expected };
         let seconds = "a number of seconds, 0 for no limit";
+        let unsupported = |name, remedy| UrlError::Unsupported { name, remedy };
+        let utf8 = "text is read and written as UTF-8; use client_encoding=UTF8 or remove it";
+        let tls = "there is no TLS; use disable, allow or prefer";
+        let socket = "an abstract socket cannot be used; give the directory of a socket, starting with /";
+        let addresses = "IPv4 or IPv6 addresses; a name belongs into host";
         let cases = [
-            ("", UrlError::Scheme),
             ("mysql://db", UrlError::Scheme),
-            ("host=db", UrlError::Scheme),
             ("postgresql://", UrlError::HostMissing),
             ("postgresql:///db", UrlError::HostMissing),
             ("postgresql://h1,,h2", UrlError::HostMissing),
@@ -463,27 +883,60 @@ mod tests {
             ("postgresql://a:%zz@db", UrlError::Encoding { part: "password" }),
             ("postgresql://a:%+1@db", UrlError::Encoding { part: "password" }),
             ("postgresql://db%", UrlError::Encoding { part: "host" }),
-            ("postgresql://db/%ff", UrlError::Encoding { part: "database" }),
-            ("postgresql://db/a%00b", UrlError::Encoding { part: "database" }),
+            ("postgresql://db/%ff", UrlError::Encoding { part: "dbname" }),
+            ("postgresql://db/a%00b", UrlError::Encoding { part: "dbname" }),
             ("postgresql://[::1", UrlError::Brackets),
             ("postgresql://[::1]x", UrlError::Brackets),
             ("postgresql://db:0", UrlError::Port),
             ("postgresql://db:65536", UrlError::Port),
-            ("postgresql://db:+1", UrlError::Port),
             ("postgresql://db:1:2", UrlError::Port),
             ("postgresql://h1,h2?port=1,2,3", UrlError::PortCount { hosts, ports }),
             ("postgresql://db?sslmode", UrlError::ParameterWithoutValue),
-            ("postgresql://db?sslmode=prefer&", UrlError::ParameterWithoutValue),
-            ("postgresql://db?sslcert=x", UrlError::ParameterUnknown { name: "sslcert".into() }),
-            ("postgresql://db?sslmode=verify-full", UrlError::TlsUnsupported),
-            ("postgresql://db?sslmode=require", UrlError::TlsUnsupported),
-            ("postgresql://db?sslmode=on", value("sslmode", "disable, allow, prefer")),
-            ("postgresql://db?gssencmode=require", value("gssencmode", "disable, prefer")),
-            ("postgresql://db?channel_binding=require", value("channel_binding", "disable, prefer")),
-            ("postgresql://db?target_session_attrs=primary", value("target_session_attrs", "any")),
-            ("postgresql://db?connect_timeout=-1", value("connect_timeout", seconds)),
             ("postgresql://db?connect_timeout=1s", value("connect_timeout", seconds)),
-            ("postgresql:///?host=%40abstract", value("host", "a name, an address, or a directory")),
+            ("", UrlError::HostMissing),
+            ("host", UrlError::Scheme),
+            ("postgresql:/db", UrlError::Scheme),
+            ("alice:secret@db/bank?user=x", UrlError::Scheme),
+            ("Postgresql://db?x=y", UrlError::Scheme),
+            ("user=x", UrlError::HostMissing),
+            ("host='db", UrlError::Unterminated),
+            ("host='db\\", UrlError::Unterminated),
+            ("host=db user", UrlError::ParameterWithoutValue),
+            ("host=db what=x", UrlError::ParameterUnknown { name: "what".into() }),
+            ("host=db password=a what=x", UrlError::ParameterUnknownBehindPassword),
+            ("host=db password='a\0'", UrlError::Encoding { part: "password" }),
+            ("postgresql://a:%+1@db", UrlError::Encoding { part: "password" }),
+            ("postgresql://db?%00=x", UrlError::Encoding { part: "the name of a parameter" }),
+            ("postgresql://a b@db", UrlError::WhiteSpace { part: "user" }),
+            ("postgresql://db?options=-c x", UrlError::WhiteSpace { part: "options" }),
+            ("postgresql://db\n/x", UrlError::WhiteSpace { part: "host" }),
+            ("postgresql://a:b@c@db", UrlError::StrayAt),
+            ("postgresql://db/a@b", UrlError::StrayAt),
+            ("postgresql:///x?what=a@b", UrlError::StrayAt),
+            ("postgresql://[]", UrlError::Brackets),
+            ("postgresql://db:%2D1", UrlError::Port),
+            ("postgresql://db:99999999999", UrlError::Port),
+            ("postgresql://db?&user=x", UrlError::ParameterWithoutValue),
+            ("postgresql://db?application_name=a=b", UrlError::SecondEqualsSign),
+            ("postgresql://db?Sslmode=disable", UrlError::ParameterUnknown { name: "Sslmode".into() }),
+            ("postgresql://db?hostaddr=a", value("hostaddr", addresses)),
+            ("postgresql://db?hostaddr=10.1", value("hostaddr", addresses)),
+            ("host=a,b hostaddr=10.0.0.1", UrlError::AddressCount { hosts: 2, addresses: 1 }),
+            ("host=a hostaddr=10.0.0.1,10.0.0.2", UrlError::AddressCount { hosts: 1, addresses: 2 }),
+            ("postgresql://db?keepalives=on", value("keepalives", "0 or 1")),
+            ("postgresql://db?keepalives_idle=32768", value("keepalives_idle", "seconds, up to 32767")),
+            ("postgresql://db?tcp_user_timeout=1s", value("tcp_user_timeout", "a number of milliseconds")),
+            ("postgresql://db?connect_timeout=", value("connect_timeout", seconds)),
+            ("postgresql://db?client_encoding=latin1", unsupported("client_encoding", utf8)),
+            ("postgresql://db?sslrootcert=x", unsupported("sslrootcert", NO_TLS)),
+            ("postgresql://db?sslmode=verify-full", unsupported("sslmode", tls)),
+            ("postgresql://db?sslmode=on", unsupported("sslmode", tls)),
+            ("postgresql://db?ssl=tr%75e", unsupported("sslmode", tls)),
+            ("postgresql://db?ssl=false", UrlError::ParameterUnknown { name: "ssl".into() }),
+            ("postgresql://db?requiressl=1", unsupported("sslmode", tls)),
+            ("postgresql://db?passfile=/x", unsupported("passfile", NO_FILE)),
+            ("postgresql://db?target_session_attrs=primary", unsupported("target_session_attrs", "use any")),
+            ("postgresql:///?host=%40abstract", unsupported("host", socket)),
         ];
         for (url, expected) in cases {
             assert_eq!(Url::parse(url).unwrap_err(), expected, "{url}");
@@ -497,8 +950,12 @@ mod tests {
         for url in [
             "postgresql://alice:hun@ter2@db/x",
             "postgresql://alice:hun/ter2@db/x",
-            "postgresql://alice:hun?ter2@db/x",
-            "postgresql://alice:hun?ter2=1@db/x",
+            "alice:hunter2@db/x?a=b",
+            "host=db password=hun ter2=x",
+            "host=db password='hunter2",
+            "host=db password hunter2",
+            "postgresql://alice:hun ter2@db/x",
+            "postgresql://alice:1/hun?ter2=1@db/x",
             "postgresql://alice:ter2%@db/x",
             "postgresql://alice:ter2/x",
             "postgresql://alice@db/x?password=ter2%",
@@ -512,7 +969,7 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_cannot_break_the_line() {
-        let error = Url::parse("postgresql://db?a\nb=c").unwrap_err();
+        let error = Url::parse("postgresql://db?a%0Ab=c").unwrap_err();
         assert_eq!(error.to_string(), r#"unknown parameter "a\nb""#);
     }
 }
