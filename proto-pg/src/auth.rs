@@ -7,8 +7,10 @@ use crate::frame::AuthenticationRequest;
 use crate::request::Outbox;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use std::borrow::Cow;
+use sha2::{Digest as _, Sha256};
 use std::{io, mem};
+use stringprep::tables;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// What this side can prove itself with.
 pub(crate) struct Credentials {
@@ -127,21 +129,52 @@ fn begin_scram(
         return Err(AuthenticationError::MechanismUnsupported);
     }
     // Channel binding ties the exchange to a TLS session; there is none here, so it cannot be offered.
-    let scram = Box::new(ScramSha256::new(&prepared(password), ChannelBinding::unsupported()));
+    let scram = Box::new(ScramSha256::new(&scram_key(password), ChannelBinding::unsupported()));
     outbox.sasl_initial(SCRAM_SHA_256, scram.message()).map_err(|e| scram_error(&e))?;
     Ok(Exchange::ScramBegun(scram))
 }
 
 /// A password such that [`ScramSha256`] hashes what libpq would.
 ///
-/// Both prepare it as RFC 4013 says, and take it as it stands if that fails. For libpq it fails too when nothing is left,
-/// as of a single soft hyphen, which `ScramSha256` takes for an empty password. A NUL behind it, which RFC 4013 forbids,
-/// makes it fail there as well; HMAC fills a key of less than 64 bytes up with NULs anyway.
-fn prepared(password: &[u8]) -> Cow<'_, [u8]> {
-    let is_emptied = str::from_utf8(password).is_ok_and(|text| {
-        stringprep::saslprep(text).is_ok_and(|prepared| prepared.is_empty() && !text.is_empty())
-    });
-    if is_emptied { [password, b"\0"].concat().into() } else { password.into() }
+/// `ScramSha256` prepares passwords by itself, and not in all cases as libpq does. It leaves alone what RFC 4013 forbids, such
+/// as a NUL; and HMAC fills a key of less than 64 bytes up with NULs anyway, and hashes one of more.
+fn scram_key(password: &[u8]) -> Vec<u8> {
+    let prepared = str::from_utf8(password).ok().and_then(prepare);
+    let key = prepared.map_or_else(|| password.to_owned(), String::into_bytes);
+    match key.len() {
+        ..HMAC_BLOCK_LEN_BYTES => [&key[..], b"\0"].concat(),
+        HMAC_BLOCK_LEN_BYTES => key,
+        _ => [&Sha256::digest(&key)[..], b"\0"].concat(),
+    }
+}
+
+/// A key of SHA-256 is taken as it stands up to this length. Source: RFC 2104, section 2.
+const HMAC_BLOCK_LEN_BYTES: usize = 64;
+
+/// Prepares a password as libpq's `pg_saslprep` does: RFC 4013, but what is forbidden is looked for before the text is
+/// normalized, and nothing may be left over of nothing. `None` if the password has to be taken as it stands.
+fn prepare(password: &str) -> Option<String> {
+    let mapped: String = password
+        .chars()
+        .map(|char| if tables::non_ascii_space_character(char) { ' ' } else { char })
+        .filter(|&char| !tables::commonly_mapped_to_nothing(char))
+        .collect();
+    let is_forbidden = |char| {
+        tables::ascii_control_character(char)
+            || tables::non_ascii_control_character(char)
+            || tables::private_use(char)
+            || tables::non_character_code_point(char)
+            || tables::inappropriate_for_plain_text(char)
+            || tables::inappropriate_for_canonical_representation(char)
+            || tables::change_display_properties_or_deprecated(char)
+            || tables::tagging_character(char)
+            || tables::unassigned_code_point(char)
+    };
+    let (first, last) = (mapped.chars().next()?, mapped.chars().next_back()?);
+    // Text from right to left may have no letters from left to right, and has to begin and end as such.
+    let is_mixed = mapped.contains(tables::bidi_r_or_al)
+        && (mapped.contains(tables::bidi_l) || ![first, last].into_iter().all(tables::bidi_r_or_al));
+    (!mapped.contains(is_forbidden) && !is_mixed).then(|| mapped.nfkc().collect())
 }
 
 fn scram_error(error: &io::Error) -> AuthenticationError {
@@ -383,6 +416,11 @@ mod tests {
             ("\u{2168}", "IX"),
             ("a\u{a0}b", "a b"),
             ("a\u{7}\u{ad}", "a\u{7}\u{ad}"),
+            ("\u{340}", "\u{340}"),
+            ("\u{5d0}a", "\u{5d0}a"),
+            (&"\u{ad}".repeat(33), &"\u{ad}".repeat(33)),
+            (&"x".repeat(64), &"x".repeat(64)),
+            (&"\u{2168}".repeat(40), &"IX".repeat(40)),
         ] {
             let session = crate::Session { password: Some(password.into()), ..script::session() };
             let mut lane = Connection::new(&session, &script::STATEMENTS, script::LIMITS);
