@@ -161,6 +161,11 @@ impl Client {
         matches!(self.phase, Phase::Awaiting { .. })
     }
 
+    /// Whether its input is only dropped, so that a reset does not overtake the answer.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.phase, Phase::Lingering)
+    }
+
     /// Whether [`Client::advance`] could go on although nothing came in: the outbox, which was full, has been sent.
     pub fn can_go_on(&self) -> bool {
         self.waits_for_outbox && self.outbox.is_empty()
@@ -251,12 +256,12 @@ impl Client {
         }
     }
 
-    /// What becomes of the socket, now that the shell has sent what it could.
-    pub fn after_send(&mut self, config: &Config, now: Now) -> AfterSend {
+    /// What becomes of the socket, now that the shell has sent what it could; `now` is asked if a wait begins.
+    pub fn after_send(&mut self, config: &Config, now: impl Fn() -> Now) -> AfterSend {
         if self.outbox.is_empty() {
             self.send_deadline_us = u64::MAX;
         } else if self.send_deadline_us == u64::MAX {
-            self.send_deadline_us = now.after_ms(config.send_timeout_ms);
+            self.send_deadline_us = now().after_ms(config.send_timeout_ms);
         }
         match self.phase {
             Phase::Closed => AfterSend::Close,
@@ -264,7 +269,7 @@ impl Client {
                 if lingers && !self.is_peer_closed && !planted(Bug::LingerSkipped) {
                     self.inbox.consume(self.inbox.unread().len());
                     self.phase = Phase::Lingering;
-                    self.phase_deadline_us = now.after_ms(config.linger_timeout_ms);
+                    self.phase_deadline_us = now().after_ms(config.linger_timeout_ms);
                     AfterSend::ShutDownWrite
                 } else {
                     self.phase = Phase::Closed;

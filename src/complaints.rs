@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn at_ms(ms: u64) -> Now {
-        Now { monotonic_us: ms * 1_000, unix_s: 0 }
+        Now::at_us(ms * 1_000)
     }
 
     #[test]

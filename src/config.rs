@@ -176,8 +176,6 @@ settings! {
         "Most bytes read from one socket per turn of the loop.";
     turn_accepts_max: usize, "TURN_ACCEPTS_MAX" = 64 in 1..=65_536, "connections",
         "Most connections accepted per listener and turn.";
-    turn_events_max: usize, "TURN_EVENTS_MAX" = 1_024 in 1..=65_536, "events",
-        "Most readiness events taken per turn.";
     drain_timeout_ms: u64, "DRAIN_TIMEOUT_MS" = 8_000 in 0..=600_000, "ms",
         "After SIGTERM: how long what is in flight may take.";
     drain_idle_ms: u64, "DRAIN_IDLE_MS" = 500 in 0..=600_000, "ms",

@@ -17,7 +17,7 @@ use crate::slots::{Slot, Slots};
 /// The whole core of one server.
 ///
 /// A turn of the shell: it moves received bytes into clients and lanes, says which clients are due, calls
-/// [`Engine::advance`], sends what is pending, and removes the clients that are closed.
+/// [`Engine::advance`], sends what is pending, calls [`Engine::expire`], and removes the clients that are closed.
 ///
 /// A call takes one way through it: client, queue, batch, lane, held answer, client. It has exactly one end: answered
 /// after its commit, or unavailable with a reason. A call that may have run is never sent again.
@@ -160,8 +160,8 @@ impl Engine {
         !self.due.is_empty()
     }
 
-    /// What becomes of a client's socket, now that the shell has sent what it could.
-    pub fn after_send(&mut self, slot: Slot, now: Now) -> AfterSend {
+    /// What becomes of a client's socket, now that the shell has sent what it could; `now` is asked if a wait begins.
+    pub fn after_send(&mut self, slot: Slot, now: impl Fn() -> Now) -> AfterSend {
         self.seats
             .get_mut(slot)
             .map_or(AfterSend::Close, |seat| seat.client.after_send(&self.site.config, now))
@@ -215,7 +215,7 @@ impl Engine {
         self.seats.is_empty()
     }
 
-    /// When [`Engine::advance`] will have something to do although nothing came in, in monotonic microseconds.
+    /// When there will be something to do although nothing came in, in monotonic microseconds.
     pub fn deadline_us(&self) -> u64 {
         let sweep_us = if self.seats.is_empty() { u64::MAX } else { self.next_sweep_us };
         let queue_us = [&self.again, &self.queue]
@@ -241,22 +241,35 @@ impl Engine {
         }
         self.site.now = now;
         for index in 0..self.lanes.len() {
-            self.receive_from_lane(index);
+            self.take_lane_events(index);
         }
-        self.give_up_late_calls();
+        self.note_lanes();
         self.serve_due_clients();
-        // Only now: a request that has just come in ends the wait for it, however late the sweep.
-        self.sweep();
         self.send_batches();
-        self.set_gauges();
     }
 
-    fn receive_from_lane(&mut self, index: usize) {
+    /// Acts on deadlines that had passed when the last look at the sockets began: of lanes, calls and clients. A lane
+    /// that `is_lane_readable`, and a client that is due again, may have what it waits for in its socket; the next turn
+    /// reads on without a wait, and judges then. Whether it made more clients due, which are to be sent to.
+    pub fn expire(&mut self, now: Now, is_lane_readable: impl Fn(usize) -> bool) -> bool {
+        self.site.now = now;
+        let due_before = self.due.len();
+        for index in 0..self.lanes.len() {
+            if !is_lane_readable(index) {
+                self.lanes[index].expire(&self.site.config, now);
+                self.take_lane_events(index);
+            }
+        }
+        self.note_lanes();
+        self.give_up_late_calls();
+        self.sweep();
+        self.set_gauges();
+        self.due.len() > due_before
+    }
+
+    /// Notes whether the database can be reached.
+    fn note_lanes(&mut self) {
         let now = self.site.now;
-        // What has arrived counts, however late this turn is; only then is the time of the lane over.
-        self.take_lane_events(index);
-        self.lanes[index].expire(&self.site.config, now);
-        self.take_lane_events(index);
         self.site.is_database_reached = self.lanes.iter().any(Lane::is_ready);
         if self.site.is_database_reached {
             self.unserved_since_us = None;
@@ -324,7 +337,9 @@ impl Engine {
         }
         self.next_sweep_us = now.after_ms(SWEEP_INTERVAL_MS);
         for (slot, seat) in self.seats.iter_mut() {
-            if now.is_past(seat.client.deadline_us()) {
+            // A peer that floods us after its answer would be due for ever.
+            let is_judged = !seat.is_due || seat.client.is_lingering();
+            if is_judged && now.is_past(seat.client.deadline_us()) {
                 seat.client.expire(&mut self.site);
                 if !seat.is_due {
                     seat.is_due = true;
@@ -356,10 +371,11 @@ impl Engine {
     /// Whether one more call may wait for a lane.
     fn admit(&self) -> Result<(), Unavailable> {
         let config = &self.site.config;
-        if self.unserved_since_us.is_some_and(|since_us| {
-            self.site.now.monotonic_us.saturating_sub(since_us)
-                >= config.queue_timeout_ms.saturating_mul(1_000)
-        }) {
+        let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
+        if self
+            .unserved_since_us
+            .is_some_and(|since_us| self.site.now.is_past(since_us.saturating_add(timeout_us)))
+        {
             Err(Unavailable::DatabaseDown)
         } else if self.is_behind()
             || (self.queue.len() + self.again.len() >= config.queue_calls_max

@@ -1,22 +1,35 @@
 //! CORE: a moment, as the shell hands it in. The core has no clock of its own, so a test can move time as it likes.
 
-/// One reading of both clocks, taken once a turn.
+use crate::planted::{Bug, planted};
+
+/// One reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Microseconds since an arbitrary start; never goes back. Every wait is measured on it.
     pub monotonic_us: u64,
+    /// When the last look at the sockets began, on the same clock. Deadlines are judged by it: the process may stand still
+    /// at any point after the look (a stop, a used-up share of CPU), and what arrives meanwhile is not known yet.
+    pub looked_us: u64,
     /// Seconds since 1970-01-01 00:00 UTC; may jump. Only the `Date` field is made of it.
     pub unix_s: u64,
 }
 
 impl Now {
+    /// A turn that begins and ends at this time.
+    #[cfg(test)]
+    pub(crate) fn at_us(monotonic_us: u64) -> Now {
+        Now { monotonic_us, looked_us: monotonic_us, ..Now::default() }
+    }
+
     /// The monotonic microsecond at which a wait of `wait_ms` that starts now is over.
     pub fn after_ms(self, wait_ms: u64) -> u64 {
         self.monotonic_us.saturating_add(wait_ms.saturating_mul(1_000))
     }
 
-    /// Whether the deadline, in monotonic microseconds, has been reached.
+    /// Whether the deadline, in monotonic microseconds, had been reached when the last look at the sockets began. So
+    /// everything that was ready before the deadline is known by now.
     pub fn is_past(self, deadline_us: u64) -> bool {
-        self.monotonic_us >= deadline_us
+        let judged_by_us = if planted(Bug::DeadlineAfterLook) { self.monotonic_us } else { self.looked_us };
+        judged_by_us >= deadline_us
     }
 }

@@ -73,11 +73,13 @@ pub enum Bug {
     BacklogForgotten,
     /// A server that stops closes clients that await an answer.
     DrainLosesClient,
+    /// A deadline counts as passed by a time after the last look at the sockets.
+    DeadlineAfterLook,
 }
 
 impl Bug {
     /// Every bug, in order of declaration.
-    pub const ALL: [Bug; 34] = [
+    pub const ALL: [Bug; 35] = [
         Bug::AnswerBeforeCommit,
         Bug::AnswersOfRolledBackBatch,
         Bug::AnswersOnError,
@@ -112,6 +114,7 @@ impl Bug {
         Bug::HeadGetsContent,
         Bug::BacklogForgotten,
         Bug::DrainLosesClient,
+        Bug::DeadlineAfterLook,
     ];
 }
 

@@ -1,7 +1,7 @@
-//! SHELL: one instance: binds, waits for events, runs the turns, stops on a signal. Owns `Poll`, the clock and the signals.
+//! SHELL: one instance: binds, waits for events, runs the turns, stops on a signal. Owns `Poll` and the signals.
 
 use std::io::{self, ErrorKind};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -10,35 +10,20 @@ use signal_hook_mio::v1_0::Signals;
 use crate::api::Face;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::now::Now;
 use crate::resolver::Resolver;
 use crate::socket::Listener;
 use crate::system::System;
 use crate::token::Source;
-use crate::turn::Turn;
+use crate::turn::{Network as _, Turn};
 
 /// One instance of the server, bound to its addresses.
 pub struct Server {
     poll: Poll,
     events: Events,
-    clock: Clock,
     signals: Signals,
     turn: Turn<System>,
     /// Signals that were caught.
     stops: u32,
-}
-
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn now(&self) -> Now {
-        Now {
-            monotonic_us: u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX),
-            unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        }
-    }
 }
 
 impl Server {
@@ -78,12 +63,13 @@ impl Server {
             }
         }
 
-        let clock = Clock { start: Instant::now() };
         let jitter_seed = u64::from(std::process::id());
-        let events = Events::with_capacity(config.turn_events_max);
+        // Room for an event of every socket, the signals and the resolver: a look that left some out would be none.
+        let sockets_max = config.clients_max as usize + config.lanes + listeners.len();
+        let events = Events::with_capacity(sockets_max + 2);
         let system = System::new(poll.registry().try_clone()?, resolver, config.database_tcp, config.lanes);
-        let engine = Engine::new(config, jitter_seed, clock.now());
-        Ok(Server { poll, events, clock, signals, turn: Turn::new(engine, system, listeners), stops: 0 })
+        let engine = Engine::new(config, jitter_seed, system.now());
+        Ok(Server { poll, events, signals, turn: Turn::new(engine, system, listeners), stops: 0 })
     }
 
     /// Serves until SIGTERM or SIGINT, then until every request in flight is answered, or `drain_timeout_ms` is over,
@@ -96,7 +82,7 @@ impl Server {
             self.turn(u64::MAX)?;
         }
         let deadline_us = self.drain();
-        while !self.turn.is_drained() && self.stops < 2 && !self.clock.now().is_past(deadline_us) {
+        while !self.turn.is_drained() && self.stops < 2 && !self.turn.network.now().is_past(deadline_us) {
             self.turn(deadline_us)?;
         }
         if !self.turn.engine.is_drained() {
@@ -109,28 +95,31 @@ impl Server {
 
     fn turn(&mut self, wake_at_us: u64) -> io::Result<()> {
         self.wait(wake_at_us)?;
-        self.turn.run(self.clock.now());
+        self.turn.run();
         Ok(())
     }
 
     /// Sleeps until something is ready or due. An event only records readiness; the work is done in later stages.
     #[inline(never)]
     fn wait(&mut self, wake_at_us: u64) -> io::Result<()> {
-        let now = self.clock.now();
-        let mut timeout = match self.turn.wake_at_us(now).min(wake_at_us) {
-            u64::MAX => None,
-            deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
-        };
-        // ANCHOR: interrupted
-        // Interrupted, as after a stop and SIGCONT, it has not looked: what is ready must be known before the turn acts on
-        // deadlines, or a request that is there is closed on.
-        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            if error.kind() != ErrorKind::Interrupted {
-                return Err(error);
+        // ANCHOR: look
+        // A deadline may be acted on only if it had passed before the last look at the sockets began, or a request that is
+        // there is closed on. So what came due during the wait takes another look, and so does an interrupted wait, which
+        // has not looked at all.
+        loop {
+            let now = self.turn.network.begin_look();
+            let timeout = match self.turn.wake_at_us().min(wake_at_us) {
+                u64::MAX => None,
+                deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
+            };
+            match self.poll.poll(&mut self.events, timeout) {
+                Ok(()) if self.events.is_empty() && timeout != Some(Duration::ZERO) => {}
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            timeout = Some(Duration::ZERO);
         }
-        // ANCHOR_END: interrupted
+        // ANCHOR_END: look
         for event in &self.events {
             match Source::from(event.token()) {
                 Source::Client(slot) => {
@@ -152,9 +141,9 @@ impl Server {
 
     /// Lets nobody new in, and lets the engine finish. Returns when it has to be done.
     fn drain(&mut self) -> u64 {
-        let now = self.clock.now();
         log::info!("stopping: {} connections are open", self.turn.engine.metrics().connections_open);
-        self.turn.close_listeners(now, Listener::unpublish, Listener::is_unpublished);
+        self.turn.close_listeners(Listener::unpublish, Listener::is_unpublished);
+        let now = self.turn.network.now();
         self.turn.engine.drain(now);
         now.after_ms(self.turn.engine.config().drain_timeout_ms)
     }

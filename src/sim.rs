@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::metrics::LaneState;
 use crate::planted::{self, Bug};
-use crate::turn::Turn;
+use crate::turn::{Network as _, Turn};
 
 pub(crate) mod answer;
 pub(crate) mod audit;
@@ -36,7 +36,7 @@ pub use fault::Fault;
 use network::{Backlog, SimNetwork, deliver_events};
 use peer::{Around, Peer};
 use postgres::Postgres;
-use scene::Scene;
+use scene::{STILL_MAX_US, Scene};
 use socket::Shared;
 
 /// What came of one run.
@@ -403,11 +403,11 @@ impl World {
 
     fn drain(&mut self, index: usize) {
         self.scene.tell(|| format!("instance {index} is told to stop"));
-        let now = self.scene.now();
         let instance = &mut self.instances[index];
-        instance.turn.close_listeners(now, |_| {}, |_| false);
+        instance.turn.close_listeners(|_| {}, |_| false);
+        let now = instance.turn.network.now();
         for socket in instance.turn.network.client_sockets() {
-            socket.borrow_mut().drain();
+            socket.borrow_mut().drain(&self.scene);
         }
         instance.turn.engine.drain(now);
         instance.drained_by_us = Some(now.after_ms(self.config.drain_timeout_ms));
@@ -418,20 +418,38 @@ impl World {
     /// Whether the loop of this instance would wake up now.
     fn is_awake(&self, index: usize) -> bool {
         let Instance { turn, backlog, .. } = &self.instances[index];
-        let now = self.scene.now();
-        backlog.borrow().has_edge() || turn.network.has_event() || now.is_past(turn.wake_at_us(now))
+        let now_us = self.scene.now().monotonic_us;
+        backlog.borrow().has_edge() || turn.network.has_event() || turn.wake_at_us() <= now_us
     }
 
     fn run_turn(&mut self, index: usize) {
-        let now = self.scene.now();
+        self.instances[index].turn.network.begin_look();
+        self.may_stand_still();
         let Instance { turn, backlog, .. } = &mut self.instances[index];
         if backlog.borrow_mut().take_edge() {
             turn.listener_event(0);
         }
-        deliver_events(turn, self.config.turn_events_max);
-        turn.run(now);
+        deliver_events(turn);
+        self.may_stand_still();
+        self.instances[index].turn.run();
         self.scene.moved(&[u8::try_from(index).unwrap_or(u8::MAX)]);
         self.check_caps(index);
+    }
+
+    /// The instance whose turn it is may stand still while time passes and everybody else goes on.
+    fn may_stand_still(&mut self) {
+        if !self.scene.strikes(Fault::StandStill) {
+            return;
+        }
+        self.scene.tell(|| "an instance stands still".to_owned());
+        for _ in 0..self.scene.between(1, 4) {
+            self.scene.advance_us(self.scene.between(1, STILL_MAX_US));
+            if self.scene.happens(700) {
+                self.let_a_peer_act();
+            } else {
+                self.let_the_database_act();
+            }
+        }
     }
 
     fn check_caps(&mut self, index: usize) {
@@ -555,7 +573,7 @@ impl World {
     /// When something will happen by itself, in monotonic microseconds.
     fn next_event_us(&self) -> u64 {
         let now = self.scene.now();
-        let wakes = self.instances.iter().map(|instance| instance.turn.wake_at_us(now));
+        let wakes = self.instances.iter().map(|instance| instance.turn.wake_at_us());
         let busy = self
             .backends
             .iter()

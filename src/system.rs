@@ -1,6 +1,7 @@
 //! SHELL: the network of the operating system: TCP and Unix sockets, registered with `Poll`.
 
 use std::io;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -9,6 +10,7 @@ use proto_pg::{Connection, Host};
 use crate::config::TcpOptions;
 use crate::lane::Asked;
 use crate::link::{Link, Progress};
+use crate::now::Now;
 use crate::resolver::Resolver;
 use crate::slots::Slot;
 use crate::socket::{Listener, Stream};
@@ -25,12 +27,29 @@ pub struct System {
     tcp_options: TcpOptions,
     /// The socket of each lane.
     links: Vec<Link>,
+    /// When the monotonic clock started.
+    start: Instant,
+    looked_us: u64,
 }
 
 impl System {
     /// A network for this many lanes.
     pub fn new(registry: Registry, resolver: Resolver, tcp_options: TcpOptions, lanes: usize) -> System {
-        System { registry, resolver, tcp_options, links: (0..lanes).map(Link::new).collect() }
+        System {
+            registry,
+            resolver,
+            tcp_options,
+            links: (0..lanes).map(Link::new).collect(),
+            start: Instant::now(),
+            looked_us: 0,
+        }
+    }
+
+    /// A look at the sockets begins: deadlines that have passed by now may be acted on after it.
+    pub fn begin_look(&mut self) -> Now {
+        let now = self.now();
+        self.looked_us = now.monotonic_us;
+        Now { looked_us: self.looked_us, ..now }
     }
 
     /// Adds what an event says about a lane's socket.
@@ -45,6 +64,14 @@ impl Network for System {
     type Listener = Listener;
     type Accepted = Stream;
     type Stream = Watched;
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic_us: u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            looked_us: self.looked_us,
+            unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }
+    }
 
     fn accept(&mut self, listener: &mut Listener) -> io::Result<Stream> {
         listener.accept()
@@ -78,8 +105,8 @@ impl Network for System {
         })
     }
 
-    fn has_readable_lane(&self) -> bool {
-        self.links.iter().any(Link::is_readable)
+    fn is_lane_readable(&self, lane: usize) -> bool {
+        self.links[lane].is_readable()
     }
 
     fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize) {

@@ -1,5 +1,5 @@
-//! SHELL: the turn over any network, the system's or a simulated one: receive, advance, send, reap. It moves bytes between
-//! sockets and byte pipes, those of clients and of `proto_pg`'s connections alike, and reads none of them.
+//! SHELL: the turn over any network, the system's or a simulated one: receive, advance, send, expire, reap. It moves bytes
+//! between sockets and byte pipes, those of clients and of `proto_pg`'s connections alike, and reads none of them.
 
 use std::io::{self, ErrorKind};
 
@@ -23,6 +23,9 @@ pub trait Network {
     type Accepted;
     /// A connected socket under watch.
     type Stream: Transport;
+
+    /// The present moment, and when the last look at the sockets began.
+    fn now(&self) -> Now;
 
     /// Takes the next connection off a listener's backlog.
     ///
@@ -48,8 +51,8 @@ pub trait Network {
     /// The next lane whose attempt to connect has come to its end, and how.
     fn poll_connected(&mut self) -> Option<(usize, io::Result<()>)>;
 
-    /// Whether a lane's socket has something to receive that no event will tell of.
-    fn has_readable_lane(&self) -> bool;
+    /// Whether this lane's socket has something to receive that no event will tell of.
+    fn is_lane_readable(&self, lane: usize) -> bool;
 
     /// Moves what arrived for a lane into it.
     fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize);
@@ -128,10 +131,10 @@ impl<N: Network> Turn<N> {
         }
     }
 
-    /// When the next turn has to begin although no event came, in monotonic microseconds.
-    pub fn wake_at_us(&self, now: Now) -> u64 {
-        if self.has_work_that_no_event_tells(now) {
-            return now.monotonic_us;
+    /// When the next turn has to begin although no event came, in monotonic microseconds; 0 is at once.
+    pub fn wake_at_us(&self) -> u64 {
+        if self.has_work_that_no_event_tells(self.network.now()) {
+            return 0;
         }
         self.engine.deadline_us().min(self.accept_deadline_us())
     }
@@ -141,10 +144,11 @@ impl<N: Network> Turn<N> {
     //
     // The stages stay functions of their own in the optimised program, so that a profile names them; so do, for the same
     // reason, the few others in the core that are marked.
-    pub fn run(&mut self, now: Now) {
-        self.receive(now);
-        self.engine.advance(now);
-        self.send(now);
+    pub fn run(&mut self) {
+        self.receive();
+        self.engine.advance(self.network.now());
+        self.send();
+        self.expire();
         self.reap();
     }
     // ANCHOR_END: turn
@@ -155,7 +159,6 @@ impl<N: Network> Turn<N> {
     /// its path up just before that was removed, and connect only now.
     pub fn close_listeners(
         &mut self,
-        now: Now,
         unpublish: impl Fn(&mut N::Listener),
         stays: impl Fn(&N::Listener) -> bool,
     ) {
@@ -164,8 +167,8 @@ impl<N: Network> Turn<N> {
             listening.is_ready = true;
         }
         for index in 0..self.listeners.len() {
-            while self.listeners[index].is_ready && self.can_accept(now) {
-                self.accept_one(index, now);
+            while self.listeners[index].is_ready && self.can_accept(self.network.now()) {
+                self.accept_one(index);
             }
         }
         self.listeners.retain(|listening| stays(&listening.listener));
@@ -189,7 +192,7 @@ impl<N: Network> Turn<N> {
     /// Whether a socket that was ready before, and still is, can be worked on right away.
     fn has_work_that_no_event_tells(&self, now: Now) -> bool {
         self.engine.has_due()
-            || self.network.has_readable_lane()
+            || (0..self.engine.config().lanes).any(|lane| self.network.is_lane_readable(lane))
             || (self.can_accept(now) && self.listeners.iter().any(|listening| listening.is_ready))
     }
 
@@ -206,15 +209,15 @@ impl<N: Network> Turn<N> {
 
     /// Moves bytes from the sockets into the engine, and lets new connections in.
     #[inline(never)]
-    fn receive(&mut self, now: Now) {
-        self.connect_lanes(now);
+    fn receive(&mut self) {
+        self.connect_lanes();
         let budget_bytes = self.engine.config().turn_read_bytes;
         for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
             if let Some(connection) = lane.connection() {
                 self.network.receive_for_lane(index, connection, budget_bytes);
             }
         }
-        self.accept(now);
+        self.accept();
         self.engine.take_due(&mut self.due);
         for index in 0..self.due.len() {
             let slot = self.due[index];
@@ -239,21 +242,27 @@ impl<N: Network> Turn<N> {
         self.engine.metrics().received_bytes += received.map_or(0, |(bytes, _)| bytes as u64);
     }
 
-    fn accept(&mut self, now: Now) {
+    fn accept(&mut self) {
+        if !self.listeners.iter().any(|listening| listening.is_ready) {
+            return;
+        }
+        let now = self.network.now();
         let accepts_max = self.engine.config().turn_accepts_max;
         for index in 0..self.listeners.len() {
             for _ in 0..accepts_max {
                 if !self.listeners[index].is_ready || !self.can_accept(now) {
                     break;
                 }
-                self.accept_one(index, now);
+                self.accept_one(index);
             }
         }
     }
 
-    fn accept_one(&mut self, index: usize, now: Now) {
+    fn accept_one(&mut self, index: usize) {
         let listening = &mut self.listeners[index];
-        match self.network.accept(&mut listening.listener) {
+        let accepted = self.network.accept(&mut listening.listener);
+        let now = self.network.now();
+        match accepted {
             Ok(accepted) => {
                 if let Some(slot) = self.engine.accept(listening.face, now) {
                     self.seat(slot, accepted);
@@ -291,7 +300,8 @@ impl<N: Network> Turn<N> {
     }
 
     /// Takes every lane that has no connection one step closer to one.
-    fn connect_lanes(&mut self, now: Now) {
+    fn connect_lanes(&mut self) {
+        let now = self.network.now();
         while let Some((lane, result)) = self.network.poll_connected() {
             match result {
                 Ok(()) => self.engine.lane_connected(lane, now),
@@ -311,20 +321,24 @@ impl<N: Network> Turn<N> {
 
     /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.
     #[inline(never)]
-    fn send(&mut self, now: Now) {
+    fn send(&mut self) {
         for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
             if let Some(connection) = lane.connection() {
                 self.network.send_for_lane(index, connection);
             }
         }
+        self.send_to_due_clients();
+    }
+
+    fn send_to_due_clients(&mut self) {
         self.engine.take_due(&mut self.due);
         for index in 0..self.due.len() {
             let slot = self.due[index];
-            self.send_to_client(slot, now);
+            self.send_to_client(slot);
         }
     }
 
-    fn send_to_client(&mut self, slot: Slot, now: Now) {
+    fn send_to_client(&mut self, slot: Slot) {
         let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
             return;
         };
@@ -333,7 +347,7 @@ impl<N: Network> Turn<N> {
             client.lost();
         }
         self.engine.metrics().sent_bytes += sent.unwrap_or(0) as u64;
-        match self.engine.after_send(slot, now) {
+        match self.engine.after_send(slot, || self.network.now()) {
             AfterSend::Close => self.closing.push(slot),
             AfterSend::ShutDownWrite => {
                 // If the connection is gone already, the next read tells.
@@ -347,6 +361,19 @@ impl<N: Network> Turn<N> {
                 if can_go_on {
                     self.engine.mark_due(slot);
                 }
+            }
+        }
+    }
+
+    /// Acts on deadlines. Only here: what was known to be ready before has been received, worked on and sent by now.
+    #[inline(never)]
+    fn expire(&mut self) {
+        let network = &self.network;
+        if self.engine.expire(network.now(), |lane| network.is_lane_readable(lane)) {
+            self.send_to_due_clients();
+            // Behind the request that has just been answered there may be another one.
+            for index in 0..self.due.len() {
+                self.engine.mark_due(self.due[index]);
             }
         }
     }

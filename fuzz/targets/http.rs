@@ -61,7 +61,7 @@ fn verdict(mut bytes: Pieces<'_>, site: &mut Site) -> (Vec<Call>, Vec<u16>) {
         answers.extend_from_slice(pending);
         let sent = pending.len();
         client.send_advance(sent);
-        if client.after_send(&site.config, site.now) == AfterSend::Close {
+        if client.after_send(&site.config, || site.now) == AfterSend::Close {
             return (calls, statuses(&answers));
         }
         assert!(progress, "neither side does anything more, and the connection stays open");

@@ -74,7 +74,7 @@ impl World {
     }
 
     fn after_send(&mut self) -> AfterSend {
-        self.client.after_send(&self.site.config, self.site.now)
+        self.client.after_send(&self.site.config, || self.site.now)
     }
 
     fn close_peer(&mut self) {
@@ -89,7 +89,7 @@ impl World {
 
     /// Moves time to the client's next deadline.
     fn expire(&mut self) {
-        self.site.now.monotonic_us = self.client.deadline_us();
+        self.site.now = Now::at_us(self.client.deadline_us());
         self.client.expire(&mut self.site);
         assert_eq!(self.client.advance(&mut self.site), None);
     }
@@ -404,7 +404,7 @@ fn the_deadline_of_each_phase() {
 #[test]
 fn bytes_that_drip_do_not_move_the_deadline_of_a_head() {
     let mut world = World::after("G");
-    world.site.now.monotonic_us = 9_000_000;
+    world.site.now = Now::at_us(9_000_000);
     world.receive("ET /");
     assert_eq!(world.client.deadline_us(), 10_000_000);
 }
@@ -454,7 +454,7 @@ fn a_peer_that_does_not_read_is_given_up() {
     world.receive(HEALTH);
     assert_eq!(world.after_send(), AfterSend::Stay);
     assert_eq!(world.client.deadline_us(), 10_000_000);
-    world.site.now.monotonic_us = 5_000_000;
+    world.site.now = Now::at_us(5_000_000);
     world.client.send_advance(1);
     assert_eq!(world.after_send(), AfterSend::Stay);
     assert_eq!(world.client.deadline_us(), 10_000_000, "a byte now and then buys no time");

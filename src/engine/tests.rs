@@ -76,8 +76,12 @@ impl World {
         self.transaction(account, 'c', 1, description)
     }
 
+    /// A turn, as far as the engine takes part in it.
     fn advance(&mut self) {
+        self.now.looked_us = self.now.monotonic_us;
         self.engine.advance(self.now);
+        self.engine.take_due(&mut Vec::new());
+        self.engine.expire(self.now, |_| false);
     }
 
     /// Moves the lane's bytes to the database. Returns the answer, which is on its way.
@@ -908,6 +912,7 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
             let wait_us = world.engine.lanes[0].deadline_us() - world.now.monotonic_us;
             assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
             world.now.monotonic_us += wait_us;
+            world.now.looked_us = world.now.monotonic_us;
             wait_us / 1_000
         })
         .collect();
@@ -963,7 +968,7 @@ fn a_request_that_comes_in_the_turn_in_which_its_wait_ends_is_served() {
     world.send_on(slot, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
     world.advance();
     assert_eq!(world.status(slot), "200");
-    assert_eq!(world.engine.after_send(slot, world.now), AfterSend::Stay);
+    assert_eq!(world.engine.after_send(slot, || world.now), AfterSend::Stay);
 }
 
 #[test]
@@ -976,14 +981,14 @@ fn draining_ends_when_the_last_answer_is_out() {
     world.settle();
     assert!(world.answer(busy).contains("Connection: close\r\n"));
     // Its next request may be on its way: without lingering, that would cause a reset, which overtakes the answer.
-    assert_eq!(world.engine.after_send(busy, world.now), AfterSend::ShutDownWrite);
+    assert_eq!(world.engine.after_send(busy, || world.now), AfterSend::ShutDownWrite);
     world.engine.client(busy).unwrap().peer_closed();
-    assert_eq!(world.engine.after_send(busy, world.now), AfterSend::Close);
+    assert_eq!(world.engine.after_send(busy, || world.now), AfterSend::Close);
     world.engine.remove(busy);
     assert!(!world.engine.is_drained());
     world.now.monotonic_us += 500_000 + SWEEP_INTERVAL_MS * 1_000;
     world.advance();
-    assert_eq!(world.engine.after_send(idle, world.now), AfterSend::Close);
+    assert_eq!(world.engine.after_send(idle, || world.now), AfterSend::Close);
     world.engine.remove(idle);
     assert!(world.engine.is_drained());
 }
@@ -998,5 +1003,5 @@ fn a_request_that_comes_with_the_end_of_its_wait_is_served() {
     world.send_on(idle, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
     world.settle();
     assert!(world.answer(idle).contains("Connection: close\r\n"));
-    assert_eq!(world.engine.after_send(idle, world.now), AfterSend::ShutDownWrite);
+    assert_eq!(world.engine.after_send(idle, || world.now), AfterSend::ShutDownWrite);
 }

@@ -39,6 +39,8 @@ pub enum Fault {
     StaleEvent,
     /// The loop is late: other things happen before its turn.
     LateTurn,
+    /// An instance stands still between two steps of a turn, or two system calls, while time passes.
+    StandStill,
     /// Time passes every deadline at once.
     TimeJump,
     /// A lane's connection breaks between any two bytes, on the way there or back.
@@ -77,7 +79,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind, in order of declaration.
-    pub const ALL: [Fault; 35] = [
+    pub const ALL: [Fault; 36] = [
         Fault::SplitRequest,
         Fault::Pipelining,
         Fault::SlowReader,
@@ -96,6 +98,7 @@ impl Fault {
         Fault::ReorderedEvents,
         Fault::StaleEvent,
         Fault::LateTurn,
+        Fault::StandStill,
         Fault::TimeJump,
         Fault::LaneReset,
         Fault::LaneEnded,
@@ -132,6 +135,7 @@ impl Fault {
             Fault::HalfClose | Fault::MalformedRequest | Fault::StaleEvent | Fault::AcceptFails => 50,
             Fault::EarlyHalfClose | Fault::Stall | Fault::Reset | Fault::ForeignLock => 30,
             Fault::LaneReset | Fault::LaneEnded | Fault::SilentDatabase => 20,
+            Fault::StandStill => 10,
             Fault::TimeJump | Fault::DatabaseRestart => 5,
             Fault::InstanceKilled | Fault::InstanceDrained => 3,
         }

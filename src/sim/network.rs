@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use proto_pg::{Connection, Host};
 
 use crate::lane::Asked;
+use crate::now::Now;
 use crate::sim::fault::Fault;
 use crate::sim::scene::Scene;
 use crate::sim::socket::{Edge, ServerEnd, Shared, Socket};
@@ -56,6 +57,7 @@ pub(crate) struct SimNetwork {
     connected: Vec<Shared>,
     /// PostgreSQL takes no connection at all.
     is_database_away: bool,
+    looked_us: u64,
 }
 
 enum Link {
@@ -83,7 +85,13 @@ impl SimNetwork {
             stale: VecDeque::new(),
             connected: Vec::new(),
             is_database_away: false,
+            looked_us: 0,
         }
+    }
+
+    /// A look at the sockets begins.
+    pub(crate) fn begin_look(&mut self) {
+        self.looked_us = self.scene.now().monotonic_us;
     }
 
     /// Whether PostgreSQL takes connections.
@@ -126,8 +134,8 @@ impl SimNetwork {
     }
 }
 
-/// Delivers up to `max` pending events to a turn, as a wait does.
-pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>, max: usize) {
+/// Delivers all pending events to a turn, as a wait does.
+pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>) {
     let scene = turn.network.scene.clone();
     for link in &mut turn.network.links {
         if let Link::Open { wire, socket } = link
@@ -148,7 +156,7 @@ pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>, max: usize) {
             events.swap(last, scene.below(last + 1));
         }
     }
-    for (slot, socket) in events.into_iter().take(max) {
+    for (slot, socket) in events {
         let edge: Edge = socket.borrow_mut().take_edge();
         match turn.client_event(slot) {
             Some(stream) => stream.record(edge),
@@ -167,6 +175,11 @@ impl Network for SimNetwork {
     type Listener = Backlog;
     type Accepted = Shared;
     type Stream = ServerEnd;
+
+    fn now(&self) -> Now {
+        self.scene.may_stand_still();
+        Now { looked_us: self.looked_us, ..self.scene.now() }
+    }
 
     fn accept(&mut self, listener: &mut Backlog) -> io::Result<Shared> {
         if self.scene.strikes(Fault::AcceptFails) {
@@ -219,8 +232,8 @@ impl Network for SimNetwork {
         }
     }
 
-    fn has_readable_lane(&self) -> bool {
-        self.links.iter().any(|link| matches!(link, Link::Open { wire, .. } if wire.is_readable()))
+    fn is_lane_readable(&self, lane: usize) -> bool {
+        matches!(&self.links[lane], Link::Open { wire, .. } if wire.is_readable())
     }
 
     fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize) {

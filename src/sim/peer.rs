@@ -351,11 +351,16 @@ impl Peer {
         if is_excused {
             return;
         }
-        let was_idle = over(socket.idle_us(&self.scene), config.idle_timeout_ms) || socket.is_draining();
+        let idle_until_us = socket.may_be_idle_until_us(config);
+        let was_idle = self.scene.now().monotonic_us >= idle_until_us;
+        let came_in_time = |asked: &Asked| asked.begun_at_us.is_some_and(|at_us| at_us < idle_until_us);
         if socket.has_lost_answers() && !was_idle {
             self.scene.violate(format!("peer {}: a reset overtook an answer", self.name));
         } else if !connection.received.is_empty() && !socket.has_lost_answers() {
             self.scene.violate(format!("peer {}: an answer ends in the middle", self.name));
+        }
+        if connection.asked.iter().any(came_in_time) && !socket.has_lost_answers() {
+            self.scene.violate(format!("peer {}: closed on a request that came in time", self.name));
         }
         if socket.has_left_bytes() && !connection.asked.is_empty() {
             self.scene.violate(format!("peer {}: closed on bytes that were never read", self.name));

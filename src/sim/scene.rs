@@ -28,6 +28,8 @@ struct Inner {
 
 /// How many of the last events are shown with a failure.
 const EVENTS_SHOWN: usize = 200;
+/// The longest that an instance stands still at a time: longer than most deadlines.
+pub(crate) const STILL_MAX_US: u64 = 500_000;
 /// 2023-11-14: a date like any other.
 const START_UNIX_S: u64 = 1_700_000_000;
 
@@ -47,7 +49,7 @@ impl Scene {
             rates,
             strikes: RefCell::new([0; Fault::ALL.len()]),
             is_calm: Cell::new(false),
-            now: Cell::new(Now { monotonic_us: 0, unix_s: START_UNIX_S }),
+            now: Cell::new(Now { unix_s: START_UNIX_S, ..Now::default() }),
             hash: Cell::new(seed),
             events: RefCell::new(keeps_events.then(VecDeque::new)),
             violation: RefCell::new(None),
@@ -62,7 +64,11 @@ impl Scene {
     /// Moves the clocks on.
     pub(crate) fn advance_us(&self, us: u64) {
         let monotonic_us = self.now().monotonic_us.saturating_add(us);
-        self.0.now.set(Now { monotonic_us, unix_s: START_UNIX_S + monotonic_us / 1_000_000 });
+        self.0.now.set(Now {
+            monotonic_us,
+            looked_us: monotonic_us,
+            unix_s: START_UNIX_S + monotonic_us / 1_000_000,
+        });
     }
 
     /// A number below `end`, which is not 0.
@@ -94,6 +100,15 @@ impl Scene {
             self.0.strikes.borrow_mut()[fault as usize] += 1;
         }
         strikes
+    }
+
+    /// An instance is at a point where it may stand still; nobody else acts meanwhile.
+    pub(crate) fn may_stand_still(&self) {
+        if self.strikes(Fault::StandStill) {
+            let still_us = self.between(1, STILL_MAX_US);
+            self.advance_us(still_us);
+            self.tell(|| format!("an instance stood still for {still_us} us"));
+        }
     }
 
     /// How often each fault struck, in the order of [`Fault::ALL`].

@@ -38,7 +38,6 @@ pub(crate) fn make(scene: &Scene) -> Config {
         ("LINGER_TIMEOUT_MS", scene.between(20, 200)),
         ("TURN_READ_BYTES", 1_024),
         ("TURN_ACCEPTS_MAX", scene.between(1, 4)),
-        ("TURN_EVENTS_MAX", scene.between(1, 16)),
         ("DRAIN_TIMEOUT_MS", scene.between(100, 1_000)),
         ("DRAIN_IDLE_MS", scene.between(0, 100)),
     ];

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use crate::buf::Pipe;
+use crate::config::Config;
 use crate::pump::{self, Fill, Readiness, Transport};
 use crate::sim::fault::Fault;
 use crate::sim::scene::Scene;
@@ -29,8 +30,8 @@ pub(crate) struct Socket {
     is_reset: bool,
     /// The whole instance was killed.
     is_killed: bool,
-    /// The instance has been told to stop.
-    is_draining: bool,
+    /// When the instance was told to stop, in monotonic microseconds.
+    draining_since_us: Option<u64>,
     /// The server watches for it to become writable.
     asks_for_writable: bool,
     /// An event is pending.
@@ -73,7 +74,7 @@ impl Socket {
             is_server_closed: false,
             is_reset: false,
             is_killed: false,
-            is_draining: false,
+            draining_since_us: None,
             asks_for_writable: false,
             has_edge: true,
             read_bytes: 0,
@@ -134,13 +135,13 @@ impl Socket {
     }
 
     /// The instance at the server's end is told to stop.
-    pub(crate) fn drain(&mut self) {
-        self.is_draining = true;
+    pub(crate) fn drain(&mut self, scene: &Scene) {
+        self.draining_since_us = Some(scene.now().monotonic_us);
     }
 
     /// Whether the instance at the server's end was told to stop.
     pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining
+        self.draining_since_us.is_some()
     }
 
     /// Whether the peer has read everything that will ever come.
@@ -190,9 +191,12 @@ impl Socket {
         self.server_shut_at_us.map(|at_us| scene.now().monotonic_us - at_us)
     }
 
-    /// How long the server has read nothing, in microseconds.
-    pub(crate) fn idle_us(&self, scene: &Scene) -> u64 {
-        scene.now().monotonic_us - self.last_read_us
+    /// Before this time, in monotonic microseconds, the server may not close for want of a request.
+    pub(crate) fn may_be_idle_until_us(&self, config: &Config) -> u64 {
+        let idle_us = self.last_read_us + config.idle_timeout_ms * 1_000;
+        let drained_us =
+            self.draining_since_us.map_or(u64::MAX, |since_us| since_us + config.drain_idle_ms * 1_000);
+        idle_us.min(drained_us)
     }
 
     /// The server asks the kernel to tell it from now on.
@@ -299,6 +303,7 @@ struct Kernel<'a> {
 
 impl Read for Kernel<'_> {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.scene.may_stand_still();
         if self.scene.strikes(Fault::Interrupted) {
             return Err(ErrorKind::Interrupted.into());
         }
@@ -323,6 +328,7 @@ impl Read for Kernel<'_> {
 
 impl Write for Kernel<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.scene.may_stand_still();
         if self.scene.strikes(Fault::Interrupted) {
             return Err(ErrorKind::Interrupted.into());
         }

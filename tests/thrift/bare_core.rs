@@ -76,6 +76,7 @@ impl BareCore {
     /// If an answer is not a 200, or the core sent another batch than the written answer fits.
     pub(crate) fn round(&mut self) {
         self.now.monotonic_us += ROUND_MS * 1_000;
+        self.now.looked_us = self.now.monotonic_us;
         self.now.unix_s = self.now.monotonic_us / 1_000_000;
         for (slot, request) in &self.clients {
             let client = self.engine.client(*slot).expect("clients stay");
@@ -96,7 +97,7 @@ impl BareCore {
         }
     }
 
-    /// What the shell does after it has received: advances, and sends to the clients. Returns how many got a 200.
+    /// What the shell does after it has received: advances, sends to the clients, and looks at deadlines. Returns how many got a 200.
     fn turn(&mut self) -> usize {
         self.engine.advance(self.now);
         self.engine.take_due(&mut self.due);
@@ -111,8 +112,9 @@ impl BareCore {
                 client.send_advance(client.send_pending().len());
                 answered += 1;
             }
-            assert_eq!(self.engine.after_send(slot, self.now), AfterSend::Stay, "connections are kept");
+            assert_eq!(self.engine.after_send(slot, || self.now), AfterSend::Stay, "connections are kept");
         }
+        self.engine.expire(self.now, |_| false);
         answered
     }
 
