@@ -68,6 +68,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "nginx refuses a repeated Transfer-Encoding as malformed",
     ),
     (&["HTTP/0.9\r\n"], Some(400), "nginx refuses `HTTP/0.9` in a request line as malformed"),
+    (&["post /", "get /", "Get /"], Some(400), "nginx refuses a method in small letters as malformed"),
     (
         &["99999999999999999999999", "fffffffffffffffffffff", "0000000000000000000000"],
         Some(400),
@@ -96,20 +97,4 @@ macro_rules! every_edge {
         }
     };
 }
-/// As [`every_edge!`] but for `layer_7`.
-macro_rules! not_yet_layer_7 {
-    ($name:ident) => {
-        mod $name {
-            use crate::support::Edge;
-            #[test]
-            fn direct() {
-                super::$name(Edge::Direct);
-            }
-            #[test]
-            fn layer_4() {
-                super::$name(Edge::Layer4);
-            }
-        }
-    };
-}
-pub(crate) use {every_edge, not_yet_layer_7};
+pub(crate) use every_edge;
