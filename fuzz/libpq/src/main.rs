@@ -193,10 +193,7 @@ fn reason(text: &str, error: &UrlError, options: &Options) -> Option<&'static st
                 .iter()
                 .filter(|text| is_bad(text))
                 .all(|text| text.iter().all(|byte| b"0123456789.".contains(byte)));
-            (
-                addresses.iter().any(|text| is_bad(&text)),
-                if is_short { SHORT_ADDRESS } else { CHECKED_AT_ONCE },
-            )
+            (addresses.iter().any(is_bad), if is_short { SHORT_ADDRESS } else { CHECKED_AT_ONCE })
         }
         UrlError::ParameterValue { name, .. } => match number(name)? {
             None => (true, CHECKED_AT_ONCE),
