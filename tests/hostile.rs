@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use stress::endurance::hostile::{self, attacks};
-use stress::endurance::{Endings, descriptors};
+use stress::load::Endings;
 use stress::throwaway::Throwaway;
+use stress::trials::descriptors;
+use stress::trials::hostile::{self, attacks};
 use stress::wait::Interrupt;
 use support::{Bank, Database, SERVER, Wire, get, post, transaction, wait_for};
 

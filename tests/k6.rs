@@ -5,9 +5,10 @@ mod stub;
 
 use std::path::{Path, PathBuf};
 
-use stress::bench::{Balancer, Challenge, ChallengeOptions, Mode, OwnStack, Progress, Target};
+use stress::measure::{Balancer, OwnStack, Progress};
 use stress::reports::{Summary, keep};
 use stress::throwaway::Throwaway;
+use stress::trials::{Challenge, ChallengeOptions, Mode, Target};
 use stress::wait::Interrupt;
 use stress::{Durability, Split};
 use stub::Lie;

@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use stress::bench::{
-    self, Balancer, Bank, BenchOptions, Generator, Load, OwnStack, Part, Progress, Subject, Tally,
-};
 use stress::cgroup::Parent;
+use stress::ledger::Tally;
+use stress::load::{Generator, LoadKind};
+use stress::measure::{self, Balancer, MeasureOptions, OwnStack, Part, Progress, Subject};
 use stress::throwaway::Throwaway;
 use stress::wait::Interrupt;
-use stress::{Durability, PostgresOptions, Split, Stack, StackOptions};
+use stress::{Bank, Durability, PostgresOptions, Split, Stack, StackOptions};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
 
-fn options(logs: &Path) -> BenchOptions {
-    BenchOptions {
+fn options(logs: &Path) -> MeasureOptions {
+    MeasureOptions {
         subject: Subject::Own(OwnStack {
             server: PathBuf::from(SERVER),
             split: Split::None,
@@ -22,7 +22,7 @@ fn options(logs: &Path) -> BenchOptions {
             settings: vec![("BATCH_CALLS_MAX".to_owned(), "8".to_owned())],
         }),
         workspace: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-        load: Load::Saturate,
+        load: LoadKind::Saturate,
         connections: vec![4],
         seconds: 1,
         runs: 1,
@@ -34,7 +34,7 @@ fn options(logs: &Path) -> BenchOptions {
 #[test]
 fn a_report_fits_together() {
     let logs = Throwaway::new("test").expect("make a directory");
-    let report = bench::measure(&options(logs.path()), &Progress::hidden()).expect("measure");
+    let report = measure::measure(&options(logs.path()), &Progress::hidden()).expect("measure");
 
     assert_eq!(report.setup.settings["BATCH_CALLS_MAX"], "8");
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
@@ -64,12 +64,13 @@ fn a_report_fits_together() {
 fn a_run_is_refused_when_its_ledger_was_tampered_with() {
     let logs = Throwaway::new("test").expect("make a directory");
     let options = options(logs.path());
-    let generator = Generator::find(&options, logs.path(), None).expect("find wrk");
+    let generator =
+        Generator::find(options.load, logs.path(), None, logs.path(), &options.interrupt).expect("find wrk");
     let stack = Stack::start(&StackOptions::new(&options.workspace, SERVER)).expect("start the stack");
-    let bank = Bank::of(&stack, options.load);
+    let bank = Bank::of(&stack);
     let refusal = || {
         let before = Tally::of_new_bank();
-        let run = bench::measure_bank(&bank, &before, &generator, Some(4), &options, &Progress::hidden());
+        let run = measure::measure_bank(&bank, &before, &generator, Some(4), &options, &Progress::hidden());
         run.expect_err("a run on these books").to_string()
     };
     let tamper = |sql: &str| {
@@ -103,9 +104,9 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
         "UPDATE clientes SET saldo = saldo + 1000 WHERE id = 1;
          INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (1, 1000, 'c', 'earlier')",
     );
-    let bank = Bank::of(&stack, base.load);
-    let options = BenchOptions { subject: Subject::Running(bank), runs: 2, ..base };
-    let report = bench::measure(&options, &Progress::hidden()).expect("measure");
+    let bank = Bank::of(&stack);
+    let options = MeasureOptions { subject: Subject::Running(bank), runs: 2, ..base };
+    let report = measure::measure(&options, &Progress::hidden()).expect("measure");
     assert_eq!(report.setup.url, Some(format!("http://{}", stack.address())));
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
     assert_eq!(case.runs.len(), 2);
@@ -115,7 +116,7 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
     }
 
     tamper("UPDATE clientes SET saldo = saldo + 1 WHERE id = 2");
-    let refusal = bench::measure(&options, &Progress::hidden()).expect_err("a run on these books");
+    let refusal = measure::measure(&options, &Progress::hidden()).expect_err("a run on these books");
     assert!(refusal.to_string().contains("client 2 has a balance of "), "{refusal}");
 }
 

@@ -6,7 +6,8 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use stress::endurance::{Crowd, OpenLoop, Phase, Record, Tally, Told, check_books};
+use stress::ledger::check_books;
+use stress::load::{Crowd, OpenLoop, OpenTold as Told, Phase, Record, Tally};
 use stress::wait::Interrupt;
 use support::{Bank, Database, get, wait_for};
 

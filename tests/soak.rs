@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use stress::Split;
-use stress::long_run::{self, Fault, LongRunOptions, Report};
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
+use stress::trials::soak::{self, Fault, Report, SoakOptions};
 use stress::wait::Interrupt;
 
 fn endure(workspace: &Path, faults: u32) -> Report {
     let logs = Throwaway::new("test").expect("make a directory");
-    let options = LongRunOptions {
+    let options = SoakOptions {
         server: env!("CARGO_BIN_EXE_rinha").into(),
         workspace: workspace.to_owned(),
         faults,
@@ -24,7 +24,7 @@ fn endure(workspace: &Path, faults: u32) -> Report {
         steps: Steps::Silent,
         interrupt: Interrupt::default(),
     };
-    long_run::run(&options).expect("keep its promises")
+    soak::run(&options).expect("keep its promises")
 }
 
 #[test]

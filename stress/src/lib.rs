@@ -1,85 +1,56 @@
-//! The bench of the bank: PostgreSQL, the server's instances and nginx as private, throwaway services.
+//! The bench of the bank: PostgreSQL, the server's instances and nginx as private, throwaway services; loads for them, and
+//! what is measured and judged under load.
 //!
-//! Every piece works alone, several at a time in one process, on free ports and in directories of its own, and is
-//! gone when its value is dropped, also by a panic:
+//! Every piece works alone, several at a time in one process, on free ports and in directories of its own, and is gone when
+//! its value is dropped, also by a panic. A room builds only on those above it:
 //!
-//! - [`Postgres`]: a new PostgreSQL server on a Unix socket.
-//! - [`Instance`]: one process of the server under test.
-//! - [`Nginx`]: the load balancer, from the project's own `nginx.conf`.
-//! - [`Stack`]: all of them together, as `cargo stress up` starts them.
-//! - [`Observer`]: Prometheus, its exporter for PostgreSQL, or InfluxDB: what the dashboards get their data from.
-//! - [`mod@bench`]: a stack under load, measured, as `cargo stress run` and `cargo stress k6` do.
-//! - [`mod@long_run`]: a stack under load for long, with a fault each minute, as `cargo stress soak` does; the
-//!   [`judge`] holds the ledger against what clients were told, of [`traffic`] such as theirs.
-//! - [`reports`]: the runs that are kept, and a page over all of them.
-//! - [`Solo`]: PostgreSQL and one instance alone; [`mod@profile`] samples it under load, as `cargo stress flamegraph` does,
-//!   and [`mod@syscalls`] writes down its system calls, as `cargo stress trace` does.
-//! - [`mod@endurance`]: one instance under more load than it can bear, and among clients in bad faith, as `cargo stress endure`
-//!   does.
+//! - [`process`]: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
+//!   [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
+//! - [`setup`]: what has to be there: programs of others, found or installed, and the server, built.
+//! - [`stack`]: [`Postgres`], [`Instance`] and [`Nginx`], each alone or as a whole [`Stack`]; [`Observer`] is what the dashboards
+//!   get their data from.
+//! - [`http`]: the one HTTP client. [`load`]: what clients ask and are told; a closed and an open load, wrk and k6, attackers.
+//! - [`ledger`]: whether the bank's books are right, by its counts or by what each client was told.
+//! - [`measure`]: a bank under load, measured, as `cargo stress run` does. [`reports`]: the runs that are kept.
+//! - [`trials`]: the challenge in k6, overload, hostile clients, and the soak.
+//! - [`mod@profile`]: an instance sampled under load. [`mod@syscalls`]: its system calls, explained.
 //!
-//! The layers below: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
-//! [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
-//!
-//! Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
+//! The subcommands are in the binary. Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
 
-pub mod bench;
+pub mod process;
+pub use process::{Service, cgroup, lock, throwaway, wait};
+
+pub mod setup;
+pub use setup::{compile, install, left_out};
+
+pub mod stack;
+pub use stack::{
+    Bank, Durability, Frozen, Instance, InstanceOptions, LIMITS, Nginx, NginxOptions, Observer, Ports,
+    Postgres, PostgresOptions, Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
+};
+
+pub mod http;
+
+pub mod load;
+
+pub mod ledger;
+
+pub mod measure;
+
 pub mod reports;
+
+pub mod trials;
 
 pub mod profile;
 
 pub mod syscalls;
+pub use syscalls::strace;
 
-pub mod endurance;
-pub mod judge;
-pub mod long_run;
-pub mod traffic;
-
-mod solo;
-pub use solo::{Solo, SoloOptions};
-
-mod stack;
-pub use stack::{Ports, Stack, StackOptions};
-
-mod split;
-pub use split::{LIMITS, Split, TUNED_LIMITS};
-
-mod postgresql;
-pub use postgresql::{Durability, Postgres, PostgresOptions};
-
-mod frozen;
-pub use frozen::Frozen;
-
-mod instance;
-pub use instance::{Instance, InstanceOptions, Readiness};
-
-mod nginx;
-pub use nginx::{Nginx, NginxOptions};
-mod nginx_conf;
-
-mod observer;
-pub use observer::Observer;
-mod listening;
-
-mod service;
-pub use service::Service;
-
-pub mod cgroup;
-pub mod compile;
-pub mod health;
-pub mod install;
-pub mod lock;
 pub mod steps;
-pub mod strace;
-pub mod throwaway;
-pub mod tools;
-mod user;
-pub mod wait;
+mod table;
 
 mod error;
 pub use error::Error;
-
-mod left_out;
-pub use left_out::left_out;
 
 /// The client that [`Postgres::connect`] gives.
 pub use postgres;

@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use crate::bench::wrk::{self, Wrk};
-use crate::solo::{Solo, SoloOptions};
+use crate::load::wrk::{self, Wrk};
 use crate::steps::Steps;
 use crate::wait::Interrupt;
 use crate::{Error, install};
+use crate::{Solo, SoloOptions};
 
 mod perf;
 pub use perf::obstacle;

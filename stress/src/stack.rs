@@ -1,19 +1,43 @@
 //! The whole stack: PostgreSQL, two instances of the server, nginx before them.
 
+mod split;
+use split::NGINX;
+pub(crate) use split::{DB, WEBAPIS};
+pub use split::{LIMITS, Split, TUNED_LIMITS};
+
+mod postgresql;
+pub(crate) use postgresql::message_of;
+pub use postgresql::{Durability, Postgres, PostgresOptions};
+
+mod instance;
+pub use instance::{Instance, InstanceOptions, Readiness};
+
+mod nginx;
+pub use nginx::{Nginx, NginxOptions};
+mod nginx_conf;
+
+mod frozen;
+pub use frozen::Frozen;
+
+mod bank;
+pub use bank::Bank;
+
+mod solo;
+pub use solo::{Solo, SoloOptions};
+
+mod observer;
+pub use observer::Observer;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::{Group, Parent};
-use crate::split::{DB, NGINX, Split, WEBAPIS};
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
-use crate::{
-    Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Service, health,
-    install,
-};
+use crate::{Error, Service, http, install};
 
 /// Where the stack listens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -236,7 +260,7 @@ fn wait_healthy(nginx: &Nginx, interrupt: &Interrupt) -> Result<(), Error> {
         if nginx.service().has_exited() {
             return Err(nginx.service().failure("ended"));
         }
-        last = match health::get_status(&address, "/healthz") {
+        last = match http::get_status(&address, "/healthz") {
             Ok(200) => return Ok(Some(())),
             Ok(status) => format!("status {status}"),
             Err(error) => error.to_string(),

@@ -7,10 +7,12 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::solo::{Solo, SoloOptions};
 use crate::steps::Steps;
 use crate::wait::{self, Interrupt};
-use crate::{Error, install, strace};
+use crate::{Error, install};
+use crate::{Solo, SoloOptions};
+
+pub mod strace;
 
 mod annotate;
 pub use annotate::{Socket, Stage, Step};

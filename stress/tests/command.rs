@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal};
 use stress::cgroup::Parent;
 use stress::lock::Lock;
 use stress::throwaway::Throwaway;
-use stress::{Ports, compile, health};
+use stress::{Ports, compile, http};
 
 fn stress(arguments: &[&str], temporary: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
@@ -56,9 +56,9 @@ fn a_wrong_command_line_is_named() {
     assert_refused(&stress(&["down"], directory.path()), 2, "down");
     assert_refused(&stress(&["up", "--speed"], directory.path()), 2, "--speed");
     assert_refused(&stress(&["up", "--limits", "all"], directory.path()), 2, "tuned");
-    assert_refused(&stress(&["run", "fast"], directory.path()), 2, "saturate, open");
-    assert_refused(&stress(&["run"], directory.path()), 2, "saturate, open");
-    assert_refused(&stress(&["k6", "--mode", "half"], directory.path()), 2, "open and closed");
+    assert_refused(&stress(&["run", "fast"], directory.path()), 2, "saturate, open, direct");
+    assert_refused(&stress(&["run"], directory.path()), 2, "saturate|open|direct");
+    assert_refused(&stress(&["k6", "--mode", "half"], directory.path()), 2, "open, closed");
     assert_refused(&stress(&["k6", "--url", "h:1"], directory.path()), 2, "http://");
     assert_refused(&stress(&["soak", "--seconds", "9"], directory.path()), 2, "no room for a fault");
     assert_refused(&stress(&["report", "a", "b"], directory.path()), 2, "b");
@@ -152,10 +152,10 @@ fn two_stacks_run_beside_each_other() {
     let stacks = [Up::start(&server), Up::start(&server)];
     for Up { port, .. } in &stacks {
         for address in [0, 1, 2].map(|behind| format!("127.0.0.1:{}", port + behind)) {
-            assert_eq!(health::get_status(&address, "/healthz").unwrap(), 200, "{address}");
+            assert_eq!(http::get_status(&address, "/healthz").unwrap(), 200, "{address}");
         }
         for address in [3, 4].map(|behind| format!("127.0.0.1:{}", port + behind)) {
-            assert_eq!(health::get_status(&address, "/metrics").unwrap(), 200, "{address}");
+            assert_eq!(http::get_status(&address, "/metrics").unwrap(), 200, "{address}");
         }
     }
     for mut stack in stacks {

@@ -7,9 +7,9 @@
 
 use std::time::Instant;
 
-use stress::judge::Judge;
+use stress::ledger::Judge;
+use stress::load::traffic::{Asked, Outcome, Record};
 use stress::postgres::Client;
-use stress::traffic::{Asked, Outcome, Record};
 use stress::{Postgres, PostgresOptions, compile};
 
 fn record(account: i32, description: &str, change_cents: i64, outcome: Outcome) -> Record {

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use stress::cgroup::{Limits, Parent};
-use stress::health::get_status;
+use stress::http::get_status;
 use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
 use stress::{

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use stress::health;
+use stress::http;
 
 use crate::support::wire::PATIENCE;
 
@@ -31,7 +31,7 @@ pub(crate) fn influxdb(address: SocketAddr, query: &str) -> usize {
 }
 
 fn get(address: SocketAddr, target: &str) -> Value {
-    let answer = health::get(&address.to_string(), target, PATIENCE);
+    let answer = http::get(&address.to_string(), target, PATIENCE);
     let (_status, json) = answer.unwrap_or_else(|error| panic!("{target}: {error}"));
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("{target}: {error}: {json}"))
 }

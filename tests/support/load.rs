@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use stress::Error;
-use stress::judge::{Judge, wait_at_rest};
+use stress::ledger::{Judge, wait_at_rest};
+use stress::load::traffic::Random;
+pub(crate) use stress::load::traffic::{Asked, Outcome, Record};
 use stress::postgres::Client;
-use stress::traffic::Random;
-pub(crate) use stress::traffic::{Asked, Outcome, Record};
 use stress::wait::Interrupt;
 
 use super::cluster::assert_ledger_adds_up;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{ProfileOptions, View};
 use crate::Error;
-use crate::bench::wrk;
-use crate::service::{Launch, Service};
+use crate::load::wrk;
+use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 
 /// Why perf may not sample here, with the remedy; `None` where it may.

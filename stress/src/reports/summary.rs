@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::moment;
 use crate::Error;
-use crate::bench::{Ledger, Part, Report};
+use crate::ledger::Ledger;
+use crate::measure::{Part, Report};
 
 /// What is kept of a run. k6 writes what it knows of it itself: stress/k6/challenge/summary.js.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,7 +101,7 @@ impl Row {
 impl Summary {
     /// That of a whole `cargo stress run`: the medians of each case.
     pub fn of_report(report: &Report) -> Summary {
-        let row = |case: &crate::bench::Case| Row {
+        let row = |case: &crate::measure::Case| Row {
             name: case.name(),
             requests: case.median.requests,
             requests_per_second: case.median.requests_per_second,
@@ -220,7 +221,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_report_is_summed_up_by_case() {
-        use crate::bench::testing::{report, run};
+        use crate::measure::testing::{report, run};
         let summary = Summary::of_report(&report(&[run(12_000.0, 40.0)]));
         assert_eq!((summary.load.as_str(), summary.place.as_str()), ("saturate", "limits default"));
         assert_eq!(summary.setup, "nginx stream, LANES=2, 10 s");

@@ -1,7 +1,8 @@
 //! A summary of k6's challenge as tables for the terminal.
 
 use super::{Row, Summary};
-use crate::bench::{DISTURBING_CPUS, aligned, parts_table};
+use crate::measure::{DISTURBING_CPUS, parts_table};
+use crate::table::aligned;
 
 impl Summary {
     /// Requests and latencies by scenario, CPU time and memory by part, and what the run had to keep to.
@@ -64,7 +65,8 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::super::summary::tests::summary;
-    use crate::bench::{Ledger, Part};
+    use crate::ledger::Ledger;
+    use crate::measure::Part;
     use crate::reports::FailedCheck;
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::literal::first_string;
 use super::messages::{self, Side};
-use crate::strace::Call;
+use super::strace::Call;
 
 /// The stages of a turn of the server's loop, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,154 @@
+//! Whether the bank's books are right after a run: what was acknowledged is in the ledger, and nothing else.
+
+use postgres::Client;
+use serde::{Deserialize, Serialize};
+
+use super::{Counts, settled};
+use crate::stack::message_of;
+use crate::wait::Interrupt;
+use crate::{Bank, Error};
+
+/// What a bank had in its ledger, and what its instances had counted, at a moment when nothing was on its way.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    rows: u64,
+    counts: Counts,
+}
+
+impl Tally {
+    /// That of a bank whose ledger is empty, and whose instances are as new.
+    pub fn of_new_bank() -> Tally {
+        Tally::default()
+    }
+
+    /// That of a bank that has been used. Nobody may be using it now.
+    ///
+    /// # Errors
+    /// When its instances or its database do not answer, or its instances have work.
+    pub fn now(bank: &Bank, interrupt: &Interrupt) -> Result<Tally, Error> {
+        let counts = settled(bank, interrupt)?;
+        Ok(Tally { rows: rows(&mut bank.connect()?)?, counts })
+    }
+}
+
+/// A ledger that adds up: balances are its sums, none past its limit, and
+/// `answered_200 <= rows <= answered_200 + answered_late`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Transactions that came into the ledger.
+    pub rows: u64,
+    /// Transactions that were acknowledged.
+    pub answered_200: u64,
+    /// Answers whose client had left, as all do at the end of the load.
+    pub answered_late: u64,
+}
+
+/// Compares balances, ledger and what the instances have answered since `before`.
+///
+/// # Errors
+/// [`Error::Refused`] with everything that does not add up.
+pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Error> {
+    let mut client = bank.connect()?;
+    let rows = rows(&mut client)?;
+    let accounts = accounts(&mut client)?;
+    // A ledger that has shrunk has fewer rows than any number of answers.
+    check(&accounts, rows.saturating_sub(before.rows), &counts.since(&before.counts))
+}
+
+fn rows(client: &mut Client) -> Result<u64, Error> {
+    let rows: i64 =
+        client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(|error| refused(&error))?.get(0);
+    Ok(rows.unsigned_abs())
+}
+
+/// Every client's books, by id.
+pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
+    let rows = client.query(BOOKS, &[]).map_err(|error| refused(&error))?;
+    let account = |row: &postgres::Row| Account {
+        id: row.get(0),
+        limit: row.get(1),
+        balance: row.get(2),
+        ledger_sum: row.get(3),
+    };
+    Ok(rows.iter().map(account).collect())
+}
+
+/// Why the books could not be read.
+pub(crate) fn refused(error: &postgres::Error) -> Error {
+    Error::Sql { place: "the audit of the ledger".to_owned(), message: message_of(error) }
+}
+
+/// One client's books.
+pub(crate) struct Account {
+    pub(crate) id: i32,
+    pub(crate) limit: i64,
+    pub(crate) balance: i64,
+    pub(crate) ledger_sum: i64,
+}
+
+fn check(accounts: &[Account], rows: u64, counts: &Counts) -> Result<Ledger, Error> {
+    let mut faults = Vec::new();
+    for Account { id, limit, balance, ledger_sum } in accounts {
+        if balance != ledger_sum {
+            faults.push(format!("client {id} has a balance of {balance} and a ledger of {ledger_sum}"));
+        }
+        if *balance < -limit {
+            faults.push(format!("client {id} has a balance of {balance} past its limit of {limit}"));
+        }
+    }
+    let Counts { accepted, late, in_doubt, .. } = *counts;
+    // A client that leaves before its answer, as a load generator does at the end, may leave a row that nobody was told of.
+    if !(accepted..=accepted + late).contains(&rows) {
+        let told = format!("{accepted} transactions were answered 200 ({late} more answers found no client)");
+        faults.push(format!("the ledger has {rows} new rows, but {told}"));
+    }
+    if in_doubt > 0 {
+        faults.push(format!("of {in_doubt} requests it is not known whether they were done"));
+    }
+    if faults.is_empty() {
+        return Ok(Ledger { rows, answered_200: accepted, answered_late: late });
+    }
+    Err(Error::Refused(format!("no figures, since the ledger does not add up: {}", faults.join("; "))))
+}
+
+/// The ledger's rows are judged by their own sign, with nothing of the procedures'.
+const BOOKS: &str = "
+    SELECT c.id, c.limite, c.saldo,
+           coalesce(sum(CASE t.tipo::text WHEN 'c' THEN t.valor::bigint ELSE -t.valor::bigint END), 0)::bigint
+    FROM clientes AS c
+    LEFT JOIN transacoes AS t ON t.cliente_id = c.id
+    GROUP BY c.id ORDER BY c.id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(balance: i64, ledger_sum: i64) -> Account {
+        Account { id: 1, limit: 1000, balance, ledger_sum }
+    }
+
+    fn counts(accepted: u64, late: u64, in_doubt: u64) -> Counts {
+        Counts { accepted, late, in_doubt, ..Counts::default() }
+    }
+
+    #[test]
+    fn books_that_are_right_pass() {
+        let ledger = check(&[account(-1000, -1000), account(5, 5)], 4, &counts(4, 0, 0)).unwrap();
+        assert_eq!(ledger, Ledger { rows: 4, answered_200: 4, answered_late: 0 });
+        assert!(check(&[account(5, 5)], 4, &counts(3, 2, 0)).is_ok(), "one of two late answers was a commit");
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        for (account, rows, counts, fault) in [
+            (account(6, 5), 3, counts(3, 0, 0), "client 1 has a balance of 6 and a ledger of 5"),
+            (account(-1001, -1001), 3, counts(3, 0, 0), "past its limit of 1000"),
+            (account(5, 5), 2, counts(3, 9, 0), "the ledger has 2 new rows"),
+            (account(5, 5), 4, counts(3, 0, 0), "the ledger has 4 new rows"),
+            (account(5, 5), 3, counts(3, 0, 1), "not known whether"),
+        ] {
+            let refusal = check(&[account], rows, &counts).unwrap_err().to_string();
+            assert!(refusal.contains(fault), "{fault} is not in {refusal}");
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! What is reported, and its form as JSON.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+use crate::Error;
+use crate::ledger::{Counts, Ledger};
+use crate::load::{Latency, LoadFigures, LoadKind};
+use crate::table::float;
+
+/// Everything about one `cargo stress run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this form.
+    pub format: u32,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// What was measured.
+    pub setup: Setup,
+    /// One for each number of connections.
+    pub cases: Vec<Case>,
+}
+
+/// What was measured, how, with what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// What was sent, and where.
+    pub load: LoadKind,
+    /// How long each run was measured.
+    pub seconds: u32,
+    /// Runs of each case.
+    pub runs: u32,
+    /// Where the bank was when it was not ours: then nothing below is known.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The name of the split: `default`, `tuned` or `none`.
+    pub limits: String,
+    /// The split in figures.
+    pub services: Vec<ServiceLimits>,
+    /// nginx's configuration: `stream` or `http`.
+    pub nginx: String,
+    /// Whether what was acknowledged survives a crash.
+    pub is_durable: bool,
+    /// The settings of the instances that are not their defaults.
+    pub settings: BTreeMap<String, String>,
+    /// Of each program by name.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// What one service might use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in `cgroup::Limits`")]
+pub struct ServiceLimits {
+    pub name: String,
+    pub cpu_thousandths: u32,
+    pub memory_bytes: u64,
+}
+
+/// The runs with the same number of connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// Of the load generator; `None` where each request had its own.
+    pub connections: Option<u32>,
+    /// The median of each figure by itself.
+    pub median: Run,
+    /// In the order in which they were made.
+    pub runs: Vec<Run>,
+}
+
+/// The figures of one run, or their medians.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Answered by the end of the load.
+    pub requests: u64,
+    /// The same per second.
+    pub requests_per_second: f64,
+    /// From sending a request to its whole answer.
+    pub latency: Latency,
+    /// The same with connecting, where each request has its own connection.
+    pub latency_with_connect: Option<Latency>,
+    /// By kind: `connect`, `read`, `write`, `timeout`, `dropped`, `4xx`, `5xx`, `nginx`. The sum over runs, never a median.
+    pub errors: BTreeMap<String, u64>,
+    /// Answers by status, as the instances count them. The sum over runs.
+    pub statuses: BTreeMap<String, u64>,
+    /// Calls that shared one commit, on average.
+    pub calls_per_batch: Option<f64>,
+    /// nginx, both instances, the database.
+    pub parts: Vec<Part>,
+    /// CPUs that other processes, or other guests of the same host, used on average meanwhile. The most of any run.
+    pub others_cpus: Option<f64>,
+    /// What the audit saw; of the last run in place of a median.
+    pub ledger: Ledger,
+}
+
+/// What one service used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The service.
+    pub name: String,
+    /// Its CPU time divided by all requests answered, also by those that another instance answered.
+    pub cpu_us_per_request: Option<f64>,
+    /// The most memory it had at once since its start, page cache included.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+impl Setup {
+    /// `limits default`, or the URL of a bank that was not ours.
+    pub(crate) fn place(&self) -> String {
+        self.url.clone().unwrap_or_else(|| format!("limits {}", self.limits))
+    }
+
+    /// What figures depend on, beside the load and the place.
+    pub(crate) fn describe(&self) -> String {
+        let mut words = match &self.url {
+            Some(_) => Vec::new(),
+            None => conditions(&self.nginx, self.is_durable, self.settings.iter()),
+        };
+        words.push(format!("{} s", self.seconds));
+        if self.runs > 1 {
+            words.push(format!("medians of {} runs", self.runs));
+        }
+        words.join(", ")
+    }
+}
+
+impl Case {
+    /// How tables call it.
+    pub(crate) fn name(&self) -> String {
+        LoadKind::case_name(self.connections)
+    }
+}
+
+impl Run {
+    pub(super) fn new(outcome: LoadFigures, counts: &Counts, parts: Vec<Part>, ledger: Ledger) -> Run {
+        let requests_per_second = outcome.requests_per_second();
+        let mut errors: BTreeMap<String, u64> = outcome.errors.into_iter().collect();
+        for (status, count) in &counts.statuses {
+            if !EXPECTED.contains(&status.as_str()) {
+                let class = status.get(..1).unwrap_or_default();
+                *errors.entry(format!("{class}xx")).or_default() += count;
+            }
+        }
+        // More refusals than the instances gave: the balancer's own.
+        let given =
+            counts.statuses.iter().filter(|(status, _)| status.as_str() >= "400").map(|(_, count)| count);
+        let by_balancer = outcome.refusals.unwrap_or(0).saturating_sub(given.sum());
+        if by_balancer > 0 {
+            errors.insert("nginx".to_owned(), by_balancer);
+        }
+        Run {
+            requests: outcome.requests,
+            requests_per_second,
+            latency: outcome.latency,
+            latency_with_connect: outcome.latency_with_connect,
+            errors,
+            statuses: counts.statuses.clone(),
+            calls_per_batch: (counts.batches > 0).then(|| float(counts.batch_calls) / float(counts.batches)),
+            parts,
+            others_cpus: None,
+            ledger,
+        }
+    }
+
+    /// The CPU time of all parts; `None` when one is not known.
+    pub fn cpu_us_per_request(&self) -> Option<f64> {
+        let parts = Some(&self.parts).filter(|parts| !parts.is_empty())?;
+        parts.iter().map(|part| part.cpu_us_per_request).sum()
+    }
+
+    /// The share of debits that the limit refused. They cost the database less, and a faster system reaches the limits
+    /// sooner.
+    pub fn refused_percent(&self) -> f64 {
+        let all = self.statuses.values().sum::<u64>().max(1);
+        let refused = self.statuses.get("422").copied().unwrap_or(0);
+        float(refused) / float(all) * 100.0
+    }
+
+    /// Whether somebody else was at work: then figures are worse than they could be.
+    pub fn is_disturbed(&self) -> bool {
+        self.others_cpus.is_some_and(|cpus| cpus > DISTURBING_CPUS)
+    }
+
+    /// The median of each figure by itself, and the sums of errors and statuses; `None` for no runs.
+    pub fn median(runs: &[Run]) -> Option<Run> {
+        let last = runs.last()?;
+        let latencies: Vec<Latency> = runs.iter().map(|run| run.latency).collect();
+        let with_connect: Option<Vec<Latency>> = runs.iter().map(|run| run.latency_with_connect).collect();
+        let part = |(index, part): (usize, &Part)| {
+            let all = || runs.iter().filter_map(move |run| run.parts.get(index));
+            Part {
+                name: part.name.clone(),
+                cpu_us_per_request: median(all().filter_map(|part| part.cpu_us_per_request)),
+                memory_peak_bytes: median_count(all().filter_map(|part| part.memory_peak_bytes)),
+            }
+        };
+        Some(Run {
+            requests: median_count(runs.iter().map(|run| run.requests))?,
+            requests_per_second: median(runs.iter().map(|run| run.requests_per_second))?,
+            latency: median_latency(&latencies)?,
+            latency_with_connect: with_connect.and_then(|latencies| median_latency(&latencies)),
+            errors: sums(runs.iter().map(|run| &run.errors)),
+            statuses: sums(runs.iter().map(|run| &run.statuses)),
+            calls_per_batch: median(runs.iter().filter_map(|run| run.calls_per_batch)),
+            parts: last.parts.iter().enumerate().map(part).collect(),
+            others_cpus: runs.iter().filter_map(|run| run.others_cpus).reduce(f64::max),
+            ledger: last.ledger,
+        })
+    }
+}
+
+/// Of each figure by itself.
+fn median_latency(all: &[Latency]) -> Option<Latency> {
+    let of = |figure: fn(&Latency) -> f64| median(all.iter().map(figure));
+    Some(Latency {
+        mean_ms: of(|latency| latency.mean_ms)?,
+        p50_ms: of(|latency| latency.p50_ms)?,
+        p90_ms: of(|latency| latency.p90_ms)?,
+        p99_ms: of(|latency| latency.p99_ms)?,
+        p99_9_ms: of(|latency| latency.p99_9_ms)?,
+        max_ms: of(|latency| latency.max_ms)?,
+    })
+}
+
+impl Report {
+    /// Writes it into `directory` as `run.json`, all of it, and `run.svg`, its chart. Gives both paths.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or a file not be written.
+    pub fn write_into(&self, directory: &Path) -> Result<[PathBuf; 2], Error> {
+        fs::create_dir_all(directory).map_err(Error::io(format!("make {}", directory.display())))?;
+        let [json, svg] = ["run.json", "run.svg"].map(|name| directory.join(name));
+        self.write(&json)?;
+        fs::write(&svg, self.chart()).map_err(Error::io(format!("write {}", svg.display())))?;
+        Ok([json, svg])
+    }
+
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Refused(error.to_string()))?;
+        fs::write(path, text + "\n").map_err(Error::io(format!("write {}", path.display())))
+    }
+
+    /// Reads the JSON that [`write_into`](Report::write_into) wrote.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the file is no report of this version.
+    pub fn read(path: &Path) -> Result<Report, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
+        let report: Result<Report, _> = serde_json::from_str(&text);
+        let problem = match report {
+            Ok(report) if report.format == FORMAT => return Ok(report),
+            Ok(report) => format!("it has format {}, not {FORMAT}", report.format),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::Refused(format!("{} is no report of `cargo stress run --out`: {problem}", path.display())))
+    }
+}
+
+/// One word for each thing that is not as usual, and for nginx.
+pub(super) fn conditions<'a>(
+    nginx: &str,
+    is_durable: bool,
+    settings: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Vec<String> {
+    let durable = is_durable.then(|| "durable".to_owned());
+    let settings = settings.map(|(name, value)| format!("{name}={value}"));
+    [format!("nginx {nginx}")].into_iter().chain(durable).chain(settings).collect()
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = figures.collect();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
+/// The middle one, or the upper of the two in the middle.
+fn median_count(counts: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut sorted: Vec<u64> = counts.collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn sums<'a>(maps: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (key, count) in maps.flatten() {
+        *sums.entry(key.clone()).or_default() += count;
+    }
+    sums
+}
+
+/// Raised when a report of today could not be read as one of yesterday.
+pub(super) const FORMAT: u32 = 2;
+/// What ticks, kernel threads and a terminal need stays below it.
+pub(crate) const DISTURBING_CPUS: f64 = 0.15;
+/// What a bank under the official mix answers: a debit past the limit is refused with 422.
+const EXPECTED: [&str; 2] = ["200", "422"];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::throwaway::Throwaway;
+
+    pub(crate) fn run(requests_per_second: f64, cpu_us: f64) -> Run {
+        let part = |name: &str, share: f64| Part {
+            name: name.to_owned(),
+            cpu_us_per_request: Some(cpu_us * share),
+            memory_peak_bytes: Some(10 << 20),
+        };
+        Run {
+            requests: 1000,
+            requests_per_second,
+            latency: Latency { p50_ms: 2.0, p99_ms: 10.0, ..Latency::default() },
+            latency_with_connect: None,
+            errors: BTreeMap::from([("read".to_owned(), 1)]),
+            statuses: BTreeMap::from([("200".to_owned(), 900), ("422".to_owned(), 100)]),
+            calls_per_batch: Some(4.0),
+            parts: [("nginx", 0.4), ("webapi1", 0.1), ("webapi2", 0.1), ("postgresql", 0.4)]
+                .map(|(name, share)| part(name, share))
+                .to_vec(),
+            others_cpus: Some(0.05),
+            ledger: Ledger { rows: 900, answered_200: 900, answered_late: 3 },
+        }
+    }
+
+    pub(crate) fn report(runs: &[Run]) -> Report {
+        Report {
+            format: FORMAT,
+            machine: Machine::look(),
+            setup: Setup {
+                load: LoadKind::Saturate,
+                seconds: 10,
+                runs: 1,
+                url: None,
+                limits: "default".to_owned(),
+                services: Vec::new(),
+                nginx: "stream".to_owned(),
+                is_durable: false,
+                settings: BTreeMap::from([("LANES".to_owned(), "2".to_owned())]),
+                versions: BTreeMap::from([("nginx".to_owned(), "1.22.1".to_owned())]),
+            },
+            cases: vec![Case {
+                connections: Some(32),
+                median: Run::median(runs).unwrap(),
+                runs: runs.to_vec(),
+            }],
+        }
+    }
+
+    #[test]
+    fn json_gives_back_what_was_written() {
+        let directory = Throwaway::new("test").unwrap();
+        let path = directory.path().join("run.json");
+        let report = report(&[run(12_345.678_9, 44.3), run(1.0 / 3.0, 45.1)]);
+        report.write(&path).unwrap();
+        assert_eq!(Report::read(&path).unwrap(), report);
+
+        report.clone().write(&path).unwrap();
+        Report { format: FORMAT + 1, ..report }.write(&path).unwrap();
+        assert!(Report::read(&path).unwrap_err().to_string().contains("format"));
+        fs::write(&path, "{}").unwrap();
+        assert!(Report::read(&path).unwrap_err().to_string().contains("is no report"));
+    }
+
+    #[test]
+    fn medians_are_of_each_figure_and_errors_are_summed() {
+        let median = Run::median(&[run(300.0, 10.0), run(100.0, 20.0), run(200.0, 60.0)]).unwrap();
+        assert!((median.requests_per_second - 200.0).abs() < 1e-9);
+        assert!((median.cpu_us_per_request().unwrap() - 20.0).abs() < 1e-9);
+        assert_eq!(median.errors["read"], 3);
+        assert_eq!(median.statuses["422"], 300);
+        assert_eq!(Run::median(&[]), None);
+        assert_eq!(super::median([4.0, 1.0].into_iter()), Some(2.5));
+    }
+
+    #[test]
+    fn errors_are_what_no_healthy_bank_gives() {
+        let mut counts = Counts::default();
+        for (status, count) in [("200", 90), ("422", 7), ("404", 1), ("503", 2)] {
+            counts.statuses.insert(status.to_owned(), count);
+        }
+        let outcome = LoadFigures {
+            requests: 100,
+            duration_s: 2.0,
+            errors: vec![("timeout".to_owned(), 4)],
+            refusals: Some(13),
+            ..LoadFigures::default()
+        };
+        (counts.batches, counts.batch_calls) = (4, 10);
+        let ledger = Ledger { rows: 0, answered_200: 0, answered_late: 0 };
+        let run = Run::new(outcome, &counts, Vec::new(), ledger);
+        let expected = [("4xx", 1), ("5xx", 2), ("nginx", 3), ("timeout", 4)];
+        assert_eq!(run.errors, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
+        assert!((run.requests_per_second - 50.0).abs() < 1e-9);
+        assert_eq!(run.calls_per_batch, Some(2.5));
+    }
+}

@@ -1,0 +1,120 @@
+//! A report as tables for the terminal.
+
+use std::fmt::Write as _;
+
+use super::report::{Part, Report};
+use crate::load::Latency;
+use crate::table::{aligned, row};
+
+impl Report {
+    /// What was measured, then requests and latencies, then CPU and memory by part.
+    pub fn tables(&self) -> String {
+        let mut text = self.title();
+        text.push('\n');
+        let versions = self.setup.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        text.push_str(&versions.collect::<Vec<_>>().join(", "));
+        text.push_str("\n\n");
+        text.push_str(&self.latencies());
+        text.push('\n');
+        let cases = self.cases.iter().map(|case| (case.name(), case.median.parts.as_slice()));
+        text.push_str(&parts_table(&cases.collect::<Vec<_>>()));
+        if self.cases.iter().any(|case| !case.median.errors.is_empty()) {
+            text.push_str("\nErrors:\n");
+            for case in &self.cases {
+                let kinds = case.median.errors.iter().map(|(kind, count)| format!("{count} {kind}"));
+                let kinds = kinds.collect::<Vec<_>>().join(", ");
+                // Writing to memory does not fail.
+                let _ =
+                    writeln!(text, "  {}: {}", case.name(), if kinds.is_empty() { "none" } else { &kinds });
+            }
+        }
+        text
+    }
+
+    /// One line that names everything that figures depend on.
+    pub(super) fn title(&self) -> String {
+        let setup = &self.setup;
+        format!("{}, {}, {}", setup.load.name(), setup.place(), setup.describe())
+    }
+
+    fn latencies(&self) -> String {
+        let mut rows = vec![row(&[
+            "", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "batch", "422", "errors",
+        ])];
+        for case in &self.cases {
+            let run = &case.median;
+            let errors: u64 = run.errors.values().sum();
+            let cells = |name, rate, latency: &Latency, last: [String; 3]| {
+                let Latency { mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms } = latency;
+                let figures = [mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms];
+                let figures = figures.map(|figure| format!("{figure:.2}"));
+                [&[name, rate][..], &figures, &last].concat()
+            };
+            let rate = format!("{:.0}", run.requests_per_second);
+            let batch = run.calls_per_batch.map_or_else(unknown, |calls| format!("{calls:.1}"));
+            let last = [batch, format!("{:.0} %", run.refused_percent()), errors.to_string()];
+            rows.push(cells(case.name(), rate, &run.latency, last));
+            if let Some(latency) = &run.latency_with_connect {
+                let none = [const { String::new() }; 3];
+                rows.push(cells("  with connecting".to_owned(), String::new(), latency, none));
+            }
+        }
+        aligned(&rows)
+    }
+}
+
+/// CPU time and peak memory by part, for each case by name.
+pub(crate) fn parts_table(cases: &[(String, &[Part])]) -> String {
+    let first = cases.first().map(|(_, parts)| *parts).filter(|parts| !parts.is_empty());
+    let Some(first) = first else { return String::new() };
+    let names = first.iter().map(|part| part.name.clone());
+    let head = |what: &str| [what.to_owned()].into_iter().chain(names.clone()).chain(["total".to_owned()]);
+    let mut rows: Vec<Vec<String>> = vec![head("CPU µs per request").collect()];
+    for (name, parts) in cases {
+        let figures = || parts.iter().map(|part| part.cpu_us_per_request);
+        let figures = figures().chain([figures().sum()]);
+        let cells = figures.map(|figure| figure.map_or_else(unknown, |figure| format!("{figure:.1}")));
+        rows.push([name.clone()].into_iter().chain(cells).collect());
+    }
+    rows.push(head("peak memory MB").collect());
+    for (name, parts) in cases {
+        let figures = || parts.iter().map(|part| part.memory_peak_bytes);
+        let figures = figures().chain([figures().sum()]);
+        let cells = figures.map(|figure| figure.map_or_else(unknown, |bytes| (bytes >> 20).to_string()));
+        rows.push([name.clone()].into_iter().chain(cells).collect());
+    }
+    aligned(&rows)
+}
+
+fn unknown() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{report, run};
+
+    #[test]
+    fn tables_say_what_was_measured_and_how_it_went() {
+        let text = report(&[run(12_000.4, 40.0)]).tables();
+        for expected in [
+            "saturate, limits default, nginx stream, LANES=2, 10 s\nnginx 1.22.1\n\n",
+            "                req/s  mean ms   p50   p90    p99  p99.9   max  batch   422  errors\n",
+            "32 connections  12000     0.00  2.00  0.00  10.00   0.00  0.00    4.0  10 %       1\n",
+            "CPU µs per request  nginx  webapi1  webapi2  postgresql  total\n",
+            "32 connections       16.0      4.0      4.0        16.0   40.0\n",
+            "32 connections         10       10       10          10     40\n",
+            "  32 connections: 1 read\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let mut unknown = run(1.0, 1.0);
+        unknown.parts[0].cpu_us_per_request = None;
+        let text = report(&[unknown]).tables();
+        assert!(text.contains("32 connections          -      0.1      0.1         0.4      -\n"), "{text}");
+    }
+}

@@ -1,0 +1,195 @@
+//! One process of the server.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::cgroup::Group;
+use crate::process::service::{Launch, Service};
+use crate::throwaway::Throwaway;
+use crate::wait::{self, Interrupt};
+use crate::{Error, http};
+
+/// When [`Instance::start`] returns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// It answers `GET /healthz` with 200 on its first address: it has a database.
+    #[default]
+    Healthy,
+    /// It listens on all its addresses; its database may be away.
+    Listening,
+}
+
+/// How to run the server.
+#[derive(Debug, Clone)]
+pub struct InstanceOptions {
+    /// How messages call it.
+    pub name: String,
+    /// The server's binary.
+    pub executable: PathBuf,
+    /// `DATABASE_URL`.
+    pub database_url: String,
+    /// `LISTEN`: `127.0.0.1:0` for a free port, `unix:/path/to.sock`.
+    pub listen: Vec<String>,
+    /// `METRICS_LISTEN`.
+    pub metrics_listen: String,
+    /// More environment variables.
+    pub environment: Vec<(String, String)>,
+    /// When the start is done.
+    pub readiness: Readiness,
+    /// Its limits.
+    pub group: Option<Arc<Group>>,
+    /// Where it writes its log; by default into a throwaway directory.
+    pub log: Option<PathBuf>,
+    /// Calls off the start.
+    pub interrupt: Interrupt,
+}
+
+impl InstanceOptions {
+    /// One healthy instance on free ports of 127.0.0.1, without limits.
+    pub fn new(executable: impl Into<PathBuf>, database_url: impl Into<String>) -> InstanceOptions {
+        InstanceOptions {
+            name: "webapi".to_owned(),
+            executable: executable.into(),
+            database_url: database_url.into(),
+            listen: vec!["127.0.0.1:0".to_owned()],
+            metrics_listen: "127.0.0.1:0".to_owned(),
+            environment: Vec::new(),
+            readiness: Readiness::Healthy,
+            group: None,
+            log: None,
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// A running server. Dropping it stops it: SIGTERM, then SIGKILL when it has not ended in its 10 s.
+#[derive(Debug)]
+pub struct Instance {
+    service: Service,
+    addresses_expected: usize,
+    /// Last, so that it is removed when the server has stopped.
+    _directory: Throwaway,
+}
+
+impl Instance {
+    /// Starts the server and waits as [`InstanceOptions::readiness`] says.
+    ///
+    /// # Errors
+    /// When it ends or does not get ready in time; nothing is left behind.
+    pub fn start(options: &InstanceOptions) -> Result<Instance, Error> {
+        let directory = Throwaway::new(&options.name)?;
+        let log = options.log.clone().unwrap_or_else(|| directory.path().join("log"));
+        let mut environment = vec![
+            ("DATABASE_URL".to_owned(), OsString::from(&options.database_url)),
+            ("LISTEN".to_owned(), OsString::from(options.listen.join(","))),
+            ("METRICS_LISTEN".to_owned(), OsString::from(&options.metrics_listen)),
+        ];
+        environment
+            .extend(options.environment.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
+        let executable = fs::canonicalize(&options.executable)
+            .map_err(Error::io(format!("find the server {}", options.executable.display())))?;
+        let service = Service::start(Launch {
+            environment,
+            group: options.group.clone(),
+            // Its sockets are for nginx's workers, too, which are another user when we are root.
+            umask: "000",
+            stop_patience: STOP_PATIENCE,
+            orphan_signal: "KILL",
+            ..Launch::new(&options.name, &executable, directory.path(), log)
+        })?;
+        let instance = Instance { service, addresses_expected: options.listen.len(), _directory: directory };
+        instance.wait_ready(options)?;
+        Ok(instance)
+    }
+
+    /// Where it listens, as its log says, in the order of `LISTEN`: `127.0.0.1:41234`, `unix:/path/to.sock`.
+    pub fn addresses(&self) -> Vec<String> {
+        logged(&self.log(), "listening on ")
+    }
+
+    /// Where it serves its metrics, as its log says.
+    pub fn metrics_address(&self) -> Option<String> {
+        logged(&self.log(), "metrics on ").pop()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// The process: its limits and state.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.service.signal(signal)
+    }
+
+    /// Waits for its end; `None` when it still runs after `patience`.
+    pub fn wait_exit(&mut self, patience: Duration) -> Option<ExitStatus> {
+        self.service.wait_exit(patience)
+    }
+
+    fn wait_ready(&self, options: &InstanceOptions) -> Result<(), Error> {
+        let ready = wait::until(READY_PATIENCE, &options.interrupt, || {
+            if self.service.has_exited() {
+                return Err(self.service.failure("ended"));
+            }
+            let addresses = self.addresses();
+            if addresses.len() < self.addresses_expected {
+                return Ok(None);
+            }
+            let is_ready = match (options.readiness, addresses.first()) {
+                (Readiness::Listening, _) | (Readiness::Healthy, None) => true,
+                (Readiness::Healthy, Some(first)) => {
+                    http::get_status(first, "/healthz").is_ok_and(|s| s == 200)
+                }
+            };
+            Ok(is_ready.then_some(()))
+        })?;
+        ready.ok_or_else(|| self.service.failure(&format!("is not ready ({:?})", options.readiness)))
+    }
+}
+
+/// The rest of each line from `label` on, up to a space. A line still being written is left out.
+fn logged(log: &str, label: &str) -> Vec<String> {
+    let whole_lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let values = whole_lines.filter_map(|line| line.split_once(label)?.1.split_whitespace().next());
+    values.map(str::to_owned).collect()
+}
+
+const READY_PATIENCE: Duration = Duration::from_secs(20);
+/// The server ends within 10 s of a SIGTERM.
+const STOP_PATIENCE: Duration = Duration::from_secs(11);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_addresses_from_whole_lines() {
+        let log = "\
+[2026-01-01T00:00:00Z INFO  rinha::server] metrics on 127.0.0.1:9191
+[2026-01-01T00:00:00Z INFO  rinha::server] listening on 127.0.0.1:41234
+[2026-01-01T00:00:00Z INFO  rinha::server] listening on unix:/d/webapi1.sock
+[2026-01-01T00:00:00Z INFO  rinha::server] listening on 127.0.0.1:4";
+        assert_eq!(logged(log, "listening on "), ["127.0.0.1:41234", "unix:/d/webapi1.sock"]);
+        assert_eq!(logged(log, "metrics on "), ["127.0.0.1:9191"]);
+    }
+}

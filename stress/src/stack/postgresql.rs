@@ -1,0 +1,410 @@
+//! A private PostgreSQL: new, on a Unix socket only, in a directory that goes away with it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::error::ErrorPosition;
+use postgres::{Client, NoTls};
+use rustix::process::{Pid, Signal};
+
+use crate::cgroup::Group;
+use crate::process::service::{Launch, Service};
+use crate::process::user::User;
+use crate::setup::tools::PostgresTools;
+use crate::throwaway::Throwaway;
+use crate::wait::{self, Interrupt};
+use crate::{Error, install};
+
+/// What survives a crash of the machine, or of PostgreSQL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing is promised: `fsync`, `full_page_writes` and `synchronous_commit` are off, as in the challenge.
+    #[default]
+    Benchmark,
+    /// PostgreSQL's own promise.
+    Durable,
+}
+
+/// How to run PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// What survives a crash.
+    pub durability: Durability,
+    /// `max_connections`.
+    pub connections_max: u32,
+    /// More settings by name; they win over ours.
+    pub settings: Vec<(String, String)>,
+    /// Its limits.
+    pub group: Option<Arc<Group>>,
+    /// Where it writes its log; by default into its throwaway directory.
+    pub log: Option<PathBuf>,
+    /// Calls off the start.
+    pub interrupt: Interrupt,
+}
+
+impl Default for PostgresOptions {
+    /// Benchmark mode, 100 connections, no limits.
+    fn default() -> PostgresOptions {
+        PostgresOptions {
+            durability: Durability::Benchmark,
+            connections_max: 100,
+            settings: Vec::new(),
+            group: None,
+            log: None,
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// A PostgreSQL server with the superuser `rinha`. Dropping it stops it and removes its data.
+#[derive(Debug)]
+pub struct Postgres {
+    service: Service,
+    user: Option<User>,
+    tools: PostgresTools,
+    options: PostgresOptions,
+    log: PathBuf,
+    /// Last, so that it is removed when the server has stopped.
+    directory: Throwaway,
+}
+
+impl Postgres {
+    /// Makes a new server and waits until it answers a query.
+    ///
+    /// # Errors
+    /// When no PostgreSQL >= 14 is installed, or it fails to start; nothing is left behind.
+    pub fn start(options: &PostgresOptions) -> Result<Postgres, Error> {
+        let tools = install::require_postgres()?;
+        let user = User::for_postgres()?;
+        let directory = Throwaway::new("postgresql")?;
+        let home = directory.path().join(HOME);
+        fs::create_dir(&home).map_err(Error::io(format!("make {}", home.display())))?;
+        if let Some(user) = &user {
+            std::os::unix::fs::chown(&home, Some(user.uid), Some(user.gid)).map_err(Error::io(format!(
+                "give {} to {}",
+                home.display(),
+                user.name
+            )))?;
+        }
+        check_socket_path(&home)?;
+        let log = options.log.clone().unwrap_or_else(|| directory.path().join("postgresql.log"));
+        make_cluster(&tools, user.as_ref(), &home, &log, &options.interrupt)?;
+        let service = launch(&tools, user.as_ref(), &home, &log, options)?;
+        let postgres = Postgres { service, user, tools, options: options.clone(), log, directory };
+        postgres.wait_ready()?;
+        Ok(postgres)
+    }
+
+    /// The libpq URI of a database, over the Unix socket.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://{SUPERUSER}@/{database}?host={}", self.home().display())
+    }
+
+    /// Makes an empty database.
+    ///
+    /// # Errors
+    /// [`Error::Sql`], for example when it exists.
+    pub fn create_database(&self, name: &str) -> Result<(), Error> {
+        let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
+        let created = self.connect("postgres")?.batch_execute(&statement);
+        created.map_err(|error| Error::Sql { place: statement, message: message_of(&error) })
+    }
+
+    /// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] with file, line and PostgreSQL's message. What ran before stays.
+    pub fn apply_sql(&self, database: &str, directory: &Path) -> Result<(), Error> {
+        let files = sql_files(directory)?;
+        let mut client = self.connect(database)?;
+        for file in files {
+            let sql = fs::read_to_string(&file).map_err(Error::io(format!("read {}", file.display())))?;
+            client.batch_execute(&sql).map_err(|error| {
+                let line = line_of(&sql, &error).map(|line| format!(":{line}")).unwrap_or_default();
+                Error::Sql { place: format!("{}{line}", file.display()), message: message_of(&error) }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes a database with the bank in it, from the project's directory `sql`; in durable mode its tables are logged.
+    ///
+    /// # Errors
+    /// As [`apply_sql`](Postgres::apply_sql).
+    pub fn create_bank(&self, name: &str, sql: &Path) -> Result<(), Error> {
+        self.create_database(name)?;
+        self.apply_sql(name, sql)?;
+        match self.options.durability {
+            Durability::Benchmark => Ok(()),
+            Durability::Durable => self.apply_sql(name, &sql.join("durable")),
+        }
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] when it is refused.
+    pub fn connect(&self, database: &str) -> Result<Client, Error> {
+        let url = self.url(database);
+        Client::connect(&url, NoTls).map_err(|error| Error::Sql { place: url, message: message_of(&error) })
+    }
+
+    /// The process: its log, limits and state.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// The process id of the postmaster.
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
+    /// The process ids of the postmaster's children: one for each session, and those that keep the house.
+    pub fn child_pids(&self) -> Vec<u32> {
+        self.service.child_pids()
+    }
+
+    /// Such as `15.18`.
+    pub fn version(&self) -> &str {
+        &self.tools.version
+    }
+
+    /// Sends the postmaster a signal.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.service.signal(signal)
+    }
+
+    /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again). Gives
+    /// how it ended: unless that is a success, unlogged tables are empty afterwards.
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        self.service.stop()
+    }
+
+    /// Kills all its processes, as a crash would, and keeps the data for [`start_again`](Postgres::start_again).
+    pub fn kill(&mut self) {
+        let children = self.child_pids();
+        self.service.kill();
+        // Each is in a session of its own. They would notice the postmaster's end, but not at once.
+        for backend in children.into_iter().filter_map(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+            let _ = rustix::process::kill_process(backend, Signal::KILL);
+        }
+    }
+
+    /// Starts again on the same data and address, after [`stop`](Postgres::stop) or [`kill`](Postgres::kill).
+    ///
+    /// # Errors
+    /// When it fails to start.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.service = launch(&self.tools, self.user.as_ref(), &self.home(), &self.log, &self.options)?;
+        self.wait_ready()
+    }
+
+    /// The directory of its socket and data.
+    fn home(&self) -> PathBuf {
+        self.directory.path().join(HOME)
+    }
+
+    fn wait_ready(&self) -> Result<(), Error> {
+        let ready = wait::until(READY_PATIENCE, &self.options.interrupt, || {
+            if self.service.has_exited() {
+                return Err(self.service.failure("ended"));
+            }
+            Ok(self.connect("postgres").ok().and_then(|mut client| client.simple_query("SELECT 1").ok()))
+        })?;
+        ready.map(drop).ok_or_else(|| self.service.failure("does not answer queries"))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.service.stop();
+        // A clean end removes this file. After a crash it names the System V segment that marks the data as in use.
+        // Format: PostgreSQL source, "pidfile.h": line 7 is the segment's key and id.
+        let Ok(pid_file) = fs::read_to_string(self.home().join("data/postmaster.pid")) else { return };
+        if let Some(id) = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+            let _ = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Every setting that differs from PostgreSQL's defaults. All of them are on the command line, where `ps` shows them.
+fn settings(options: &PostgresOptions, home: &Path) -> Vec<(String, String)> {
+    let benchmark: &[(&str, &str)] = match options.durability {
+        Durability::Benchmark => {
+            &[("synchronous_commit", "off"), ("fsync", "off"), ("full_page_writes", "off")]
+        }
+        Durability::Durable => &[],
+    };
+    let connections_max = options.connections_max.to_string();
+    let home = home.display().to_string();
+    let always = [
+        // Reached over the Unix socket alone, and by its own user alone (and root): that is why trust is safe.
+        ("listen_addresses", ""),
+        ("port", PORT),
+        ("unix_socket_directories", &home),
+        ("unix_socket_permissions", "0700"),
+        ("max_connections", &connections_max),
+        // Of the 330 MB: the data is a fraction of this, and the rest is for sessions and the page cache.
+        ("shared_buffers", "128MB"),
+        // Statements of microseconds never repay compilation.
+        ("jit", "off"),
+        // Nobody replicates from a throwaway server.
+        ("wal_level", "minimal"),
+        ("max_wal_senders", "0"),
+        // Shared memory as files in the data directory: a killed server leaves nothing in /dev/shm.
+        ("dynamic_shared_memory_type", "mmap"),
+    ];
+    let ours = always.iter().chain(benchmark).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    ours.chain(options.settings.iter().cloned()).collect()
+}
+
+fn make_cluster(
+    tools: &PostgresTools,
+    user: Option<&User>,
+    home: &Path,
+    log: &Path,
+    interrupt: &Interrupt,
+) -> Result<(), Error> {
+    let arguments = [
+        "-D",
+        "data",
+        "-U",
+        SUPERUSER,
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+        "--no-instructions",
+    ];
+    let mut initdb = Service::start(Launch {
+        arguments: arguments.map(OsString::from).to_vec(),
+        user,
+        stop_patience: STOP_PATIENCE,
+        ..Launch::new("initdb", &tools.directory.join("initdb"), home, log)
+    })?;
+    initdb.run_to_end(INITDB_PATIENCE, interrupt)
+}
+
+fn launch(
+    tools: &PostgresTools,
+    user: Option<&User>,
+    home: &Path,
+    log: &Path,
+    options: &PostgresOptions,
+) -> Result<Service, Error> {
+    let mut arguments = vec![OsString::from("-D"), OsString::from("data")];
+    for (name, value) in settings(options, home) {
+        arguments.extend([OsString::from("-c"), OsString::from(format!("{name}={value}"))]);
+    }
+    Service::start(Launch {
+        arguments,
+        user,
+        group: options.group.clone(),
+        // "Fast" and "immediate" shutdown. Format: PostgreSQL documentation, "Shutting Down the Server".
+        stop_signal: Signal::INT,
+        stop_patience: STOP_PATIENCE,
+        orphan_signal: "QUIT",
+        ..Launch::new("postgresql", &tools.directory.join("postgres"), home, log)
+    })
+}
+
+/// The system cuts the path of a Unix socket off, or refuses it, past 107 bytes.
+fn check_socket_path(home: &Path) -> Result<(), Error> {
+    let socket = home.join(format!(".s.PGSQL.{PORT}"));
+    if socket.as_os_str().len() > SOCKET_PATH_MAX_BYTES {
+        return Err(Error::Refused(format!(
+            "{} is too long for a Unix socket (at most {SOCKET_PATH_MAX_BYTES} bytes): set TMPDIR to a shorter path",
+            socket.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The `*.sql` of a directory, in name order.
+fn sql_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = || Error::io(format!("read {}", directory.display()));
+    let entries =
+        fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable())?;
+    let mut files: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::Refused(format!("{} has no *.sql to apply", directory.display())));
+    }
+    Ok(files)
+}
+
+/// PostgreSQL's message with its detail and hint, or the client's own.
+pub(crate) fn message_of(error: &postgres::Error) -> String {
+    let Some(database) = error.as_db_error() else {
+        return std::error::Error::source(error)
+            .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    };
+    let mut message = format!("{} {}", database.severity(), database.message());
+    for (label, more) in [("detail", database.detail()), ("hint", database.hint()), ("in", database.where_())]
+    {
+        if let Some(more) = more {
+            message = format!("{message}; {label}: {more}");
+        }
+    }
+    message
+}
+
+/// The line, from 1, that PostgreSQL's message is about. Its position counts characters from 1.
+fn line_of(sql: &str, error: &postgres::Error) -> Option<usize> {
+    let ErrorPosition::Original(position) = error.as_db_error()?.position()? else { return None };
+    Some(line_at(sql, usize::try_from(*position).ok()?))
+}
+
+fn line_at(sql: &str, position: usize) -> usize {
+    1 + sql.chars().take(position.saturating_sub(1)).filter(|character| *character == '\n').count()
+}
+
+const SUPERUSER: &str = "rinha";
+/// Names the socket, `.s.PGSQL.5432`. Said explicitly, since `PGPORT` of the user would change it.
+const PORT: &str = "5432";
+/// PostgreSQL's own part of the throwaway directory.
+const HOME: &str = "home";
+const SOCKET_PATH_MAX_BYTES: usize = 107;
+const INITDB_PATIENCE: Duration = Duration::from_mins(1);
+const READY_PATIENCE: Duration = Duration::from_secs(30);
+/// A stop writes all pages of unlogged tables out, which no checkpoint before it does.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durable_mode_switches_nothing_off() {
+        let names = |durability| {
+            let options = PostgresOptions { durability, ..PostgresOptions::default() };
+            settings(&options, Path::new("/d")).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert!(names(Durability::Benchmark).contains(&"fsync".to_owned()));
+        assert!(!names(Durability::Durable).contains(&"fsync".to_owned()));
+    }
+
+    #[test]
+    fn counts_lines_in_characters() {
+        let sql = "-- ação\nSELECT 1;\nSELEKT 2;";
+        assert_eq!(line_at(sql, 1), 1);
+        assert_eq!(line_at(sql, 9), 2);
+        assert_eq!(line_at(sql, 19), 3);
+    }
+
+    #[test]
+    fn refuses_a_socket_path_that_is_too_long() {
+        assert!(check_socket_path(Path::new("/var/tmp/rinha-postgresql-123456/home")).is_ok());
+        assert!(check_socket_path(&PathBuf::from(format!("/{}", "x".repeat(100)))).is_err());
+    }
+}

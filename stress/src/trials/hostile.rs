@@ -1,0 +1,476 @@
+//! Well-behaved clients beside one attack after another, and among themselves before each: what the attacks cost them, and
+//! what becomes of the attackers.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit};
+
+use super::ground::Ground;
+use super::{EndureOptions, Percentiles, Promise, descriptors};
+use crate::ledger::check_books;
+use crate::load::{Attack, Endings, OpenLoop, OpenTold as Told, Phase, Tally, allow_descriptors};
+use crate::stack::DATABASE;
+use crate::table::aligned;
+use crate::wait::{self, Interrupt};
+use crate::{Error, Instance};
+
+/// What was measured.
+#[derive(Debug, Clone)]
+pub struct Hostile {
+    /// Each attack, in order.
+    pub attacks: Vec<AttackFigures>,
+    /// The share of a CPU that the instance used while it had no descriptor left.
+    pub cpu_without_descriptors: f64,
+    /// The instance's peak memory, and its limit.
+    pub memory_peak_bytes: Option<u64>,
+    /// The instance's limit.
+    pub memory_limit_bytes: u64,
+}
+
+/// One attack.
+#[derive(Debug, Clone)]
+pub struct AttackFigures {
+    /// Its name.
+    pub name: &'static str,
+    /// What well-behaved clients waited just before it.
+    pub quiet: Percentiles,
+    /// What they waited beside it.
+    pub honest: Percentiles,
+    /// How many of them got anything but what they had asked for.
+    pub failed: u64,
+    /// The deadline after which the attackers are cut off, where there is one.
+    pub deadline: Option<Duration>,
+    /// When they were.
+    pub cut_off: Option<Percentiles>,
+    /// Attackers who were not, or requests that were not answered.
+    pub left: usize,
+    /// The instance's descriptors before the attack and after it.
+    pub descriptors: (usize, usize),
+}
+
+/// Settings under which an attack is over in seconds. They come first, so that others win.
+pub const SETTINGS: [(&str, &str); 4] = [
+    ("HEAD_TIMEOUT_MS", "3000"),
+    ("BODY_TIMEOUT_MS", "3000"),
+    ("IDLE_TIMEOUT_MS", "3000"),
+    ("SEND_TIMEOUT_MS", "3000"),
+];
+
+/// Starts one instance with its database, attacks it, and holds its ledger against what its clients were told.
+///
+/// # Errors
+/// The first failure, or [`Error::Refused`] when the ledger does not agree. What was started is stopped.
+pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
+    allow_descriptors(DESCRIPTORS_NEEDED)?;
+    let own = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = &EndureOptions {
+        settings: own.into_iter().chain(options.settings.iter().cloned()).collect(),
+        ..options.clone()
+    };
+    let ground = Ground::start(options)?;
+    let mut siege = Siege {
+        options,
+        address: ground.address()?,
+        instance: &ground.instance,
+        loads: Vec::new(),
+        attacks: Vec::new(),
+    };
+    siege.quiet(options.seconds)?;
+    for attack in attacks(1000, DEADLINE) {
+        let name = attack.name;
+        let deadline = attack.deadline;
+        let duration = attack.duration();
+        siege.beside(name, Some(deadline), duration, |address, interrupt| attack.run(address, interrupt))?;
+    }
+    let seconds = Duration::from_secs(options.seconds.into());
+    siege.beside("100,000 pipelined requests", None, seconds, pipeline)?;
+    siege.beside("1,000 resets, at every point", None, seconds, reset_everywhere)?;
+    let cpu_without_descriptors = options.steps.run("no descriptor left, for 2 s", "endured", || {
+        without_descriptors(&ground, siege.address, &options.interrupt)
+    })?;
+    options.steps.run("the ledger", "agrees", || {
+        let loads: Vec<(u64, &Tally)> = siege.loads.iter().map(|(first, tally)| (*first, tally)).collect();
+        check_books(&mut ground.postgres.connect(DATABASE)?, &loads)
+    })?;
+    Ok(Hostile {
+        attacks: siege.attacks,
+        cpu_without_descriptors,
+        memory_peak_bytes: ground.instance_group.account().memory_peak_bytes().ok(),
+        memory_limit_bytes: options.instance_limits.memory_bytes,
+    })
+}
+
+struct Siege<'a> {
+    options: &'a EndureOptions,
+    address: SocketAddr,
+    instance: &'a Instance,
+    loads: Vec<(u64, Tally)>,
+    attacks: Vec<AttackFigures>,
+}
+
+impl Siege<'_> {
+    /// What well-behaved clients wait among themselves.
+    fn quiet(&mut self, seconds: u32) -> Result<Percentiles, Error> {
+        let honest = self.honest(Duration::from_secs(seconds.into()));
+        let tally = honest.run(&self.options.interrupt)?;
+        let quiet = spread(&tally)?;
+        self.loads.push((honest.first_number, tally));
+        Ok(quiet)
+    }
+
+    /// Runs an attack, and well-behaved clients beside it for as long as it takes.
+    fn beside(
+        &mut self,
+        name: &'static str,
+        deadline: Option<Duration>,
+        duration: Duration,
+        attack: impl FnOnce(SocketAddr, &Interrupt) -> Result<Endings, Error> + Send,
+    ) -> Result<(), Error> {
+        let quiet = self.quiet(self.options.seconds)?;
+        let honest = self.honest(duration);
+        let interrupt = &self.options.interrupt;
+        let before = descriptors(self.instance)?;
+        let address = self.address;
+        let (tally, endings) = self.options.steps.run(name, "endured", || {
+            thread::scope(|scope| {
+                let attack = scope.spawn(move || {
+                    yield_to_others();
+                    attack(address, interrupt)
+                });
+                let tally = honest.run(interrupt)?;
+                let endings =
+                    attack.join().map_err(|_| Error::Refused("the attack itself failed".to_owned()))?;
+                Ok((tally, endings?))
+            })
+        })?;
+        let mut after = 0;
+        // An ended connection of an attacker may linger for a while; those of the well-behaved are closed by now.
+        wait::until(LINGER_PATIENCE, interrupt, || {
+            after = descriptors(self.instance)?;
+            Ok((after <= before).then_some(()))
+        })?;
+        let is_failed = |told: Told| !matches!(told, Told::Served(_));
+        self.attacks.push(AttackFigures {
+            name,
+            quiet,
+            honest: spread(&tally)?,
+            failed: tally.records.iter().filter(|record| is_failed(record.told)).count() as u64,
+            deadline,
+            cut_off: Percentiles::of(endings.times_us.iter().copied()),
+            left: endings.left,
+            descriptors: (before, after),
+        });
+        self.loads.push((honest.first_number, tally));
+        Ok(())
+    }
+
+    fn honest(&self, duration: Duration) -> OpenLoop {
+        OpenLoop {
+            address: self.address,
+            connections: HONEST_CONNECTIONS,
+            first_number: self.loads.iter().map(|(_, tally)| tally.records.len() as u64).sum(),
+            phases: vec![Phase { name: "honest", rate_per_s: Some(HONEST_RATE_PER_S), duration }],
+        }
+    }
+}
+
+/// The attacks that go on until they are cut off: a large crowd that does next to nothing, and a few who do a lot. The
+/// deadline is that of a head, of a body, of an idle connection and of a peer that reads nothing.
+pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
+    let few = crowd.div_ceil(20);
+    let stagger = Duration::from_secs(1) / count(few);
+    let transaction = "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: 60\r\n\r\n"
+        .as_bytes()
+        .to_vec();
+    let silent = Attack {
+        name: "a crowd that is silent",
+        connections: crowd,
+        opening: Vec::new(),
+        drip: Vec::new(),
+        flood: Vec::new(),
+        reads: true,
+        stagger: Duration::from_secs(1) / count(crowd),
+        deadline,
+    };
+    let huge =
+        |length: &str| format!("POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\n{length}\r\n\r\n");
+    vec![
+        Attack {
+            name: "a crowd at a byte a second",
+            opening: b"G".to_vec(),
+            drip: b"ET /clientes/1/extrato".to_vec(),
+            ..silent.clone()
+        },
+        Attack {
+            name: "a crowd with slow bodies",
+            opening: transaction,
+            drip: b" ".to_vec(),
+            ..silent.clone()
+        },
+        Attack {
+            name: "a few who never read",
+            connections: few,
+            flood: b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n".repeat(64),
+            reads: false,
+            stagger,
+            ..silent.clone()
+        },
+        Attack {
+            name: "a few with huge bodies",
+            connections: few,
+            opening: huge("Content-Length: 1000000000000").into_bytes(),
+            flood: vec![b'x'; 64 * 1024],
+            stagger,
+            deadline: LINGER,
+            ..silent.clone()
+        },
+        Attack {
+            name: "a few with huge chunks",
+            connections: few,
+            opening: [huge("Transfer-Encoding: chunked").as_bytes(), b"ffffffff\r\n"].concat(),
+            flood: vec![b'x'; 64 * 1024],
+            stagger,
+            deadline: LINGER,
+            ..silent.clone()
+        },
+        silent,
+    ]
+}
+
+/// Gives this thread, and those that it starts, the lowest priority. Attackers have processors of their own in the world;
+/// here they would take those of the bank and of its clients, and that would be measured in place of the bank.
+fn yield_to_others() {
+    // In Linux a priority is that of a thread. Where it is refused, the figures are only worse.
+    let _ = rustix::process::setpriority_process(None, 19);
+}
+
+/// At most so many that a duration can be divided by them.
+fn count(connections: usize) -> u32 {
+    u32::try_from(connections).unwrap_or(u32::MAX).max(1)
+}
+
+/// A hundred thousand requests on one connection, sent as fast as the bank takes them.
+///
+/// # Errors
+/// The bank cannot be connected to.
+pub fn pipeline(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
+    const REQUESTS: usize = 100_000;
+    let broken = || Error::io("pipeline requests");
+    let stream = TcpStream::connect(address).map_err(broken())?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(broken())?;
+    let mut writer = stream.try_clone().map_err(broken())?;
+    let mut reader = stream;
+    let answered = thread::scope(|scope| {
+        scope.spawn(move || {
+            let requests = b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n".repeat(1000);
+            // If the bank ends it, the reader tells.
+            (0..REQUESTS / 1000).all(|_| writer.write_all(&requests).is_ok())
+        });
+        let mut answered = 0;
+        let mut unread = Vec::new();
+        let mut bytes = [0; 16 * 1024];
+        while answered < REQUESTS && !interrupt.is_raised() {
+            match reader.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(n) => unread.extend_from_slice(&bytes[..n]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+            answered += take_answers(&mut unread);
+        }
+        // Whoever still writes is told to stop.
+        let _ = reader.shutdown(std::net::Shutdown::Both);
+        answered
+    });
+    Ok(Endings { left: REQUESTS - answered, ..Endings::default() })
+}
+
+/// Counts the status lines in `unread` and leaves what may be the beginning of another one.
+fn take_answers(unread: &mut Vec<u8>) -> usize {
+    const STATUS: &[u8] = b"HTTP/1.1 200 ";
+    let answers = unread.windows(STATUS.len()).filter(|window| *window == STATUS).count();
+    let kept_bytes = unread.len().min(STATUS.len() - 1);
+    unread.drain(..unread.len() - kept_bytes);
+    answers
+}
+
+/// A thousand requests that are cut by a reset, after each of their bytes several times.
+///
+/// # Errors
+/// The bank cannot be connected to, or `interrupt` was raised.
+pub fn reset_everywhere(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
+    let body = r#"{"valor":1,"tipo":"c","descricao":"reset"}"#;
+    let request = format!(
+        "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for round in 0..1000 {
+        if interrupt.is_raised() {
+            return Err(Error::Interrupted);
+        }
+        let mut stream = TcpStream::connect(address).map_err(Error::io(format!("connect to {address}")))?;
+        let sent = &request.as_bytes()[..round % (request.len() + 1)];
+        // A connection that is gone before its reset is as good.
+        let _ = stream.write_all(sent);
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        drop(stream);
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(Endings::default())
+}
+
+/// Takes the instance's descriptors away, connects in vain, and tells which share of a CPU it used meanwhile.
+fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interrupt) -> Result<f64, Error> {
+    // Shorter than an idle connection is kept.
+    const SPAN: Duration = Duration::from_secs(2);
+    let pid = Pid::from_raw(i32::try_from(ground.instance.pid()).unwrap_or(0));
+    let in_use = descriptors(&ground.instance)? as u64;
+    let before = set_descriptors(pid, in_use + 2)?;
+    let broken = || Error::io("connect to an instance without descriptors");
+    let crowd: Vec<TcpStream> =
+        (0..50).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>().map_err(broken())?;
+    let told = wait::until(Duration::from_secs(5), interrupt, || {
+        Ok(ground.instance.log().contains("raise the limit of open files").then_some(()))
+    })?;
+    let usage =
+        || ground.instance_group.account().cpu_usage().map_err(Error::io("read what the instance used"));
+    let (begun, used) = (Instant::now(), usage()?);
+    wait::until(SPAN, interrupt, || Ok(None::<()>))?;
+    let share = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
+    set_descriptors(pid, before)?;
+    for mut stream in crowd {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(broken())?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n").map_err(broken())?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).map_err(broken())?;
+    }
+    told.map(|()| share)
+        .ok_or_else(|| ground.instance.service().failure("does not tell that it is out of descriptors"))
+}
+
+/// Sets the limit of open files of a process. Returns what it was.
+fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
+    let wanted =
+        Rlimit { current: Some(limit), maximum: rustix::process::getrlimit(Resource::Nofile).maximum };
+    let before = rustix::process::prlimit(pid, Resource::Nofile, wanted)
+        .map_err(|error| Error::io(format!("set the limit of open files to {limit}"))(error.into()))?;
+    Ok(before.current.unwrap_or(u64::MAX))
+}
+
+fn spread(tally: &Tally) -> Result<Percentiles, Error> {
+    Percentiles::of(tally.records.iter().map(|record| record.latency_us))
+        .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))
+}
+
+impl AttackFigures {
+    fn ratio(&self) -> f64 {
+        self.honest.p99_ms / self.quiet.p99_ms
+    }
+}
+
+impl Hostile {
+    /// The attacks as a table.
+    pub fn table(&self) -> String {
+        let head = [
+            "",
+            "quiet p99 ms",
+            "others p50 ms",
+            "p99",
+            "max",
+            "of quiet p99",
+            "failed",
+            "deadline ms",
+            "cut off p50 ms",
+            "p99",
+            "max",
+            "left",
+            "descriptors",
+        ];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for attack in &self.attacks {
+            let [_, quiet_p99, _] = Percentiles::cells(Some(attack.quiet));
+            let [p50, p99, max] = Percentiles::cells(Some(attack.honest));
+            let [cut_p50, cut_p99, cut_max] = Percentiles::cells(attack.cut_off);
+            rows.push(vec![
+                attack.name.to_owned(),
+                quiet_p99,
+                p50,
+                p99,
+                max,
+                format!("{:.2}", attack.ratio()),
+                attack.failed.to_string(),
+                attack.deadline.map_or_else(|| "-".to_owned(), |deadline| deadline.as_millis().to_string()),
+                cut_p50,
+                cut_p99,
+                cut_max,
+                attack.left.to_string(),
+                format!("{} -> {}", attack.descriptors.0, attack.descriptors.1),
+            ]);
+        }
+        aligned(&rows)
+    }
+
+    /// What is promised about clients in bad faith, and whether it was kept.
+    pub fn promises(&self) -> Vec<Promise> {
+        let mut promises = Vec::new();
+        let mut add = |what: String, measured: String, is_kept| {
+            promises.push(Promise { what, measured, is_kept });
+        };
+        for attack in &self.attacks {
+            let name = attack.name;
+            let ratio = attack.ratio();
+            add(
+                format!("{name}: others' p99 within 1.5 times its quiet value"),
+                format!("{ratio:.2}"),
+                ratio <= 1.5,
+            );
+            add(
+                format!("{name}: others are all served"),
+                format!("{} are not", attack.failed),
+                attack.failed == 0,
+            );
+            if let Some(deadline) = attack.deadline {
+                let limit_ms = deadline.as_secs_f64() * 1e3 + 500.0;
+                let max_ms = attack.cut_off.map_or(0.0, |cut_off| cut_off.max_ms);
+                add(
+                    format!("{name}: all cut off within the deadline and 0.5 s"),
+                    format!("{max_ms:.0} ms, {} left", attack.left),
+                    max_ms <= limit_ms && attack.left == 0,
+                );
+            } else {
+                add(
+                    format!("{name}: all have their end"),
+                    format!("{} have not", attack.left),
+                    attack.left == 0,
+                );
+            }
+            let (before, after) = attack.descriptors;
+            add(format!("{name}: descriptors return"), format!("{before} -> {after}"), after <= before);
+        }
+        let share = self.cpu_without_descriptors;
+        add(
+            "no descriptor left: under 5 % of a CPU".to_owned(),
+            format!("{:.1} %", share * 100.0),
+            share < 0.05,
+        );
+        let peak = self.memory_peak_bytes;
+        add(
+            "the instance stays under its memory limit".to_owned(),
+            peak.map_or_else(|| "unknown".to_owned(), |peak| format!("{} MB", peak >> 20)),
+            peak.is_none_or(|peak| peak < self.memory_limit_bytes),
+        );
+        promises
+    }
+}
+
+/// That of [`SETTINGS`].
+const DEADLINE: Duration = Duration::from_secs(3);
+/// `LINGER_TIMEOUT_MS` by default.
+const LINGER: Duration = Duration::from_secs(1);
+const HONEST_CONNECTIONS: usize = 16;
+const HONEST_RATE_PER_S: f64 = 1000.0;
+const DESCRIPTORS_NEEDED: u64 = 4096;
+const LINGER_PATIENCE: Duration = Duration::from_secs(3);

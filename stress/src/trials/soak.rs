@@ -1,0 +1,262 @@
+//! Whether the bank stays whole under load for long: what `cargo stress soak` does.
+//!
+//! A stack of its own is loaded at a share of what it can do, and something is broken in every minute. At the end of each
+//! minute the load stops: every answer is held against the ledger, and memory and descriptors of each part are noted, when
+//! nobody is connected. A ledger that disagrees, a part that ends by itself, a panic, and a part that grows are errors.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::ledger::{Judge, settled, wait_at_rest};
+use crate::load::{ClosedLoad, Numbers, Told};
+use crate::measure::{Machine, Moment, groups_for};
+use crate::stack::DATABASE;
+use crate::steps::Steps;
+use crate::wait::{self, Interrupt};
+use crate::{Bank, Error, Service, Split, Stack, StackOptions};
+
+mod faults;
+pub use faults::Fault;
+
+mod footprint;
+pub use footprint::Footprint;
+
+mod report;
+pub use report::{Growth, Minute, Report};
+
+/// What to endure.
+#[derive(Debug, Clone)]
+pub struct SoakOptions {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// The directory of the project.
+    pub workspace: PathBuf,
+    /// How many faults there are, one in each of so many `every`.
+    pub faults: u32,
+    /// From one fault to the next.
+    pub every: Duration,
+    /// Requests per second; by default [`SHARE_OF_CAPACITY`] of what is measured first.
+    pub requests_per_second: Option<f64>,
+    /// Clients of the load.
+    pub clients: usize,
+    /// The limits of the stack.
+    pub split: Split,
+    /// Where the logs of the stack go.
+    pub logs: PathBuf,
+    /// Who is told how it goes, a line for each fault.
+    pub steps: Steps,
+    /// Calls it off.
+    pub interrupt: Interrupt,
+}
+
+/// The share of its capacity that the stack is loaded with.
+pub const SHARE_OF_CAPACITY: f64 = 0.7;
+
+/// Endures it all. What the report says is broken is for the caller to tell.
+///
+/// # Errors
+/// When the stack cannot be started, or the work was called off. What was started is stopped.
+pub fn run(options: &SoakOptions) -> Result<Report, Error> {
+    let machine = Machine::look();
+    let mut soak = Soak::start(options)?;
+    let capacities = match options.requests_per_second {
+        Some(_) => Vec::new(),
+        None => soak.measure_capacity()?,
+    };
+    let lowest = capacities.iter().copied().reduce(f64::min).unwrap_or_default();
+    let requests_per_second = options.requests_per_second.unwrap_or(lowest * SHARE_OF_CAPACITY);
+    if requests_per_second <= 0.0 {
+        return Err(Error::Refused("the stack serves nothing, so there is no load to hold".to_owned()));
+    }
+    options
+        .steps
+        .line(&format!("load: {requests_per_second:.0} requests per second, {} clients", options.clients));
+    let mut report = Report::new(machine, options, capacities, requests_per_second);
+    soak.load = ClosedLoad::paced(soak.stack.address(), options.clients, requests_per_second);
+
+    let began = Instant::now();
+    for (number, fault) in (1..=options.faults).zip(Fault::ALL.into_iter().cycle()) {
+        let due = began + options.every * (number - 1);
+        let until_due = due.saturating_duration_since(Instant::now());
+        wait::until(until_due, &options.interrupt, || Ok(None::<()>))?;
+        match soak.minute(number, fault) {
+            Ok(minute) => {
+                options.steps.line(&minute.line(options.faults));
+                report.minutes.push(minute);
+            }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(broken) => {
+                report.broken.push(format!("in minute {number} ({}): {broken}", fault.name()));
+                break;
+            }
+        }
+    }
+    if report.broken.is_empty() {
+        let whole = soak.stack.postgres.connect(DATABASE).and_then(|mut it| soak.judge.judge_whole(&mut it));
+        report.broken.extend(whole.err().map(|error| error.to_string()));
+    }
+    report.rows = soak.judge.rows();
+    report.broken.extend(soak.alarms());
+    report.judge_growth();
+    Ok(report)
+}
+
+/// A stack under way.
+struct Soak<'a> {
+    options: &'a SoakOptions,
+    stack: Stack,
+    judge: Judge,
+    load: ClosedLoad,
+    numbers: Numbers,
+}
+
+impl<'a> Soak<'a> {
+    fn start(options: &'a SoakOptions) -> Result<Soak<'a>, Error> {
+        let stack = Stack::start(&StackOptions {
+            groups: groups_for(options.split)?,
+            split: options.split,
+            logs: Some(options.logs.clone()),
+            steps: options.steps,
+            interrupt: options.interrupt.clone(),
+            ..StackOptions::new(&options.workspace, &options.server)
+        })?;
+        let load = ClosedLoad { address: stack.address(), clients: options.clients, interval: None };
+        Ok(Soak { options, stack, judge: Judge::new(), load, numbers: Numbers::new(0) })
+    }
+
+    /// Served requests per second of each run, without a pause between an answer and the next request.
+    fn measure_capacity(&mut self) -> Result<Vec<f64>, Error> {
+        let duration = (self.options.every / 12).max(CAPACITY_RUN_MIN);
+        let mut capacities = Vec::new();
+        for run in 1..=CAPACITY_RUNS {
+            let (told, seconds, ()) = self.loaded(|soak, load| soak.wait_while(load, duration))?;
+            self.judge_quiet(&told)?;
+            let capacity = report::served(&told.records) / seconds;
+            self.options.steps.line(&format!("capacity, run {run}: {capacity:.0} requests per second"));
+            capacities.push(capacity);
+        }
+        Ok(capacities)
+    }
+
+    /// Loads the stack, breaks something, and looks in the quiet at the end whether all is as it should be.
+    fn minute(&mut self, number: u32, fault: Fault) -> Result<Minute, Error> {
+        let every = self.options.every;
+        let began = Instant::now();
+        let others_before = Moment::with_this_process(&self.bank());
+        let (told, seconds, span) = self.loaded(|soak, load| {
+            soak.wait_while(load, every / 4)?;
+            let fault_began = Instant::now();
+            let hold = HOLD_MAX.min(every / 6);
+            let fault_ended = fault.inject(&mut soak.stack, hold, &soak.options.interrupt)?;
+            let end = began + every * 9 / 10;
+            // However long the fault took, the load goes on for a while after it.
+            let rest = end.saturating_duration_since(fault_ended).max(every / 10);
+            soak.wait_while(load, rest)?;
+            Ok((fault_began, fault_ended))
+        })?;
+        let others_after = Moment::with_this_process(&self.bank());
+        let others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));
+        self.judge_quiet(&told)?;
+        let mut minute = Minute::of(number, fault, &told, seconds, span);
+        if minute.served_again_ms.is_none() {
+            return Err(Error::Refused(format!(
+                "not every client was served again: {}",
+                minute.line(number)
+            )));
+        }
+        minute.others_cpus = others_cpus;
+        minute.parts = self.footprints()?;
+        Ok(minute)
+    }
+
+    /// Loads the stack while `work` is done. Returns what was told, for how many seconds it was loaded, and the work's result.
+    fn loaded<T>(
+        &mut self,
+        work: impl FnOnce(&mut Soak<'a>, &dyn Fn() -> bool) -> Result<T, Error>,
+    ) -> Result<(Told, f64, T), Error> {
+        let is_over = AtomicBool::new(false);
+        let began = Instant::now();
+        let load = ClosedLoad { ..self.load };
+        let numbers = Numbers::new(self.numbers.load(Ordering::Relaxed));
+        let (told, done) = thread::scope(|scope| {
+            let load = scope.spawn(|| load.run(&numbers, &is_over));
+            let done = work(self, &|| load.is_finished());
+            is_over.store(true, Ordering::Relaxed);
+            (load.join(), done)
+        });
+        let seconds = began.elapsed().as_secs_f64();
+        self.numbers = numbers;
+        let told = told.map_err(|_| Error::Refused("the load panicked".to_owned()))??;
+        Ok((told, seconds, done?))
+    }
+
+    /// Waits, but not for a load that has given up.
+    fn wait_while(&self, has_ended: &dyn Fn() -> bool, duration: Duration) -> Result<(), Error> {
+        wait::until(duration, &self.options.interrupt, || Ok(has_ended().then_some(()))).map(drop)
+    }
+
+    /// As it is now: an instance that was started again has other addresses.
+    fn bank(&self) -> Bank {
+        Bank::of(&self.stack)
+    }
+
+    /// When nothing is under way any more: all parts are there, and the ledger agrees.
+    fn judge_quiet(&mut self, told: &Told) -> Result<(), Error> {
+        if let Some(ended) = self.stack.services().into_iter().find(|service| service.has_exited()) {
+            return Err(ended.failure("ended"));
+        }
+        settled(&self.bank(), &self.options.interrupt)?;
+        let mut database = self.stack.postgres.connect(DATABASE)?;
+        wait_at_rest(&mut database, &self.options.interrupt)?;
+        self.judge.judge(&mut database, &told.records).map(drop)
+    }
+
+    /// What each part holds when nobody is connected: two looks in a row see the same descriptors.
+    fn footprints(&self) -> Result<Vec<(String, Footprint)>, Error> {
+        let mut last: Option<Vec<(String, Footprint)>> = None;
+        let seen = wait::until(QUIET_PATIENCE, &self.options.interrupt, || {
+            thread::sleep(BETWEEN_LOOKS);
+            let of = |service: &Service| (service.name().to_owned(), Footprint::of(service));
+            let now: Vec<(String, Footprint)> = self.stack.services().map(of).into();
+            let counts = |seen: &[(String, Footprint)]| -> Vec<(u64, u64)> {
+                seen.iter().map(|(_, part)| (part.processes, part.descriptors)).collect()
+            };
+            let is_same = last.as_ref().is_some_and(|last| counts(last) == counts(&now));
+            // Of nginx: its master and one worker. A worker that was replaced stays as long as its connections.
+            let is_settled = is_same && now.first().is_some_and(|(_, nginx)| nginx.processes == 2);
+            last = Some(now);
+            Ok(is_settled.then(|| last.clone()).flatten())
+        })?;
+        seen.ok_or_else(|| {
+            Error::Refused(format!(
+                "descriptors still came and went {QUIET_PATIENCE:?} after the load: {last:?}"
+            ))
+        })
+    }
+
+    /// What the logs say that they never should.
+    fn alarms(&self) -> Vec<String> {
+        let [nginx, webapi1, webapi2, postgresql] = self.stack.services();
+        let of = |service: &Service, words: &[&str]| {
+            let log = service.log();
+            let line = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
+            line.map(|line| format!("the log of {} has: {line}", service.name()))
+        };
+        let alarms = [
+            of(webapi1, &["panicked at"]),
+            of(webapi2, &["panicked at"]),
+            of(nginx, &["exited on signal", "[alert]", "[emerg]"]),
+            of(postgresql, &["PANIC", "was terminated by signal"]),
+        ];
+        alarms.into_iter().flatten().collect()
+    }
+}
+
+const CAPACITY_RUNS: u32 = 3;
+const CAPACITY_RUN_MIN: Duration = Duration::from_secs(1);
+/// Longer than each deadline of a request.
+const HOLD_MAX: Duration = Duration::from_secs(5);
+const QUIET_PATIENCE: Duration = Duration::from_secs(20);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);

@@ -1,0 +1,469 @@
+//! What was endured, minute by minute, and whether anything grew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, Footprint, SoakOptions};
+use crate::Error;
+use crate::load::Told;
+use crate::load::traffic::{Outcome, Record};
+use crate::measure::Machine;
+use crate::table::{aligned, float, row};
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Where.
+    pub machine: Machine,
+    /// The limits of the stack.
+    pub limits: String,
+    /// From one fault to the next.
+    pub every_s: f64,
+    /// Clients of the load.
+    pub clients: usize,
+    /// Requests per second that were served without a pause, run by run; empty when the rate was given.
+    pub capacities: Vec<f64>,
+    /// Requests per second that were asked for.
+    pub requests_per_second: f64,
+    /// One for each fault.
+    pub minutes: Vec<Minute>,
+    /// Rows of the ledger, each of which was judged.
+    pub rows: i64,
+    /// First against last minutes; empty when there are too few of them.
+    pub growth: Vec<Growth>,
+    /// The promises that were broken.
+    pub broken: Vec<String>,
+}
+
+/// One fault and its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Minute {
+    /// From 1.
+    pub number: u32,
+    /// What was done.
+    pub fault: Fault,
+    /// How long it was loaded.
+    pub loaded_s: f64,
+    /// Requests by what became of them: `served`, `nothing done`, `in doubt`, `broken off`, `bad gateway`.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Of those that were not served, the ones that had ended when the fault began.
+    pub failed_before: u64,
+    /// Never sent, since their client still waited for an answer.
+    pub left_out: u64,
+    /// From the fault's beginning to its end.
+    pub fault_ms: f64,
+    /// From the end of the fault until the last client had a good answer to a new request.
+    pub served_again_ms: Option<f64>,
+    /// The longest time without any good answer.
+    pub silence_ms: f64,
+    /// CPUs that others used meanwhile; `None` where no account is kept.
+    pub others_cpus: Option<f64>,
+    /// What each part held at the end, in the order in which a request meets them.
+    pub parts: Vec<(String, Footprint)>,
+}
+
+/// One part's memory or descriptors, first against last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Such as `webapi1`.
+    pub part: String,
+    /// Such as `resident memory, bytes`.
+    pub what: String,
+    /// In the first minutes.
+    pub first: u64,
+    /// In the last ones.
+    pub last: u64,
+    /// What the last ones may be at most.
+    pub last_max: u64,
+}
+
+impl Report {
+    pub(super) fn new(
+        machine: Machine,
+        options: &SoakOptions,
+        capacities: Vec<f64>,
+        requests_per_second: f64,
+    ) -> Report {
+        Report {
+            machine,
+            limits: options.split.name().to_owned(),
+            every_s: options.every.as_secs_f64(),
+            clients: options.clients,
+            capacities,
+            requests_per_second,
+            minutes: Vec::new(),
+            rows: 0,
+            growth: Vec::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let failed = || Error::io(format!("write {}", path.display()));
+        let json = serde_json::to_string_pretty(self).map_err(|error| failed()(error.into()))?;
+        fs::write(path, json + "\n").map_err(failed())
+    }
+
+    /// Compares the last minutes with the first ones, and names what grew among the broken promises. Each instance's,
+    /// but for the one that is restarted.
+    pub(super) fn judge_growth(&mut self) {
+        self.growth = growth(&self.minutes);
+        for Growth { part, what, first, last, last_max } in &self.growth {
+            if last > last_max {
+                let more = format!("{part} grew: {what}: {first} in the first minutes, {last} in the last");
+                self.broken.push(format!("{more}, at most {last_max} is flat"));
+            }
+        }
+    }
+
+    /// The costs of each kind of fault, what grew, and the sums.
+    pub fn tables(&self) -> String {
+        let mut faults = vec![row(&[
+            "fault",
+            "times",
+            "nothing done",
+            "in doubt",
+            "broken off",
+            "left out",
+            "served again ms",
+            "silence ms",
+        ])];
+        for fault in Fault::ALL {
+            let minutes: Vec<&Minute> = self.minutes.iter().filter(|minute| minute.fault == fault).collect();
+            let spread = |value: &dyn Fn(&Minute) -> f64| {
+                let mut values: Vec<f64> = minutes.iter().map(|minute| value(minute)).collect();
+                values.sort_by(f64::total_cmp);
+                match (values.get(values.len() / 2), values.last()) {
+                    (Some(median), Some(most)) => format!("{median:.0}, {most:.0}"),
+                    _ => "-".to_owned(),
+                }
+            };
+            let kind = |kind: &'static str| spread(&move |minute| float(minute.count(kind)));
+            faults.push(vec![
+                fault.name().to_owned(),
+                minutes.len().to_string(),
+                kind(NOTHING_DONE),
+                kind(IN_DOUBT),
+                kind(BROKEN_OFF),
+                spread(&|minute| float(minute.left_out)),
+                spread(&|minute| minute.served_again_ms.unwrap_or(f64::INFINITY)),
+                spread(&|minute| minute.silence_ms),
+            ]);
+        }
+        let mut growth = vec![row(&["part", "of what", "first", "last", "at most"])];
+        for Growth { part, what, first, last, last_max } in &self.growth {
+            growth.push(vec![
+                part.clone(),
+                what.clone(),
+                first.to_string(),
+                last.to_string(),
+                last_max.to_string(),
+            ]);
+        }
+        let growth = if self.growth.is_empty() {
+            format!("Whether anything grows is judged from {} faults on.\n", 2 * FLAT_WINDOW_MIN)
+        } else {
+            aligned(&growth)
+        };
+        let requests: u64 = self.minutes.iter().flat_map(|minute| minute.outcomes.values()).sum();
+        let served: u64 = self.minutes.iter().map(|minute| minute.count(SERVED)).sum();
+        format!(
+            "Median and most for each fault:\n{}\n{growth}\n{requests} requests, {served} served, {} rows of the ledger judged\n",
+            aligned(&faults),
+            self.rows
+        )
+    }
+}
+
+impl Minute {
+    pub(super) fn of(
+        number: u32,
+        fault: Fault,
+        told: &Told,
+        loaded_s: f64,
+        (fault_began, fault_ended): (Instant, Instant),
+    ) -> Minute {
+        let mut outcomes = BTreeMap::new();
+        for record in &told.records {
+            *outcomes.entry(kind(&record.outcome)).or_default() += 1;
+        }
+        let outcomes: BTreeMap<String, u64> =
+            outcomes.into_iter().map(|(kind, count): (&str, u64)| (kind.to_owned(), count)).collect();
+        let failed = told.records.iter().filter(|record| !record.outcome.is_served());
+        Minute {
+            number,
+            fault,
+            loaded_s,
+            outcomes,
+            failed_before: count(failed.filter(|record| record.ended_at < fault_began)),
+            left_out: told.left_out,
+            fault_ms: ms(fault_ended.saturating_duration_since(fault_began)),
+            served_again_ms: served_again(told, fault_ended).map(ms),
+            silence_ms: ms(silence(&told.records)),
+            others_cpus: None,
+            parts: Vec::new(),
+        }
+    }
+
+    fn count(&self, kind: &str) -> u64 {
+        self.outcomes.get(kind).copied().unwrap_or(0)
+    }
+
+    /// One line: rate, errors by kind, memory and descriptors of each part.
+    pub fn line(&self, minutes: u32) -> String {
+        let requests: u64 = self.outcomes.values().sum();
+        let failures = self.outcomes.iter().filter(|(kind, _)| *kind != SERVED);
+        let mut failures: Vec<String> = failures.map(|(kind, count)| format!("{count} {kind}")).collect();
+        if self.left_out > 0 {
+            failures.push(format!("{} left out", self.left_out));
+        }
+        if self.failed_before > 0 {
+            failures.push(format!("{} of them before the fault", self.failed_before));
+        }
+        if failures.is_empty() {
+            failures.push("no error".to_owned());
+        }
+        let parts = self.parts.iter().map(|(name, part)| {
+            format!("{name} {:.1} MiB {} fd", mebibytes(judged_bytes(name, part)), part.descriptors)
+        });
+        let served_again =
+            self.served_again_ms.map_or_else(|| "never".to_owned(), |time| format!("{time:.0} ms"));
+        format!(
+            "{:>3}/{minutes} {:<20} {:>6.0}/s, {}; fault {:.0} ms, served again {served_again}, silence {:.0} ms; {}{}",
+            self.number,
+            self.fault.name(),
+            float(requests) / self.loaded_s,
+            failures.join(", "),
+            self.fault_ms,
+            self.silence_ms,
+            parts.collect::<Vec<_>>().join(", "),
+            self.others_cpus.map_or_else(String::new, |cpus| format!("; others {cpus:.2} CPU")),
+        )
+    }
+}
+
+/// How many were served.
+pub(super) fn served(records: &[Record]) -> f64 {
+    float(count(records.iter().filter(|record| record.outcome.is_served())))
+}
+
+/// How long after `since` the last client had a good answer to a request that it sent after it; `None` when one had none.
+fn served_again(told: &Told, since: Instant) -> Option<Duration> {
+    let mut firsts: Vec<Option<Instant>> = vec![None; told.clients];
+    for record in told.records.iter().filter(|record| record.sent_at > since && record.outcome.is_served()) {
+        let first = firsts[record.client].get_or_insert(record.ended_at);
+        *first = record.ended_at.min(*first);
+    }
+    let firsts: Option<Vec<Instant>> = firsts.into_iter().collect();
+    Some(firsts?.into_iter().max()?.saturating_duration_since(since))
+}
+
+/// The longest time between two good answers.
+fn silence(records: &[Record]) -> Duration {
+    let served = records.iter().filter(|record| record.outcome.is_served());
+    let mut times: Vec<Instant> = served.map(|record| record.ended_at).collect();
+    times.sort_unstable();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+}
+
+fn kind(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => SERVED,
+        Outcome::NothingDone { .. } => NOTHING_DONE,
+        Outcome::InDoubt => IN_DOUBT,
+        Outcome::Broken => BROKEN_OFF,
+        Outcome::BadGateway => "bad gateway",
+    }
+}
+
+/// PostgreSQL's processes share their buffers, which fill with the ledger up to what they may: only what is each
+/// process's own can leak.
+fn judged_bytes(part: &str, footprint: &Footprint) -> u64 {
+    if part == POSTGRESQL { footprint.anonymous_bytes } else { footprint.resident_bytes }
+}
+
+/// Of the parts that live from the first minute to the last.
+fn growth(minutes: &[Minute]) -> Vec<Growth> {
+    let window = FLAT_WINDOW.min(minutes.len() / 2);
+    if window < FLAT_WINDOW_MIN {
+        return Vec::new();
+    }
+    let (first, last) = (&minutes[..window], &minutes[minutes.len() - window..]);
+    let mut growth = Vec::new();
+    for (part, _) in minutes[0].parts.iter().filter(|(part, _)| part != RESTARTED) {
+        let of = |minutes: &[Minute], value: &dyn Fn(&Footprint) -> u64| {
+            let parts = minutes.iter().flat_map(|minute| &minute.parts).filter(|(name, _)| name == part);
+            let mut values: Vec<u64> = parts.map(|(_, footprint)| value(footprint)).collect();
+            values.sort_unstable();
+            values
+        };
+        let median = |minutes| {
+            let bytes = of(minutes, &|footprint| judged_bytes(part, footprint));
+            bytes.get(bytes.len() / 2).copied().unwrap_or(0)
+        };
+        let most = |minutes| of(minutes, &|footprint| footprint.descriptors).last().copied().unwrap_or(0);
+        let first_bytes = median(first);
+        let is_postgresql = part == POSTGRESQL;
+        let memory = if is_postgresql { "anonymous memory" } else { "resident memory" };
+        growth.push(Growth {
+            part: part.clone(),
+            what: format!("{memory}, median, bytes"),
+            first: first_bytes,
+            last: median(last),
+            last_max: first_bytes + first_bytes * MEMORY_GROWTH_MAX_PERCENT / 100 + MEMORY_GROWTH_MAX_BYTES,
+        });
+        let descriptors_more = if is_postgresql { POSTGRESQL_DESCRIPTORS_GROWTH_MAX } else { 0 };
+        growth.push(Growth {
+            part: part.clone(),
+            what: "descriptors, most".to_owned(),
+            first: most(first),
+            last: most(last),
+            last_max: most(first) + descriptors_more,
+        });
+    }
+    growth
+}
+
+fn count<'a>(records: impl Iterator<Item = &'a Record>) -> u64 {
+    u64::try_from(records.count()).unwrap_or(u64::MAX)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    float(bytes) / float(1 << 20)
+}
+
+const SERVED: &str = "served";
+const NOTHING_DONE: &str = "nothing done";
+const IN_DOUBT: &str = "in doubt";
+const BROKEN_OFF: &str = "broken off";
+const POSTGRESQL: &str = crate::stack::DB;
+const RESTARTED: &str = crate::stack::WEBAPIS[super::faults::SUFFERER];
+
+/// Minutes at either end that are compared.
+const FLAT_WINDOW: usize = 10;
+/// One round of the faults: with fewer the two ends would not have seen the same.
+const FLAT_WINDOW_MIN: usize = Fault::ALL.len();
+/// What the median of the last minutes may be above that of the first, beside [`MEMORY_GROWTH_MAX_BYTES`].
+const MEMORY_GROWTH_MAX_PERCENT: u64 = 5;
+/// Some pages more or less are no growth.
+const MEMORY_GROWTH_MAX_BYTES: u64 = 1 << 20;
+/// Each process of PostgreSQL keeps one for each file that it has used, and a table has one file for each GB. Of the other
+/// parts none may have any more.
+const POSTGRESQL_DESCRIPTORS_GROWTH_MAX: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::traffic::Asked;
+
+    /// An hour in which each part holds what `of` says for a minute's number.
+    fn hour(minutes: u32, of: impl Fn(&str, u32) -> (u64, u64)) -> Vec<Minute> {
+        let minute = |(number, fault)| Minute {
+            number,
+            fault,
+            loaded_s: 54.0,
+            outcomes: BTreeMap::from([(SERVED.to_owned(), 5400), (IN_DOUBT.to_owned(), 3)]),
+            failed_before: 0,
+            left_out: 7,
+            fault_ms: 10.0,
+            served_again_ms: Some(5.0),
+            silence_ms: 20.0,
+            others_cpus: Some(0.5),
+            parts: ["nginx", "webapi1", "webapi2", "postgresql"]
+                .map(|part| {
+                    let (bytes, descriptors) = of(part, number);
+                    let footprint = Footprint {
+                        resident_bytes: bytes,
+                        anonymous_bytes: bytes,
+                        descriptors,
+                        processes: 1,
+                    };
+                    (part.to_owned(), footprint)
+                })
+                .into(),
+        };
+        (1..=minutes).zip(Fault::ALL.into_iter().cycle()).map(minute).collect()
+    }
+
+    fn grown(minutes: &[Minute]) -> Vec<String> {
+        let grown = growth(minutes).into_iter().filter(|growth| growth.last > growth.last_max);
+        grown.map(|growth| format!("{} {}", growth.part, growth.what)).collect()
+    }
+
+    #[test]
+    fn what_stays_is_flat_and_what_grows_is_named() {
+        let flat = hour(60, |_, number| (4_000_000 + u64::from(number % 3) * 100_000, 14));
+        assert_eq!(growth(&flat).len(), 6);
+        assert_eq!(grown(&flat), [""; 0]);
+
+        let one_descriptor_more =
+            hour(60, |part, number| (4_000_000, 14 + u64::from(part == "webapi1" && number == 60)));
+        assert_eq!(grown(&one_descriptor_more), ["webapi1 descriptors, most"]);
+        let leak = |wanted: &'static str| {
+            hour(60, move |part, number| {
+                (4_000_000 + u64::from(part == wanted) * u64::from(number) * 30_000, 14)
+            })
+        };
+        assert_eq!(grown(&leak("webapi1")), ["webapi1 resident memory, median, bytes"]);
+        assert_eq!(grown(&leak("postgresql")), ["postgresql anonymous memory, median, bytes"]);
+        assert_eq!(grown(&leak("webapi2")), [""; 0], "it is restarted on the way");
+    }
+
+    #[test]
+    fn two_rounds_of_the_faults_are_needed_to_judge() {
+        assert!(growth(&hour(13, |_, _| (1, 1))).is_empty());
+        assert!(!growth(&hour(14, |_, _| (1, 1))).is_empty());
+    }
+
+    #[test]
+    fn a_line_says_what_was_lost_and_what_is_held() {
+        let line = hour(1, |_, _| (3 << 20, 14))[0].line(60);
+        assert!(line.starts_with("  1/60 PostgreSQL restarted    100/s, 3 in doubt, 7 left out; "), "{line}");
+        assert!(line.contains("webapi1 3.0 MiB 14 fd"), "{line}");
+        assert!(line.ends_with("others 0.50 CPU"), "{line}");
+    }
+
+    #[test]
+    fn a_client_is_served_again_by_a_request_that_it_sent_after_the_fault() {
+        let began = Instant::now();
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let record = |client, sent_ms, ended_ms, outcome| Record {
+            client,
+            account: 1,
+            asked: Asked::Statement,
+            sent_at: at(sent_ms),
+            ended_at: at(ended_ms),
+            outcome,
+        };
+        let mut told = Told {
+            clients: 2,
+            left_out: 0,
+            records: vec![
+                record(0, 0, 10, Outcome::Refused),
+                // Sent before the end of the fault, at 50.
+                record(1, 40, 60, Outcome::Refused),
+                record(0, 55, 70, Outcome::Refused),
+                record(1, 65, 80, Outcome::InDoubt),
+            ],
+        };
+        assert_eq!(served_again(&told, at(50)), None);
+        told.records.push(record(1, 85, 95, Outcome::Refused));
+        told.records.push(record(1, 96, 99, Outcome::Refused));
+        assert_eq!(served_again(&told, at(50)), Some(Duration::from_millis(45)));
+        assert_eq!(silence(&told.records), Duration::from_millis(50));
+        let minute = Minute::of(1, Fault::RowLocked, &told, 1.0, (at(40), at(50)));
+        assert_eq!((minute.count(SERVED), minute.count(IN_DOUBT), minute.failed_before), (5, 1, 0));
+    }
+}
