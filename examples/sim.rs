@@ -10,7 +10,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use lexopt::prelude::{Long, Short, ValueExt};
 use rinha::planted::Bug;
-use rinha::sim::{self, Fault};
+use rinha::sim::{self, Fault, Violation};
 
 /// What the command line asks for.
 enum Request {
@@ -80,13 +80,11 @@ fn run_one(seed: u64, bug: Option<Bug>) -> ExitCode {
         println!("{event}");
     }
     println!("seed {seed}: {} transactions, hash {:016x}", outcome.rows, outcome.hash);
-    match outcome.violation {
-        None => ExitCode::SUCCESS,
-        Some(violation) => {
-            println!("FAILED: {violation}");
-            ExitCode::FAILURE
-        }
-    }
+    let Some(violation) = outcome.violation else { return ExitCode::SUCCESS };
+    println!("FAILED: {violation}");
+    let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
+    println!("replay: cargo stress sim --seed {seed}{bug}");
+    ExitCode::FAILURE
 }
 
 /// Everything that the threads of one run share.
@@ -95,7 +93,7 @@ struct Shared {
     end: u64,
     is_over: AtomicBool,
     /// The first seed that failed, and what it violated.
-    failure: Mutex<Option<(u64, String)>>,
+    failure: Mutex<Option<(u64, Violation)>>,
     rows: AtomicU64,
     strikes: Mutex<[u64; Fault::ALL.len()]>,
 }
@@ -110,16 +108,12 @@ fn run_many(first: u64, seeds: u64, bug: Option<Bug>) -> ExitCode {
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some((seed, violation)) = failure {
-        run_one(seed, bug);
-        println!("seed {seed} FAILED: {violation}");
-        let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
-        println!("replay: cargo stress sim --seed {seed}{bug}");
-        return ExitCode::FAILURE;
+    if let Some((seed, _)) = failure {
+        return run_one(seed, bug);
     }
     let strikes = shared.strikes.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (fault, count) in Fault::ALL.iter().zip(strikes) {
-        println!("{:>16} {count}", format!("{fault:?}"));
+        println!("| `{fault:?}` | {} | {} |", thousands(count), fault.meaning());
     }
     println!(
         "{seeds} seeds from {first} on, {} transactions, {seconds:.1} s: all is well",
@@ -178,17 +172,26 @@ fn find_bugs(seeds: u64) -> ExitCode {
     // Some bugs make the core panic, which is how they are found.
     std::panic::set_hook(Box::new(|_| {}));
     let mut all_found = true;
-    for bug in Bug::ALL {
+    for &bug in Bug::ALL {
         let shared = run(0, seeds, Some(bug), &ProgressBar::hidden());
         let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
         all_found &= failure.is_some();
-        let (seeds, violation) = failure.map_or_else(
+        let (seeds, check) = failure.map_or_else(
             || (format!("not within {seeds}"), String::new()),
-            |(seed, violation)| ((seed + 1).to_string(), violation),
+            |(seed, violation)| (thousands(seed + 1), format!("`{:?}`", violation.check)),
         );
-        println!("| `{bug:?}` | {seeds} | {violation} |");
+        println!("| `{bug:?}` | {seeds} | {check} | {} |", bug.meaning());
     }
     if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// `1,234,567`
+fn thousands(number: u64) -> String {
+    if number < 1_000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", thousands(number / 1_000), number % 1_000)
+    }
 }
 
 const HELP: &str = "\
@@ -201,7 +204,7 @@ Options:
   --first N     the first of them (0)
   --seed N      this one seed, with its last events
   --bug NAME    with a planted bug, as src/planted.rs names it
-  --bugs        for each planted bug, how many seeds it takes to find it
+  --bugs        for each planted bug, how many seeds it takes to find it, and which check does
 
 SIM_SEED=N cargo test sim runs the one seed as a test. The exit status is 1 when a seed fails.
 ";

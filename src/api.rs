@@ -9,6 +9,7 @@ use serde::Deserialize as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::http::Violation;
+use crate::planted::{Bug, planted};
 use crate::response::{Response, Status};
 
 /// What a request asks for.
@@ -463,7 +464,7 @@ pub fn rejection(reject: Reject) -> Response<'static> {
         Reject::PastLimit => (Status::UnprocessableContent, "", br#"{"erro": "the debit would pass the limit"}"#),
         Reject::Unavailable(reason) => (
             Status::ServiceUnavailable,
-            "Retry-After: 1\r\n",
+            if planted(Bug::RetryAfterForgotten) { "" } else { "Retry-After: 1\r\n" },
             match reason {
                 Unavailable::DatabaseDown => br#"{"erro": "the database cannot be reached; nothing was done"}"#,
                 Unavailable::QueueFull => br#"{"erro": "too many requests wait; nothing was done"}"#,

@@ -318,6 +318,7 @@ impl Client {
         match route {
             Ok(route) => {
                 let request = Request { route, persistence, is_head_only, started_us: site.now.monotonic_us };
+                let expects_continue = expects_continue || planted(Bug::ContinueUnasked);
                 if expects_continue && !body.is_empty() && self.inbox.unread().is_empty() {
                     response::write_continue(self.outbox.writer());
                 }

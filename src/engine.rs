@@ -245,6 +245,9 @@ impl Engine {
         }
         self.note_lanes();
         self.serve_due_clients();
+        if planted(Bug::GaugesOfTheTurnBefore) {
+            self.set_gauges();
+        }
         self.send_batches();
     }
 
@@ -263,7 +266,9 @@ impl Engine {
         self.note_lanes();
         self.give_up_late_calls();
         self.sweep();
-        self.set_gauges();
+        if !planted(Bug::GaugesOfTheTurnBefore) {
+            self.set_gauges();
+        }
         self.due.len() > due_before
     }
 
@@ -271,7 +276,9 @@ impl Engine {
     fn note_lanes(&mut self) {
         let now = self.site.now;
         self.site.is_database_reached = self.lanes.iter().any(Lane::is_ready);
-        if self.site.is_database_reached {
+        if self.site.is_database_reached
+            && !(planted(Bug::OutageRemembered) && self.unserved_since_us.is_some())
+        {
             self.unserved_since_us = None;
         } else if self.unserved_since_us.is_none() {
             self.unserved_since_us = Some(now.monotonic_us);
@@ -478,6 +485,12 @@ impl Engine {
             self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
         }
         // ANCHOR_END: sort
+        if planted(Bug::SetsUnsorted) && self.gathered.len() >= self.site.config.group_calls_min {
+            self.gathered.sort_unstable_by_key(|ticket| ticket.number);
+        }
+        if planted(Bug::BatchesSortedEitherWay) && self.next_number.is_multiple_of(2) {
+            self.gathered.reverse();
+        }
     }
 
     /// Adds a call to the batch, unless its client has left: nobody would learn what became of it.
@@ -519,7 +532,7 @@ fn deliver(seats: &mut Slots<Seat>, due: &mut Vec<Slot>, site: &mut Site, slot: 
         site.metrics.count_unavailable(reason);
     }
     match seats.get_mut(slot) {
-        Some(seat) if seat.client.is_awaiting() => {
+        Some(seat) if seat.client.is_awaiting() || planted(Bug::AnswerUnawaited) => {
             seat.client.answer(outcome, site);
             if !seat.is_due && !planted(Bug::AnswerNotSent) {
                 seat.is_due = true;

@@ -213,7 +213,8 @@ impl Lane {
 
     /// Whether it takes a batch now.
     pub fn can_take_batch(&self, config: &Config) -> bool {
-        let has_room = self.batches.len() < config.batches_in_flight_max;
+        let counts = |batch: &&Batch| batch.set_len == 0 || !planted(Bug::SetsNotCounted);
+        let has_room = self.batches.iter().filter(counts).count() < config.batches_in_flight_max;
         self.is_ready() && (has_room || planted(Bug::BatchesInFlightUnlimited))
     }
 
@@ -524,7 +525,9 @@ fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], len: usize) 
         accounts[position] = *account;
         values_cents[position] = transaction.value_cents;
         kinds[position] = transaction.kind.as_str();
-        descriptions[position] = transaction.description.as_str();
+        if !planted(Bug::DescriptionsForgotten) {
+            descriptions[position] = transaction.description.as_str();
+        }
     }
     let parameters = [
         Value::Int4Array(&accounts[..len]),
@@ -565,8 +568,14 @@ fn hold_set<'a>(
 fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'static> {
     match end {
         End::InDoubt if planted(Bug::InDoubtRunAgain) => LaneEvent::RunAgain(ticket),
+        End::RolledBack if planted(Bug::RolledBackRefused) => {
+            LaneEvent::Answered(ticket, Outcome::Rejected(Reject::PastLimit))
+        }
         End::RolledBack if planted(Bug::CompanyFailsWithCulprit) => {
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
+        }
+        End::InDoubt if planted(Bug::InDoubtDenied) => {
+            LaneEvent::Unavailable(ticket, Unavailable::QueueTimeout)
         }
         End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
         End::Failed(error) if ticket.is_alone && !is_conflict(error) => {
@@ -596,7 +605,7 @@ impl HeldResult {
             }),
             Call::Statement { .. } if row.is_null(0)? => Ok(HeldResult::Statement { bytes: None }),
             Call::Statement { .. } => {
-                let start = held_bytes.len();
+                let start = if planted(Bug::StatementStartsEarly) { 0 } else { held_bytes.len() };
                 held_bytes.extend_from_slice(row.jsonb(0)?);
                 Ok(HeldResult::Statement { bytes: Some(start..held_bytes.len()) })
             }

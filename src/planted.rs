@@ -2,9 +2,30 @@
 //!
 //! In any other build [`planted`] is the constant `false`, and nothing of them is left.
 
-/// One deliberate bug. Its place in the code asks [`planted`] for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
+/// Declares the bugs, each with its meaning in one line.
+macro_rules! bugs {
+    ($(#[doc = $meaning:literal] $name:ident,)*) => {
+        /// One deliberate bug. Its place in the code asks [`planted`] for it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        impl Bug {
+            /// Every bug, in order of declaration.
+            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
+
+            /// What it does, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Bug::$name => $meaning.trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+bugs! {
     /// An answer goes out at the end of its call, before the commit.
     AnswerBeforeCommit,
     /// Answers go out although their batch was rolled back.
@@ -15,18 +36,38 @@ pub enum Bug {
     AnswersOutliveTheirLane,
     /// Two answers of one batch change places.
     AnswersSwapped,
+    /// A statement starts where the one before it in its batch does.
+    StatementStartsEarly,
     /// The tickets of a set that failed stay, and get the answers of the next set.
     TicketsOfFailedSetStay,
     /// The answer of a call is in the outbox, but nobody sends it.
     AnswerNotSent,
+    /// An answer is given to a client that awaits none.
+    AnswerUnawaited,
+    /// An answer 503 does not say when to ask again.
+    RetryAfterForgotten,
+    /// The last answer on a connection does not say so.
+    CloseNotSaid,
+    /// 100 Continue goes to a client that does not wait for it.
+    ContinueUnasked,
     /// A batch is not sorted by account.
     BatchUnsorted,
+    /// A batch that is large enough for a set is not sorted.
+    SetsUnsorted,
+    /// Some batches are sorted by account from the last to the first.
+    BatchesSortedEitherWay,
+    /// The transactions of a set lose their descriptions.
+    DescriptionsForgotten,
     /// A call whose outcome is unknown is run again.
     InDoubtRunAgain,
+    /// A call whose outcome is unknown is answered as one that was never sent.
+    InDoubtDenied,
     /// A call that was rolled back is run again twice.
     RunAgainTwice,
     /// A call that was rolled back is forgotten.
     RolledBackForgotten,
+    /// A call that was rolled back is answered as a debit past the limit.
+    RolledBackRefused,
     /// All calls of a failed batch fail with the culprit.
     CompanyFailsWithCulprit,
     /// A call that was rolled back runs in company again.
@@ -35,16 +76,28 @@ pub enum Bug {
     AttemptsUnlimited,
     /// A call never stops waiting for a lane.
     QueueTimeoutIgnored,
+    /// After an outage of the database, calls are refused as if it were still away.
+    OutageRemembered,
     /// The queue has no limit.
     QueueUnlimited,
     /// A batch has no limit.
     BatchUnlimited,
     /// A lane takes any number of batches at once.
     BatchesInFlightUnlimited,
+    /// Batches that hold a set do not count as in flight.
+    SetsNotCounted,
     /// An outbox has no limit.
     OutboxUnlimited,
+    /// The gauges are set before the batches of their turn are sent.
+    GaugesOfTheTurnBefore,
     /// The key of a slot fits whoever sits there now.
     GenerationIgnored,
+    /// An event wakes whoever sits in its slot now.
+    EventGenerationIgnored,
+    /// A connection is watched under the key of the one before it in its slot.
+    WatchedAsAnother,
+    /// The socket of a client that has left is dropped, and its seat is kept.
+    SeatKept,
     /// The loop sleeps past the deadlines of the lanes.
     LaneDeadlineForgotten,
     /// The loop sleeps past the end of gathering.
@@ -53,6 +106,10 @@ pub enum Bug {
     SweepForgotten,
     /// A socket whose bytes did not fit counts as empty.
     ReadStopsEarly,
+    /// A client that sends more than its inbox holds is dropped.
+    FullInboxIsTheEnd,
+    /// A client with a full inbox counts as one that can go on.
+    FullInboxIsProgress,
     /// The end of a stream behind the last bytes is not read.
     EndOfStreamMissed,
     /// What a short write left over is lost.
@@ -75,47 +132,8 @@ pub enum Bug {
     DrainLosesClient,
     /// A deadline counts as passed by a time after the last look at the sockets.
     DeadlineAfterLook,
-}
-
-impl Bug {
-    /// Every bug, in order of declaration.
-    pub const ALL: [Bug; 35] = [
-        Bug::AnswerBeforeCommit,
-        Bug::AnswersOfRolledBackBatch,
-        Bug::AnswersOnError,
-        Bug::AnswersOutliveTheirLane,
-        Bug::AnswersSwapped,
-        Bug::TicketsOfFailedSetStay,
-        Bug::AnswerNotSent,
-        Bug::BatchUnsorted,
-        Bug::InDoubtRunAgain,
-        Bug::RunAgainTwice,
-        Bug::RolledBackForgotten,
-        Bug::CompanyFailsWithCulprit,
-        Bug::RunAgainInCompany,
-        Bug::AttemptsUnlimited,
-        Bug::QueueTimeoutIgnored,
-        Bug::QueueUnlimited,
-        Bug::BatchUnlimited,
-        Bug::BatchesInFlightUnlimited,
-        Bug::OutboxUnlimited,
-        Bug::GenerationIgnored,
-        Bug::LaneDeadlineForgotten,
-        Bug::GatherDeadlineForgotten,
-        Bug::SweepForgotten,
-        Bug::ReadStopsEarly,
-        Bug::EndOfStreamMissed,
-        Bug::SendTailLost,
-        Bug::PipelinedRequestsDropped,
-        Bug::HalfCloseEndsAll,
-        Bug::LingerSkipped,
-        Bug::RefusedContentKept,
-        Bug::ChunkCodingKept,
-        Bug::HeadGetsContent,
-        Bug::BacklogForgotten,
-        Bug::DrainLosesClient,
-        Bug::DeadlineAfterLook,
-    ];
+    /// The made-up PostgreSQL runs its procedures without a lock on the rows that they change.
+    RowsNotLocked,
 }
 
 /// Whether this bug is switched on.

@@ -22,6 +22,7 @@ use crate::turn::{Network as _, Turn};
 
 pub(crate) mod answer;
 pub(crate) mod audit;
+pub(crate) mod check;
 pub(crate) mod fault;
 pub(crate) mod network;
 pub(crate) mod peer;
@@ -32,6 +33,7 @@ pub(crate) mod settings;
 pub(crate) mod socket;
 
 use audit::Audit;
+pub use check::{Check, Violation};
 pub use fault::Fault;
 use network::{Backlog, SimNetwork, deliver_events};
 use peer::{Around, Peer};
@@ -43,7 +45,7 @@ use socket::Shared;
 #[derive(Debug)]
 pub struct Outcome {
     /// What must never happen and did.
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
     /// The hash of every byte that moved, and when. The same seed gives the same one.
     pub hash: u64,
     /// How often each fault struck, in the order of [`Fault::ALL`].
@@ -68,7 +70,7 @@ pub fn run(seed: u64, bug: Option<Bug>, keeps_events: bool) -> Outcome {
     if let Err(panic) = end {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a text");
-        scene.violate(format!("a panic: {text}"));
+        scene.violate(Check::Panic, format!("a panic: {text}"));
     }
     Outcome {
         violation: scene.violation(),
@@ -462,16 +464,16 @@ impl World {
         let open = gauges.connections_open;
         let in_flight_max = config.batch_calls_max * config.batches_in_flight_max;
         if census.queued > config.queue_calls_max {
-            scene.violate(format!("{} calls are queued", census.queued));
+            scene.violate(Check::QueueLimit, format!("{} calls are queued", census.queued));
         }
         if census.clients > config.clients_max as usize || census.clients != sockets {
-            scene.violate(format!("{} clients with {sockets} sockets", census.clients));
+            scene.violate(Check::Clients, format!("{} clients with {sockets} sockets", census.clients));
         }
         if census.in_flight.iter().any(|&calls| calls > in_flight_max) {
-            scene.violate(format!("calls in flight: {:?}", census.in_flight));
+            scene.violate(Check::InFlightLimit, format!("calls in flight: {:?}", census.in_flight));
         }
         if census.outbox_len_max_bytes > config.outbox_len_max_bytes + ANSWER_LEN_MAX_BYTES {
-            scene.violate(format!("an outbox of {} bytes", census.outbox_len_max_bytes));
+            scene.violate(Check::OutboxLimit, format!("an outbox of {} bytes", census.outbox_len_max_bytes));
         }
         let counted = [
             (census.queued + census.again) as u64,
@@ -479,7 +481,7 @@ impl World {
             census.lanes_ready as u64,
         ];
         if counted != shown || open < census.clients as u64 {
-            scene.violate(format!("the gauges show {shown:?} instead of {counted:?}"));
+            scene.violate(Check::Gauges, format!("the gauges show {shown:?} instead of {counted:?}"));
         }
     }
 
@@ -498,7 +500,7 @@ impl World {
             self.audit.read(&self.postgres, &self.config, &self.scene);
             rounds += 1;
             if rounds > ROUNDS_MAX {
-                self.scene.violate("the loop spins");
+                self.scene.violate(Check::Spins, "the loop spins");
             }
             if does_something {
                 continue;
@@ -514,7 +516,8 @@ impl World {
             let next_us = self.next_event_us();
             if next_us > deadline_us {
                 let unsettled = self.unsettled();
-                self.scene.violate(format!("not settled {max_ms} ms after {since}: {unsettled}"));
+                self.scene
+                    .violate(Check::Settles, format!("not settled {max_ms} ms after {since}: {unsettled}"));
                 return;
             }
             self.scene.advance_us(next_us.saturating_sub(self.scene.now().monotonic_us).max(1));

@@ -236,6 +236,7 @@ impl<N: Network> Turn<N> {
         let received = peer.stream.fill(client, budget_bytes);
         match &received {
             Ok((_, Fill::Eof)) => client.peer_closed(),
+            Ok((_, Fill::PipeFull)) if planted(Bug::FullInboxIsTheEnd) => client.lost(),
             Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => {}
             Err(_reset) => client.lost(),
         }
@@ -290,7 +291,9 @@ impl<N: Network> Turn<N> {
 
     /// Gives a client its socket.
     fn seat(&mut self, slot: Slot, accepted: N::Accepted) {
-        match self.network.watch(accepted, slot) {
+        let is_mistaken = planted(Bug::WatchedAsAnother) && slot.generation > 1;
+        let watched = if is_mistaken { Slot { generation: slot.generation - 1, ..slot } } else { slot };
+        match self.network.watch(accepted, watched) {
             Ok(stream) => self.peers[slot.index as usize] = Some(Peer { slot, stream }),
             Err(error) => {
                 log::warn!("cannot watch a connection: {error}");
@@ -356,7 +359,8 @@ impl<N: Network> Turn<N> {
             }
             AfterSend::Stay => {
                 let can_go_on = self.engine.client(slot).is_some_and(|client| {
-                    client.can_go_on() || (peer.stream.is_readable() && !client.recv_space().is_empty())
+                    let has_room = !client.recv_space().is_empty() || planted(Bug::FullInboxIsProgress);
+                    client.can_go_on() || (peer.stream.is_readable() && has_room)
                 });
                 if can_go_on {
                     self.engine.mark_due(slot);
@@ -384,7 +388,9 @@ impl<N: Network> Turn<N> {
     fn reap(&mut self) {
         for slot in self.closing.drain(..) {
             self.peers[slot.index as usize] = None;
-            self.engine.remove(slot);
+            if !planted(Bug::SeatKept) {
+                self.engine.remove(slot);
+            }
             self.accept_again_at_us = 0;
         }
         for (index, lane) in self.engine.lanes().iter().enumerate() {
@@ -397,5 +403,8 @@ impl<N: Network> Turn<N> {
 
 /// The socket of a client, unless the slot is stale.
 fn peer<S>(peers: &mut [Option<Peer<S>>], slot: Slot) -> Option<&mut Peer<S>> {
-    peers.get_mut(slot.index as usize)?.as_mut().filter(|peer| peer.slot == slot)
+    peers
+        .get_mut(slot.index as usize)?
+        .as_mut()
+        .filter(|peer| peer.slot == slot || planted(Bug::EventGenerationIgnored))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
+use crate::sim::check::{Check, Violation};
 use crate::sim::postgres::{Ledger, Postgres, STATEMENT_ROWS, statement_text};
 use crate::sim::scene::Scene;
 
@@ -59,7 +60,7 @@ impl Audit {
     /// Looks at what the database has done since the last time.
     pub(crate) fn read(&mut self, postgres: &Postgres, config: &Config, scene: &Scene) {
         if let Some(offence) = postgres.offences.first() {
-            scene.violate(*offence);
+            scene.violate(offence.check, &*offence.text);
         }
         let rows = &postgres.ledger.rows;
         while let Some(entry) = rows.get(self.rows_read) {
@@ -67,24 +68,27 @@ impl Audit {
             let before_cents = history.last().map_or(0, |&row| rows[row].balance_cents);
             let limit_cents = postgres.ledger.accounts.get(&entry.account).map_or(0, |&(limit, _)| limit);
             if before_cents + entry.value_cents != entry.balance_cents {
-                scene.violate(format!(
-                    "the balance behind {} is not the sum of its ledger",
-                    entry.description
-                ));
+                scene.violate(
+                    Check::Ledger,
+                    format!("the balance behind {} is not the sum of its ledger", entry.description),
+                );
             }
             if entry.value_cents < 0 && entry.balance_cents < -limit_cents {
-                scene.violate(format!("{} passes the limit", entry.description));
+                scene.violate(Check::Ledger, format!("{} passes the limit", entry.description));
             }
             history.push(self.rows_read);
             match tag_of(&entry.description).and_then(|tag| self.fates.get_mut(tag)) {
-                None => scene.violate(format!("nobody asked for {}", entry.description)),
+                None => scene.violate(Check::AskedFor, format!("nobody asked for {}", entry.description)),
                 Some(fate) if fate.row.is_some() => {
-                    scene.violate(format!("{} is in the ledger twice", entry.description));
+                    scene.violate(Check::Once, format!("{} is in the ledger twice", entry.description));
                 }
-                Some(fate) if fate.was_denied => scene.violate(format!(
-                    "{} is in the ledger, though its answer was that nothing was done",
-                    entry.description
-                )),
+                Some(fate) if fate.was_denied => scene.violate(
+                    Check::Denied,
+                    format!(
+                        "{} is in the ledger, though its answer was that nothing was done",
+                        entry.description
+                    ),
+                ),
                 Some(fate) => fate.row = Some((self.rows_read, history.len() - 1)),
             }
             self.rows_read += 1;
@@ -104,7 +108,7 @@ impl Audit {
                 scene.tell(|| format!("PostgreSQL {end} {:?}, skipped {:?}", batch.ran, batch.skipped));
             }
             if batch.calls > config.batch_calls_max {
-                scene.violate(format!("a batch of {} calls", batch.calls));
+                scene.violate(Check::BatchSize, format!("a batch of {} calls", batch.calls));
             }
             for description in batch.ran.iter().chain(&batch.skipped) {
                 let Some(fate) = tag_of(description).and_then(|tag| self.fates.get_mut(tag)) else {
@@ -112,15 +116,18 @@ impl Audit {
                 };
                 let is_again = fate.first_failed_at.is_some_and(|at| at < batch.began_at);
                 if is_again && batch.calls > 1 && batch.is_synced {
-                    scene.violate(format!("{description} was rolled back and ran again in company"));
+                    scene.violate(
+                        Check::Alone,
+                        format!("{description} was rolled back and ran again in company"),
+                    );
                 }
                 if fate.failed_attempts >= usize::from(config.attempts_max) {
-                    scene.violate(format!("{description} runs too often"));
+                    scene.violate(Check::Attempts, format!("{description} runs too often"));
                 }
                 if batch.is_committed {
                     fate.committed_runs += 1;
                     if fate.committed_runs > 1 {
-                        scene.violate(format!("{description} was run and committed twice"));
+                        scene.violate(Check::Once, format!("{description} was run and committed twice"));
                     }
                 } else {
                     fate.failed_attempts += 1;
@@ -137,7 +144,10 @@ impl Audit {
             let rows = self.histories.get(account).map_or(&[][..], Vec::as_slice);
             let sum_cents: i64 = rows.iter().map(|&row| ledger.rows[row].value_cents).sum();
             if sum_cents != balance_cents {
-                scene.violate(format!("the balance of account {account} is not the sum of its ledger"));
+                scene.violate(
+                    Check::Ledger,
+                    format!("the balance of account {account} is not the sum of its ledger"),
+                );
             }
         }
     }
@@ -149,17 +159,21 @@ impl Audit {
         floor: usize,
         body: &str,
         ledger: &Ledger,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let Some((row, position)) = self.fates[tag].row else {
-            return Err("it is not in the ledger".to_owned());
+            return Err(Violation::new(Check::Accepted, "it is not in the ledger"));
         };
         if position < floor {
-            return Err("it is in the ledger before it was asked for".to_owned());
+            return Err(Violation::new(Check::Accepted, "it is in the ledger before it was asked for"));
         }
         let entry = &ledger.rows[row];
         let limit_cents = ledger.accounts.get(&entry.account).map_or(0, |&(limit, _)| limit);
         let expected = format!(r#"{{"limite":{limit_cents},"saldo":{}}}"#, entry.balance_cents);
-        if body == expected { Ok(()) } else { Err(format!("the ledger says {expected}")) }
+        if body == expected {
+            Ok(())
+        } else {
+            Err(Violation::new(Check::Accepted, format!("the ledger says {expected}")))
+        }
     }
 
     /// Judges a refused debit: at some moment since it was asked for, it would have passed the limit.
@@ -170,7 +184,7 @@ impl Audit {
         value_cents: i64,
         floor: usize,
         ledger: &Ledger,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         self.check_denied(tag)?;
         let (limit_cents, _) = ledger.accounts.get(&account).copied().unwrap_or_default();
         let rows = self.histories.get(&account).map_or(&[][..], Vec::as_slice);
@@ -181,15 +195,15 @@ impl Audit {
         if (floor..=rows.len()).any(would_pass) {
             Ok(())
         } else {
-            Err("it would not have passed the limit".to_owned())
+            Err(Violation::new(Check::Refused, "it would not have passed the limit"))
         }
     }
 
     /// Judges an answer which says that nothing was done; from now on that must stay so.
-    pub(crate) fn check_denied(&mut self, tag: Tag) -> Result<(), String> {
+    pub(crate) fn check_denied(&mut self, tag: Tag) -> Result<(), Violation> {
         let fate = &mut self.fates[tag];
         fate.was_denied = true;
-        if fate.row.is_some() { Err("it is in the ledger".to_owned()) } else { Ok(()) }
+        if fate.row.is_some() { Err(Violation::new(Check::Denied, "it is in the ledger")) } else { Ok(()) }
     }
 
     /// Judges an answer which says that PostgreSQL has refused it: by itself, or too often. `unseen_attempts` never
@@ -199,14 +213,14 @@ impl Audit {
         tag: Tag,
         unseen_attempts: usize,
         config: &Config,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         self.check_denied(tag)?;
         let fate = &self.fates[tag];
         let attempts = fate.failed_attempts + usize::from(fate.is_failing) + unseen_attempts;
         if fate.has_failed_first || attempts >= usize::from(config.attempts_max) {
             Ok(())
         } else {
-            Err("it did not fail by itself".to_owned())
+            Err(Violation::new(Check::Failed, "it did not fail by itself"))
         }
     }
 
@@ -217,7 +231,7 @@ impl Audit {
         floor: usize,
         body: &str,
         ledger: &Ledger,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let rows = self.histories.get(&account).map_or(&[][..], Vec::as_slice);
         let newest = body.split(r#""descricao": ""#).nth(1).and_then(|rest| rest.split('"').next());
         let len = match newest {
@@ -226,16 +240,28 @@ impl Audit {
                 .iter()
                 .rposition(|&row| ledger.rows[row].description == description)
                 .map(|position| position + 1)
-                .ok_or_else(|| format!("{description} is not in the ledger of its account"))?,
+                .ok_or_else(|| {
+                    Violation::new(
+                        Check::Statement,
+                        format!("{description} is not in the ledger of its account"),
+                    )
+                })?,
         };
         if len < floor {
-            return Err(format!("it shows {len} transactions, though {floor} were committed before"));
+            return Err(Violation::new(
+                Check::Statement,
+                format!("it shows {len} transactions, though {floor} were committed before"),
+            ));
         }
         let (limit_cents, _) = ledger.accounts.get(&account).copied().unwrap_or_default();
         let newest = rows[..len].iter().rev().take(STATEMENT_ROWS).map(|&row| &ledger.rows[row]);
         let balance_cents = newest.clone().next().map_or(0, |entry| entry.balance_cents);
         let expected = statement_text(limit_cents, balance_cents, newest);
-        if body == expected { Ok(()) } else { Err(format!("the ledger says {expected}")) }
+        if body == expected {
+            Ok(())
+        } else {
+            Err(Violation::new(Check::Statement, format!("the ledger says {expected}")))
+        }
     }
 }
 

@@ -1,8 +1,29 @@
 //! CORE, simulation only: the faults that strike a world while it is not calm.
 
-/// Everything that can go wrong around the core, each kind at a rate of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+/// Declares the faults, each with its meaning in one line.
+macro_rules! faults {
+    ($(#[doc = $meaning:literal] $name:ident,)*) => {
+        /// Everything that can go wrong around the core, each kind at a rate of its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        impl Fault {
+            /// Every kind, in order of declaration.
+            pub const ALL: [Fault; [$($meaning,)*].len()] = [$(Fault::$name,)*];
+
+            /// What happens, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Fault::$name => $meaning.trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
     /// A request arrives in pieces.
     SplitRequest,
     /// The peer sends further requests without waiting for the answers before.
@@ -78,46 +99,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every kind, in order of declaration.
-    pub const ALL: [Fault; 36] = [
-        Fault::SplitRequest,
-        Fault::Pipelining,
-        Fault::SlowReader,
-        Fault::SmallSendBuffer,
-        Fault::Interrupted,
-        Fault::HalfClose,
-        Fault::EarlyHalfClose,
-        Fault::Reset,
-        Fault::SlotReuse,
-        Fault::MalformedRequest,
-        Fault::RefusedRequest,
-        Fault::ChunkedBody,
-        Fault::ExpectContinue,
-        Fault::Stall,
-        Fault::AcceptFails,
-        Fault::ReorderedEvents,
-        Fault::StaleEvent,
-        Fault::LateTurn,
-        Fault::StandStill,
-        Fault::TimeJump,
-        Fault::LaneReset,
-        Fault::LaneEnded,
-        Fault::DatabaseRestart,
-        Fault::ConnectRefused,
-        Fault::ConnectHangs,
-        Fault::SplitReply,
-        Fault::SlowDatabase,
-        Fault::SilentDatabase,
-        Fault::StatementError,
-        Fault::Conflict,
-        Fault::CommitError,
-        Fault::ForeignLock,
-        Fault::Notice,
-        Fault::SecondInstance,
-        Fault::InstanceKilled,
-        Fault::InstanceDrained,
-    ];
-
     /// The highest rate, out of 1,000 occasions. What ends many things at once is rare, or nothing else would happen.
     pub(crate) fn rate_max(self) -> u64 {
         match self {

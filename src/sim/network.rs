@@ -9,6 +9,7 @@ use proto_pg::{Connection, Host};
 
 use crate::lane::Asked;
 use crate::now::Now;
+use crate::sim::check::Check;
 use crate::sim::fault::Fault;
 use crate::sim::scene::Scene;
 use crate::sim::socket::{Edge, ServerEnd, Shared, Socket};
@@ -160,14 +161,14 @@ pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>) {
         let edge: Edge = socket.borrow_mut().take_edge();
         match turn.client_event(slot) {
             Some(stream) => stream.record(edge),
-            None => scene.violate("an event found no client for an open socket"),
+            None => scene.violate(Check::EventFound, "an event found no client for an open socket"),
         }
     }
     if scene.strikes(Fault::StaleEvent)
         && let Some(&slot) = turn.network.stale.front()
         && turn.client_event(slot).is_some()
     {
-        scene.violate("the event of a client that had left found another one");
+        scene.violate(Check::EventStale, "the event of a client that had left found another one");
     }
 }
 

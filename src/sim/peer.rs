@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::config::Config;
 use crate::sim::answer;
 use crate::sim::audit::Audit;
+use crate::sim::check::Check;
 use crate::sim::fault::Fault;
 use crate::sim::network::Backlog;
 use crate::sim::postgres::Ledger;
@@ -274,7 +275,8 @@ impl Peer {
         let Some(connection) = &mut self.connection else { return false };
         let Some(asked) = connection.asked.front() else {
             if !connection.received.is_empty() {
-                self.scene.violate(format!("peer {}: bytes that nobody asked for", self.name));
+                self.scene
+                    .violate(Check::Unasked, format!("peer {}: bytes that nobody asked for", self.name));
             }
             return false;
         };
@@ -286,7 +288,7 @@ impl Peer {
             Ok(Some(answer)) => answer,
             Ok(None) => return false,
             Err(problem) => {
-                self.scene.violate(format!("peer {}: {problem}", self.name));
+                self.scene.violate(Check::Fields, format!("peer {}: {problem}", self.name));
                 return false;
             }
         };
@@ -294,7 +296,10 @@ impl Peer {
         self.scene.tell(|| format!("peer {} is answered {} {}", self.name, answer.status, answer.body));
         if answer.status == 100 {
             if !asked.request.expects_continue {
-                self.scene.violate(format!("peer {}: 100 Continue that nobody waits for", self.name));
+                self.scene.violate(
+                    Check::Continue,
+                    format!("peer {}: 100 Continue that nobody waits for", self.name),
+                );
             }
             connection.received.drain(..len_bytes);
             connection.send_withheld();
@@ -313,17 +318,23 @@ impl Peer {
             ledger: around.ledger,
         };
         if asked.begun_at_us.is_none() {
-            self.scene.violate(format!("peer {}: an answer to nothing", self.name));
+            self.scene.violate(Check::Unasked, format!("peer {}: an answer to nothing", self.name));
         }
         if let Err(problem) = asked.request.check(&answer, &standing, around.audit) {
             let (status, body) = (answer.status, answer.body);
-            self.scene.violate(format!(
-                "peer {}: {:?} was answered {status} {body:?}: {problem}",
-                self.name, asked.request.expect
-            ));
+            self.scene.violate(
+                problem.check,
+                format!(
+                    "peer {}: {:?} was answered {status} {body:?}: {}",
+                    self.name, asked.request.expect, problem.text
+                ),
+            );
         }
         if self.is_sure && answer.status == 503 && !answer.body.contains("too many") {
-            self.scene.violate(format!("peer {}: unavailable, though nothing is wrong", self.name));
+            self.scene.violate(
+                Check::Available,
+                format!("peer {}: unavailable, though nothing is wrong", self.name),
+            );
         }
         connection.is_closing |= answer.connection == Some("close");
         connection.received.drain(..len_bytes);
@@ -355,24 +366,30 @@ impl Peer {
         let was_idle = self.scene.now().monotonic_us >= idle_until_us;
         let came_in_time = |asked: &Asked| asked.begun_at_us.is_some_and(|at_us| at_us < idle_until_us);
         if socket.has_lost_answers() && !was_idle {
-            self.scene.violate(format!("peer {}: a reset overtook an answer", self.name));
+            self.scene
+                .violate(Check::ResetOvertakes, format!("peer {}: a reset overtook an answer", self.name));
         } else if !connection.received.is_empty() && !socket.has_lost_answers() {
-            self.scene.violate(format!("peer {}: an answer ends in the middle", self.name));
+            self.scene
+                .violate(Check::AnswerWhole, format!("peer {}: an answer ends in the middle", self.name));
         }
         if connection.asked.iter().any(came_in_time) && !socket.has_lost_answers() {
-            self.scene.violate(format!("peer {}: closed on a request that came in time", self.name));
+            self.scene.violate(
+                Check::Answered,
+                format!("peer {}: closed on a request that came in time", self.name),
+            );
         }
         if socket.has_left_bytes() && !connection.asked.is_empty() {
-            self.scene.violate(format!("peer {}: closed on bytes that were never read", self.name));
+            self.scene
+                .violate(Check::ReadAll, format!("peer {}: closed on bytes that were never read", self.name));
         }
         // One of which the server has read nothing came too late, to an idle connection.
         if let Some(asked) = connection.asked.iter().find(|asked| socket.read_bytes() > asked.start)
             && !socket.has_lost_answers()
         {
-            self.scene.violate(format!(
-                "peer {}: closed without an answer to {:?}",
-                self.name, asked.request.expect
-            ));
+            self.scene.violate(
+                Check::Answered,
+                format!("peer {}: closed without an answer to {:?}", self.name, asked.request.expect),
+            );
         }
     }
 }

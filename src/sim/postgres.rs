@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::planted::{Bug, planted};
+use crate::sim::check::{Check, Violation};
+
 /// What is committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
@@ -70,7 +73,7 @@ pub(crate) struct Postgres {
     /// Every batch that has ended, in order.
     pub(crate) batches: Vec<Batch>,
     /// What no client may ever cause.
-    pub(crate) offences: Vec<&'static str>,
+    pub(crate) offences: Vec<Violation>,
     /// How many messages it has read.
     messages: u64,
     /// Which session holds the lock of an account's row.
@@ -399,10 +402,23 @@ impl Postgres {
             wanted.sort_unstable();
             wanted.dedup();
             if wanted.len() < runs {
-                self.offences.push("the transactions of one account do not stand together in a set");
+                let text = "the transactions of one account do not stand together in a set";
+                self.offences.push(Violation::new(Check::SetOrder, text));
             }
         }
+        if planted(Bug::RowsNotLocked) {
+            return Executed::Done;
+        }
         for account in wanted {
+            // Of those that keep to it, no two deadlock. A deadlock itself needs two long batches that meet in the middle,
+            // which ten thousand worlds did not have.
+            let own = Holder::Session(id);
+            let highest =
+                self.locks.iter().filter(|&(_, holder)| *holder == own).map(|(&held, _)| held).max();
+            if self.locks.get(&account) != Some(&own) && highest.is_some_and(|highest| highest > account) {
+                let text = "a batch locks the rows of its accounts out of their order";
+                self.offences.push(Violation::new(Check::LockOrder, text));
+            }
             match *self.locks.entry(account).or_insert(Holder::Session(id)) {
                 Holder::Session(holder) if holder == id => {}
                 Holder::Session(_) | Holder::Foreign => return self.wait(id, account, now_us),
@@ -421,7 +437,7 @@ impl Postgres {
         for _ in 0..self.sessions.len() {
             let Some(&Holder::Session(holder)) = self.locks.get(&account) else { break };
             if holder == id {
-                self.offences.push("two batches wait for each other");
+                self.offences.push(Violation::new(Check::LockOrder, "two batches wait for each other"));
                 return Executed::Failed(DEADLOCK_DETECTED);
             }
             let Some((next, _)) = self.sessions[holder].waits else { break };
@@ -733,7 +749,9 @@ mod tests {
         run(&mut postgres, b, debit(2, "b"), 0);
         run(&mut postgres, a, [debit(2, "c"), sync()].concat(), 0);
         run(&mut postgres, b, [debit(1, "d"), sync()].concat(), 0);
-        assert_eq!(postgres.offences, ["two batches wait for each other"]);
+        let texts: Vec<&str> = postgres.offences.iter().map(|offence| offence.text.as_str()).collect();
+        let out_of_order = "a batch locks the rows of its accounts out of their order";
+        assert_eq!(texts, [out_of_order, "two batches wait for each other"]);
         run(&mut postgres, a, Vec::new(), 0);
         assert_eq!(rows(&postgres), ["a", "c"]);
     }

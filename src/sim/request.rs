@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::sim::answer::Answer;
 use crate::sim::audit::{Audit, Tag};
+use crate::sim::check::{Check, Violation};
 use crate::sim::fault::Fault;
 use crate::sim::postgres::Ledger;
 use crate::sim::scene::Scene;
@@ -187,12 +188,12 @@ impl Request {
         answer: &Answer<'_>,
         standing: &Standing<'_>,
         audit: &mut Audit,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let is_violation =
             standing.is_late && answer.status == 408 || standing.is_cut && answer.status == 400;
         self.check_connection(answer, is_violation, standing)?;
         if answer.retries_after != (answer.status == 503) {
-            return Err("Retry-After does not fit the status".to_owned());
+            return Err(Violation::new(Check::Fields, "Retry-After does not fit the status"));
         }
         let content_type =
             if answer.body == "Healthy" || (answer.status == 200 && matches!(self.expect, Expect::Health)) {
@@ -201,7 +202,7 @@ impl Request {
                 "application/json"
             };
         if answer.content_type != content_type {
-            return Err(format!("its type is {}", answer.content_type));
+            return Err(Violation::new(Check::Fields, format!("its type is {}", answer.content_type)));
         }
         if is_violation {
             return Ok(());
@@ -232,7 +233,7 @@ impl Request {
                 Ok(())
             }
             (&Expect::Violation { status }, _) if answer.status == status => Ok(()),
-            (_, _) => Err("no such answer may come".to_owned()),
+            (_, _) => Err(Violation::new(Check::Status, "no such answer may come")),
         }
     }
 
@@ -241,14 +242,14 @@ impl Request {
         answer: &Answer<'_>,
         is_violation: bool,
         standing: &Standing<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let must_close = self.is_last || is_violation;
         let may_close = must_close || standing.is_draining || (self.expects_continue && answer.status >= 400);
         match answer.connection {
             Some("close") if may_close => Ok(()),
             Some("keep-alive") if self.asks_to_keep && !must_close => Ok(()),
             None if !must_close && !self.asks_to_keep => Ok(()),
-            other => Err(format!("its Connection field is {other:?}")),
+            other => Err(Violation::new(Check::Persistence, format!("its Connection field is {other:?}"))),
         }
     }
 }

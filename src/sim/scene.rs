@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::now::Now;
 use crate::random::Random;
+use crate::sim::check::{Check, Violation};
 use crate::sim::fault::Fault;
 
 /// A handle to the scene; every actor has one.
@@ -23,7 +24,7 @@ struct Inner {
     hash: Cell<u64>,
     /// The last events, while they are kept.
     events: RefCell<Option<VecDeque<String>>>,
-    violation: RefCell<Option<String>>,
+    violation: RefCell<Option<Violation>>,
 }
 
 /// How many of the last events are shown with a failure.
@@ -152,17 +153,17 @@ impl Scene {
     }
 
     /// Something happened that must never happen. The first one counts.
-    pub(crate) fn violate(&self, what: impl Into<String>) {
+    pub(crate) fn violate(&self, check: Check, what: impl Into<String>) {
         let mut violation = self.0.violation.borrow_mut();
         if violation.is_none() {
-            let what = what.into();
-            self.tell(|| format!("VIOLATION: {what}"));
-            *violation = Some(what);
+            let first = Violation::new(check, what);
+            self.tell(|| format!("VIOLATION of {first}"));
+            *violation = Some(first);
         }
     }
 
     /// What must never happen and did.
-    pub(crate) fn violation(&self) -> Option<String> {
+    pub(crate) fn violation(&self) -> Option<Violation> {
         self.0.violation.borrow().clone()
     }
 
