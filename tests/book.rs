@@ -1,6 +1,7 @@
 //! The book in docs/ against what it tells of: excerpts, commands, tests, captured bytes and pictures cannot go stale.
 //!
-//! `BOOK=record cargo test --test book` writes anew what is generated: captured bytes, pictures, tables of figures.
+//! `BOOK=record cargo test --test book` writes anew what is generated: captured bytes, pictures, tables of figures, and
+//! excerpts. For these alone: `BOOK=record cargo test --test book excerpt`.
 
 mod support;
 
@@ -133,7 +134,7 @@ fn every_figure_that_a_chapter_quotes_is_in_a_table() {
         tables += &text_of(&page(file));
     }
     for chapter in QUOTING {
-        let text = text_of(&page(chapter));
+        let text = own_words(&text_of(&page(chapter)));
         let tables = format!("{tables}{}", rows(&text)).replace(',', "");
         let tables: BTreeSet<&str> = tables.split(|c: char| !c.is_ascii_digit() && c != '.').collect();
         let prose: String = text.lines().filter(|line| !line.starts_with('|')).collect();
@@ -205,11 +206,66 @@ fn after<'a>(text: &'a str, prefix: &'a str, ends: &'a [char]) -> impl Iterator<
     text.split(prefix).skip(1).map(move |rest| rest.split(ends).next().unwrap_or_default())
 }
 
+/// What stands between these two comments is an excerpt, or several: `<!-- include PATH:ANCHOR ... -->`, a block of code,
+/// and the end. In the file itself, so that it can be read where nothing expands it.
+const EXCERPT: [&str; 2] = ["<!-- include ", "<!-- end of include -->"];
+
+/// The names of the excerpts of a page.
+fn excerpts_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(EXCERPT[0]).skip(1).flat_map(|rest| {
+        let (names, _) = rest.split_once(" -->").expect("the end of a comment");
+        names.split(' ')
+    })
+}
+
+/// A page with each of its excerpts made by `excerpt` from its name.
+fn with_excerpts(text: &str, excerpt: impl Fn(&str) -> String) -> String {
+    let mut pieces = text.split(EXCERPT[0]);
+    let mut page = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (names, rest) = piece.split_once(" -->\n").expect("the end of a comment");
+        let (fence, rest) = rest.split_once('\n').expect("a block of code");
+        assert!(fence.starts_with("```"), "{names} is not followed by a block of code");
+        let (_, rest) = rest.split_once(EXCERPT[1]).expect("the end of an excerpt");
+        let excerpts: Vec<String> = names.split(' ').map(&excerpt).collect();
+        page += &[EXCERPT[0], names, " -->\n", fence, "\n", &excerpts.join("\n"), "```\n", EXCERPT[1], rest]
+            .concat();
+    }
+    page
+}
+
+/// A page without the contents of its excerpts.
+fn own_words(text: &str) -> String {
+    with_excerpts(text, |_| String::new())
+}
+
+/// The lines between the two marks of an anchor, without other marks, and without the indentation that all of them have.
+fn excerpt(name: &str) -> String {
+    let (path, anchor) = name.split_once(':').unwrap_or_else(|| panic!("{name} has no anchor"));
+    let source = text_of(&page(path));
+    let is = |line: &str, mark: &str| line.trim_end().ends_with(&format!("{mark}: {anchor}"));
+    let lines = source.lines().skip_while(|line| !is(line, "ANCHOR")).skip(1);
+    let lines = lines.take_while(|line| !is(line, "ANCHOR_END"));
+    let lines: Vec<&str> =
+        lines.filter(|line| !line.contains("ANCHOR: ") && !line.contains("ANCHOR_END: ")).collect();
+    let indents = lines.iter().filter(|line| !line.trim().is_empty());
+    let indent = indents.map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+    lines.iter().flat_map(|line| [line.get(indent..).unwrap_or_default(), "\n"]).collect()
+}
+
+#[test]
+fn every_excerpt_is_what_stands_in_its_source() {
+    for (name, text) in pages() {
+        assert_generated(&page(&name), &with_excerpts(&text, excerpt));
+        assert!(!text.contains("{{#include"), "{name}: a code host would show it raw");
+    }
+}
+
 #[test]
 fn every_excerpt_is_there_and_every_anchor_is_used() {
     let mut used = BTreeSet::new();
     for (name, text) in pages() {
-        for include in after(&text, "{{#include ", &['}']) {
+        for include in excerpts_of(&text) {
             let (path, anchor) =
                 include.split_once(':').unwrap_or_else(|| panic!("{name}: {include} has no anchor"));
             let source = text_of(&page(path));
@@ -261,6 +317,7 @@ fn every_test_that_the_book_names_exists() {
     // That page has the names of metrics in its place, and a test of its own.
     for (chapter, text) in pages().into_iter().filter(|(name, _)| name != "observability.md") {
         // In code font, with that many underscores, it is no setting and no metric.
+        let text = own_words(&text);
         let names = text.split('`').filter(|word| {
             word.matches('_').count() >= 3
                 && !word.starts_with("rinha_")
