@@ -6,8 +6,9 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use stress::ledger::check_books;
-use stress::load::{Crowd, OpenLoop, OpenTold as Told, Phase, Record, Tally};
+use stress::ledger::{Judge, wait_at_rest};
+use stress::load::traffic::{Outcome, Record};
+use stress::load::{Crowd, OpenLoop, OpenRun, Phase};
 use stress::wait::Interrupt;
 use support::{Bank, Database, get, wait_for};
 
@@ -27,16 +28,23 @@ fn slow_database() -> Database {
 }
 
 /// How many requests of a phase were such.
-fn count(tally: &Tally, phase: usize, is_such: impl Fn(&Record) -> bool) -> usize {
-    tally.records.iter().filter(|record| record.phase == phase && is_such(record)).count()
+fn count(run: &OpenRun, phase: usize, is_such: impl Fn(&Record) -> bool) -> usize {
+    run.of_phase(phase).iter().filter(|record| is_such(record)).count()
+}
+
+/// Holds the ledger against what everybody was told.
+fn assert_ledger_agrees(database: &Database, run: &OpenRun) {
+    let mut client = database.connect();
+    wait_at_rest(&mut client, &Interrupt::default()).expect("the last sessions end");
+    Judge::new().judge(&mut client, &run.records).expect("the ledger agrees");
 }
 
 fn is_served(record: &Record) -> bool {
-    matches!(record.told, Told::Served(_))
+    record.outcome.is_served()
 }
 
 fn is_refused(record: &Record) -> bool {
-    record.told == Told::Refused
+    matches!(record.outcome, Outcome::NothingDone { .. })
 }
 
 /// A fast client asks for ten times what the database does. Nobody waits until his patience or the bank's is over: all the
@@ -53,25 +61,25 @@ fn ten_times_too_much_is_served_or_refused_at_once_and_is_soon_forgotten() {
     };
     let phases = vec![phase(100.0, 500), phase(6_000.0, 2_000), phase(100.0, 4_000)];
     let load = OpenLoop { address: address(&bank), connections: 800, first_number: 0, phases };
-    let tally = load.run(&Interrupt::default()).expect("load the bank");
+    let run = load.run(&Interrupt::default()).expect("load the bank");
 
     let [calm, overload, after] = [0, 1, 2];
-    assert_eq!(count(&tally, calm, is_served), count(&tally, calm, |_| true));
-    let (served, refused) = (count(&tally, overload, is_served), count(&tally, overload, is_refused));
-    println!("of {} requests, {served} were served and {refused} refused", count(&tally, overload, |_| true));
-    assert_eq!(served + refused, count(&tally, overload, |_| true), "everybody is told");
+    assert_eq!(count(&run, calm, is_served), count(&run, calm, |_| true));
+    let (served, refused) = (count(&run, overload, is_served), count(&run, overload, is_refused));
+    println!("of {} requests, {served} were served and {refused} refused", count(&run, overload, |_| true));
+    assert_eq!(served + refused, count(&run, overload, |_| true), "everybody is told");
     assert!(refused > served && served > 0, "{served} were served and {refused} refused");
     // The first half of the time after it is for it to recover, which takes a tenth of that.
-    let half_time_us = tally.spans_us[after].0 + 2_000_000;
-    let is_late = |record: &Record| record.asked_us > half_time_us;
-    assert!(count(&tally, after, is_late) > 0);
-    assert_eq!(count(&tally, after, |record| is_late(record) && !is_served(record)), 0);
+    let half_time = run.spans[after].began + Duration::from_secs(2);
+    let is_late = |record: &Record| record.sent_at > half_time;
+    assert!(count(&run, after, is_late) > 0);
+    assert_eq!(count(&run, after, |record| is_late(record) && !is_served(record)), 0);
 
     // Nobody was let in to wait in vain.
     assert_eq!(bank.metric(r#"rinha_unavailable_total{reason="queue_timeout"}"#), 0);
-    let refused = tally.records.iter().filter(|record| is_refused(record)).count();
+    let refused = run.records.iter().filter(|record| is_refused(record)).count();
     assert_eq!(bank.metric(r#"rinha_unavailable_total{reason="queue_full"}"#), refused as u64);
-    check_books(&mut bank.database.connect(), &[(0, &tally)]).expect("the ledger agrees");
+    assert_ledger_agrees(&bank.database, &run);
     bank.database.assert_ledger_adds_up();
 }
 
@@ -80,11 +88,11 @@ fn ten_thousand_connections_against_a_limit_of_a_thousand_are_all_answered() {
     let bank = Bank::with(&[("CLIENTS_MAX", "1000"), ("QUEUE_TIMEOUT_MS", "20000")]);
     let crowd =
         Crowd { address: address(&bank), clients: 10_000, first_number: 0, patience: Duration::from_mins(1) };
-    let tally = crowd.run(&Interrupt::default()).expect("10,000 sockets");
-    println!("10,000 connections took {} ms", tally.spans_us[0].1 / 1_000);
-    let (served, refused) = (count(&tally, 0, is_served), count(&tally, 0, is_refused));
+    let run = crowd.run(&Interrupt::default()).expect("10,000 sockets");
+    println!("10,000 connections took {} ms", (run.spans[0].ended - run.spans[0].began).as_millis());
+    let (served, refused) = (count(&run, 0, is_served), count(&run, 0, is_refused));
     assert_eq!(served + refused, 10_000, "{served} were served and {refused} refused");
-    check_books(&mut bank.database.connect(), &[(0, &tally)]).expect("the ledger agrees");
+    assert_ledger_agrees(&bank.database, &run);
     // And then it is as before.
     wait_for("the last of them to be gone", || (bank.metric("rinha_connections") <= 1).then_some(()));
     assert_eq!(bank.ask(get("/healthz")).status, 200);

@@ -8,6 +8,3 @@ pub use counts::{Counts, settled};
 
 mod audit;
 pub use audit::{Ledger, Tally, audit};
-
-mod books;
-pub use books::check as check_books;

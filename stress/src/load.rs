@@ -7,11 +7,10 @@ use crate::Error;
 pub mod traffic;
 
 mod closed;
-pub use closed::{ClosedLoad, Numbers, Told};
-mod wire;
+pub use closed::{ClosedLoad, ClosedRun, LAG_MAX, Pace, RunningLoad};
 
-pub(crate) mod open;
-pub use open::{OpenLoop, Phase, Record, Tally, Told as OpenTold, description, is_transaction};
+mod open;
+pub use open::{OpenLoop, OpenRun, Phase, Span};
 
 mod crowd;
 pub use crowd::Crowd;

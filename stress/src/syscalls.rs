@@ -2,11 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::http::Connection;
 use crate::steps::Steps;
 use crate::wait::{self, Interrupt};
 use crate::{Error, install};
@@ -73,15 +72,16 @@ pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
     let server_thread = solo.instance.pid();
     options.steps.run("requests", "answered", || {
         let address = solo.address();
-        let mut wire = TcpStream::connect(&address).map_err(Error::io(format!("connect to {address}")))?;
+        let mut connection = Connection::connect(&address, ANSWER_PATIENCE)
+            .map_err(Error::io(format!("connect to {address}")))?;
         for _ in 0..WARM_UP_REQUESTS {
-            ask(&mut wire, &transaction(WARM_UP_DESCRIPTION))?;
-            ask(&mut wire, STATEMENT)?;
+            ask(&mut connection, &transaction(WARM_UP_DESCRIPTION))?;
+            ask(&mut connection, STATEMENT)?;
         }
-        ask(&mut wire, &transaction(DESCRIPTION))?;
-        ask(&mut wire, STATEMENT)?;
+        ask(&mut connection, &transaction(DESCRIPTION))?;
+        ask(&mut connection, STATEMENT)?;
         // A client may have its answer before the call that sent it returns. By the next answer it has.
-        ask(&mut wire, STATEMENT)
+        ask(&mut connection, STATEMENT)
     })?;
     // The trace is whole when strace has seen the server's end.
     drop(solo);
@@ -109,33 +109,14 @@ fn tell(trace: &str, thread: u32) -> Option<Vec<Story>> {
     ])
 }
 
-/// Sends one request and reads its whole answer.
-///
-/// Format: RFC 9112, "HTTP/1.1"; the server says `Content-Length` in each answer.
-fn ask(wire: &mut TcpStream, request: &str) -> Result<(), Error> {
-    let attempt = || Error::io("ask the traced server");
-    wire.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(attempt())?;
-    wire.write_all(request.as_bytes()).map_err(attempt())?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
-    while !is_whole(&answer) {
-        match wire.read(&mut piece).map_err(attempt())? {
-            0 => return Err(Error::Refused("the traced server closed the connection".to_owned())),
-            n => answer.extend_from_slice(&piece[..n]),
-        }
-    }
-    if answer.starts_with(b"HTTP/1.1 200 ") {
+/// Has one request answered.
+fn ask(connection: &mut Connection, request: &str) -> Result<(), Error> {
+    let answer = connection.ask(request.as_bytes()).map_err(Error::io("ask the traced server"))?;
+    if answer.status == 200 {
         return Ok(());
     }
-    Err(Error::Refused(format!("the traced server answered {}", String::from_utf8_lossy(&answer))))
-}
-
-fn is_whole(answer: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(answer);
-    text.split_once("\r\n\r\n").is_some_and(|(head, content)| {
-        let len_bytes = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-        len_bytes.and_then(|len| len.parse().ok()).is_some_and(|len: usize| content.len() >= len)
-    })
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    Err(Error::Refused(format!("the traced server answered {} {body}", answer.status)))
 }
 
 fn transaction(description: &str) -> String {

@@ -1,37 +1,24 @@
 //! Clients that go on asking whatever happens to the bank, and remember what they were told; afterwards the ledger is
-//! held against it.
+//! held against it. The clients and the judge are those of `cargo stress soak`.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use stress::Error;
 use stress::ledger::{Judge, wait_at_rest};
-use stress::load::traffic::Random;
 pub(crate) use stress::load::traffic::{Asked, Outcome, Record};
+use stress::load::{ClosedLoad, Pace, RunningLoad};
 use stress::postgres::Client;
 use stress::wait::Interrupt;
 
 use super::cluster::assert_ledger_adds_up;
-use super::{Answer, Wire, wait_for};
+use super::wait_for;
 
 /// Several clients, each on a connection of its own that it opens again when it breaks, under way until
 /// [`Load::finish`]. Most of what they ask are credits and debits, each with a description that no other has.
-pub(crate) struct Load {
-    shared: Arc<Shared>,
-    clients: Vec<JoinHandle<()>>,
-}
-
-struct Shared {
-    address: String,
-    pause: Duration,
-    is_over: AtomicBool,
-    records: Mutex<Vec<Record>>,
-}
+pub(crate) struct Load(RunningLoad);
 
 /// A busy client's rest between an answer and its next request: the load is to be steady, not the most that there is.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -47,18 +34,9 @@ impl Load {
 
     /// So many clients, who pause that long, more or less, between an answer and their next request.
     pub(crate) fn with(address: impl Into<String>, clients: usize, pause: Duration) -> Load {
-        let shared = Arc::new(Shared {
-            address: address.into(),
-            pause,
-            is_over: AtomicBool::new(false),
-            records: Mutex::default(),
-        });
-        let spawn = |client| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.ask_on(client))
-        };
+        let load = ClosedLoad { pace: Pace::Rest(pause), ..ClosedLoad::new(address, clients) };
         let started_at = Instant::now();
-        let load = Load { clients: (0..clients).map(spawn).collect(), shared };
+        let load = Load(load.start());
         load.wait_served(started_at);
         load
     }
@@ -78,8 +56,8 @@ impl Load {
         is_such: impl Fn(&Outcome) -> bool,
     ) -> Duration {
         wait_for(what, || {
-            assert!(!self.clients.iter().any(JoinHandle::is_finished), "a client gave up");
-            let mut firsts = vec![None; self.clients.len()];
+            assert!(!self.0.has_failed(), "a client gave up");
+            let mut firsts = vec![None; self.0.clients()];
             for record in self.records().iter().filter(|record| record.sent_at > since) {
                 if is_such(&record.outcome) {
                     firsts[record.client].get_or_insert(record.ended_at);
@@ -99,67 +77,18 @@ impl Load {
 
     /// What was asked and told so far, about in the order of the answers.
     pub(crate) fn records(&self) -> MutexGuard<'_, Vec<Record>> {
-        self.shared.records()
+        self.0.records()
     }
 
     /// Stops, and holds the ledger of this connection's database, which nobody else has written to, against what the
-    /// clients were told.
-    pub(crate) fn finish(mut self, database: &mut Client) -> Told {
-        self.shared.is_over.store(true, Ordering::Relaxed);
-        for client in self.clients.drain(..) {
-            client.join().expect("a client ends well");
-        }
-        let records = std::mem::take(&mut *self.records());
+    /// clients were told. An answer that the bank never gives, and none at all, fail the test.
+    pub(crate) fn finish(self, database: &mut Client) -> Told {
+        let records = self.0.finish().unwrap_or_else(|error| panic!("{error}")).records;
         wait_at_rest(database, &Interrupt::default()).expect("the last sessions end");
         assert_ledger_adds_up(database);
         let mut told = Told { records, done: HashSet::new() };
         told.done = told.judge(database).unwrap_or_else(|error| panic!("{error}"));
         told
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Shared {
-    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One client's life.
-    fn ask_on(&self, client: usize) {
-        let mut random = Random::new(client as u64 + 1);
-        let mut wire: Option<Wire> = None;
-        for number in 0.. {
-            if self.is_over.load(Ordering::Relaxed) {
-                return;
-            }
-            let account = i32::try_from(random.below(5)).expect("a small number") + 1;
-            let asked = Asked::random(&mut random, format!("{client}.{number}"));
-            let request = asked.request(account);
-            // As every client does that keeps connections: one that is closed already is not asked.
-            let mut open = match wire.take() {
-                Some(wire) if !wire.is_closed() => wire,
-                Some(_) | None => Wire::connect(&self.address),
-            };
-            let sent_at = Instant::now();
-            let answer = open.try_send(&request).and_then(|()| open.try_answer());
-            let ended_at = Instant::now();
-            if answer.as_ref().is_ok_and(|answer| answer.field("Connection") != Some("close")) {
-                wire = Some(open);
-            }
-            let outcome = outcome_of(&asked, answer);
-            self.records().push(Record { client, account, asked, sent_at, ended_at, outcome });
-            self.rest(&mut random);
-        }
-    }
-
-    fn rest(&self, random: &mut Random) {
-        let pause_us = u64::try_from(self.pause.as_micros()).expect("a short time");
-        thread::sleep(Duration::from_micros(pause_us / 2 + random.below(pause_us)));
     }
 }
 
@@ -202,18 +131,5 @@ impl fmt::Display for Told {
             "{accepted} accepted, {refused} past the limit, {nothing_done} unavailable, {in_doubt} in doubt, \
              {broken} broken off, {bad_gateway} bad gateway"
         )
-    }
-}
-
-/// What a client was told. No answer at all is a hang, and an answer that the bank never gives fails the test.
-fn outcome_of(asked: &Asked, answer: io::Result<Answer>) -> Outcome {
-    match answer {
-        Ok(answer) => Outcome::of(asked, answer.status, &answer.body)
-            .unwrap_or_else(|| panic!("{asked:?} was answered {answer:?}")),
-        Err(error) => {
-            let is_hang = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-            assert!(!is_hang, "no answer, and no end of the connection: {error}");
-            Outcome::Broken
-        }
     }
 }

@@ -172,7 +172,7 @@ fn check_rows(record: &Record, change_cents: i64, rows: &[Row]) -> Result<(), Er
         (Outcome::Accepted { balance_cents }, [row]) => (*balance_cents != row.balance_cents)
             .then(|| format!("the balance after it is {} in {record:?}", row.balance_cents)),
         (Outcome::Accepted { .. }, rows) => Some(format!("{} rows of {record:?}", rows.len())),
-        (Outcome::Refused | Outcome::NothingDone { .. }, rows) => {
+        (Outcome::Refused | Outcome::NothingDone { .. } | Outcome::Other { .. }, rows) => {
             (!rows.is_empty()).then(|| format!("a row of {record:?}"))
         }
         (Outcome::InDoubt | Outcome::Broken | Outcome::BadGateway, rows) => {

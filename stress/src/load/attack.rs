@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::traffic::Record;
 use crate::Error;
 use crate::wait::Interrupt;
 
@@ -39,6 +40,8 @@ pub struct Endings {
     pub times_us: Vec<u64>,
     /// Connections that were still open when the attack was called off.
     pub left: usize,
+    /// The transactions that an attack may have brought into the ledger.
+    pub records: Vec<Record>,
 }
 
 struct Attacker {

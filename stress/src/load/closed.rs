@@ -1,120 +1,214 @@
-//! Clients that ask at a rate, whatever happens to the bank, and remember what they were told.
+//! Clients that go on asking whatever happens to the bank, each with one request under way at most, and remember what they
+//! were told.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::wire::Wire;
+use super::traffic::{Asked, Outcome, Random, Record};
 use crate::Error;
-use crate::load::traffic::{Asked, Outcome, Random, Record};
+use crate::http::Connection;
 
-/// Several clients, each with one request under way at most, on a connection that it keeps for a while.
-#[derive(Debug)]
+/// Several clients, each on a connection of its own that it opens again when it has ended.
+#[derive(Debug, Clone)]
 pub struct ClosedLoad {
     /// The bank.
-    pub address: SocketAddr,
+    pub address: String,
     /// How many.
     pub clients: usize,
-    /// Between two requests of one client; `None`: each as soon as the one before is answered.
-    pub interval: Option<Duration>,
+    /// When each sends its next request.
+    pub pace: Pace,
+    /// How long a connection is kept at least, and half as long again at most; `None`: as long as it lasts.
+    pub connection_life: Option<Duration>,
+    /// Whether a kept connection is asked without a look at whether the bank has closed it: then the request is broken off.
+    pub is_blind: bool,
+    /// The numbers of transactions, from which their descriptions are made. Clones of a load share them.
+    pub numbers: Arc<AtomicU64>,
+}
+
+/// When a client sends its next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As soon as the one before is answered.
+    AtOnce,
+    /// When it is due, each so long after the one before, or as soon as that one is answered.
+    Every(Duration),
+    /// About so long after the answer.
+    Rest(Duration),
 }
 
 /// What all clients were told.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ClosedRun {
     /// Every request.
     pub records: Vec<Record>,
-    /// How many they are.
+    /// How many clients there were.
     pub clients: usize,
     /// Requests that came due while their client still waited, longer ago than [`LAG_MAX`]: never sent.
     pub left_out: u64,
 }
 
-/// The numbers of transactions, from which their descriptions are made.
-pub type Numbers = AtomicU64;
+/// The clients under way, until [`RunningLoad::finish`]. Dropping it tells them to stop.
+#[derive(Debug)]
+pub struct RunningLoad {
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<Result<u64, Error>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    load: ClosedLoad,
+    is_over: AtomicBool,
+    records: Mutex<Vec<Record>>,
+}
 
 impl ClosedLoad {
-    /// So many requests per second together.
-    pub fn paced(address: SocketAddr, clients: usize, requests_per_second: f64) -> ClosedLoad {
-        let clients_u32 = u32::try_from(clients).unwrap_or(u32::MAX);
-        let interval = Duration::from_secs_f64(f64::from(clients_u32) / requests_per_second);
-        ClosedLoad { address, clients, interval: Some(interval) }
+    /// So many clients, with no pause and connections that last.
+    pub fn new(address: impl Into<String>, clients: usize) -> ClosedLoad {
+        ClosedLoad {
+            address: address.into(),
+            clients,
+            pace: Pace::AtOnce,
+            connection_life: None,
+            is_blind: false,
+            numbers: Arc::default(),
+        }
     }
 
-    /// Asks until `is_over`.
+    /// The pace of each client at which all of them together ask so many requests per second.
+    #[must_use]
+    pub fn paced(self, requests_per_second: f64) -> ClosedLoad {
+        let clients = u32::try_from(self.clients).unwrap_or(u32::MAX);
+        let interval = Duration::from_secs_f64(f64::from(clients) / requests_per_second);
+        ClosedLoad { pace: Pace::Every(interval), ..self }
+    }
+
+    /// Starts all clients.
+    pub fn start(&self) -> RunningLoad {
+        let is_over = AtomicBool::new(false);
+        let shared = Arc::new(Shared { load: self.clone(), is_over, records: Mutex::default() });
+        let spawn = |client| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.ask_on(client))
+        };
+        RunningLoad { clients: (0..self.clients).map(spawn).collect(), shared }
+    }
+
+    /// Spreads the clients evenly over their interval.
+    fn first_pause(&self, client: usize) -> Duration {
+        let of = |part: usize| u32::try_from(part).unwrap_or(u32::MAX);
+        match self.pace {
+            Pace::Every(interval) => interval * of(client) / of(self.clients.max(1)),
+            Pace::AtOnce | Pace::Rest(_) => Duration::ZERO,
+        }
+    }
+}
+
+impl RunningLoad {
+    /// What was asked and told so far, about in the order of the answers.
+    pub fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.shared.records()
+    }
+
+    /// How many clients there are.
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether a client has given up.
+    pub fn has_failed(&self) -> bool {
+        self.clients.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Stops, when each client has its last answer.
     ///
     /// # Errors
     /// [`Error::Refused`] for an answer that the bank never gives, or none within the patience of a client.
-    pub fn run(&self, numbers: &Numbers, is_over: &AtomicBool) -> Result<Told, Error> {
-        thread::scope(|scope| {
-            let spawn = |client| scope.spawn(move || self.ask_on(client, numbers, is_over));
-            let clients: Vec<_> = (0..self.clients).map(spawn).collect();
-            let mut all = Told { clients: self.clients, ..Told::default() };
-            let mut failure = None;
-            for client in clients {
-                match client.join() {
-                    Ok(Ok(told)) => {
-                        all.records.extend(told.records);
-                        all.left_out += told.left_out;
-                    }
-                    Ok(Err(error)) => failure = failure.or(Some(error)),
-                    Err(_) => failure = Some(Error::Refused("a client of the load panicked".to_owned())),
-                }
-            }
-            failure.map_or(Ok(all), Err)
-        })
+    pub fn finish(mut self) -> Result<ClosedRun, Error> {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        let mut run = ClosedRun { clients: self.clients.len(), ..ClosedRun::default() };
+        for client in self.clients.drain(..) {
+            let panicked = |_| Error::Refused("a client of the load panicked".to_owned());
+            run.left_out += client.join().map_err(panicked)??;
+        }
+        run.records = std::mem::take(&mut *self.shared.records());
+        Ok(run)
+    }
+}
+
+impl Drop for RunningLoad {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One client's life.
-    fn ask_on(&self, client: usize, numbers: &Numbers, is_over: &AtomicBool) -> Result<Told, Error> {
-        let mut told = Told::default();
-        let mut random = Random::new(numbers.fetch_add(1, Ordering::Relaxed));
-        let mut due = Instant::now() + self.first_pause(client);
-        let mut wire: Option<(Wire, Instant)> = None;
-        while !is_over.load(Ordering::Relaxed) {
-            if let Some(interval) = self.interval {
-                told.left_out += catch_up(&mut due, interval);
+    /// One client's life. Returns how many requests it left out.
+    fn ask_on(&self, client: usize) -> Result<u64, Error> {
+        let load = &self.load;
+        let mut random = Random::new(load.numbers.fetch_add(1, Ordering::Relaxed));
+        let mut left_out = 0;
+        let mut due = Instant::now() + load.first_pause(client);
+        let mut kept: Option<(Connection, Option<Instant>)> = None;
+        while !self.is_over.load(Ordering::Relaxed) {
+            if let Pace::Every(interval) = load.pace {
+                left_out += catch_up(&mut due, interval);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 due += interval;
             }
             let account = i32::try_from(random.below(5)).unwrap_or(0) + 1;
-            let asked = Asked::random(&mut random, description(numbers.fetch_add(1, Ordering::Relaxed)));
+            let asked = Asked::random(&mut random, description(load.numbers.fetch_add(1, Ordering::Relaxed)));
             let request = asked.request(account);
-            let sent_at = Instant::now();
-            let open = match wire.take() {
-                Some((wire, open_until)) if sent_at < open_until => Ok((wire, open_until)),
+            let is_of_use = |connection: &Connection, until: Option<Instant>| {
+                until.is_none_or(|until| Instant::now() < until) && (load.is_blind || !connection.is_closed())
+            };
+            let open = match kept.take() {
+                Some((connection, until)) if is_of_use(&connection, until) => Ok((connection, until)),
                 Some(_) | None => {
-                    Wire::connect(self.address).map(|wire| (wire, sent_at + connection_life(&mut random)))
+                    let until =
+                        load.connection_life.map(|life| Instant::now() + half_more(life, &mut random));
+                    Connection::connect(&load.address, PATIENCE).map(|connection| (connection, until))
                 }
             };
-            let answer = open.and_then(|(mut open, open_until)| {
-                let answer = open.ask(&request)?;
-                wire = (!answer.is_last).then_some((open, open_until));
+            let sent_at = Instant::now();
+            let answer = open.and_then(|(mut connection, until)| {
+                let answer = connection.ask(&request)?;
+                kept = (!answer.is_last).then_some((connection, until));
                 Ok(answer)
             });
             let ended_at = Instant::now();
             let outcome = match answer {
-                Ok(answer) => Outcome::of(&asked, answer.status, &answer.body).ok_or_else(|| {
-                    let body = String::from_utf8_lossy(&answer.body).into_owned();
-                    Error::Refused(format!("{asked:?} was answered {} {body}", answer.status))
-                })?,
+                Ok(answer) => match Outcome::of(&asked, answer.status, &answer.body) {
+                    Outcome::Other { status } => {
+                        let body = String::from_utf8_lossy(&answer.body).into_owned();
+                        return Err(Error::Refused(format!("{asked:?} was answered {status} {body}")));
+                    }
+                    outcome => outcome,
+                },
                 Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::InvalidData) => {
                     return Err(Error::Refused(format!("{asked:?} had no answer: {error}")));
                 }
                 Err(_) => Outcome::Broken,
             };
-            told.records.push(Record { client, account, asked, sent_at, ended_at, outcome });
+            self.records().push(Record { client, account, asked, sent_at, ended_at, outcome });
+            if let Pace::Rest(rest) = load.pace {
+                thread::sleep(half_more(rest * 3 / 4, &mut random));
+            }
         }
-        Ok(told)
+        Ok(left_out)
     }
+}
 
-    /// Spreads the clients evenly over the interval.
-    fn first_pause(&self, client: usize) -> Duration {
-        let of = |part: usize| u32::try_from(part).unwrap_or(u32::MAX);
-        self.interval.map_or(Duration::ZERO, |interval| interval * of(client) / of(self.clients.max(1)))
-    }
+/// From a time to half as long again.
+fn half_more(time: Duration, random: &mut Random) -> Duration {
+    let half_us = u64::try_from(time.as_micros() / 2).unwrap_or(u64::MAX);
+    time + Duration::from_micros(random.below(half_us.max(1)))
 }
 
 /// Moves a time that lies further back than [`LAG_MAX`] up to it, in whole intervals. Returns how many.
@@ -137,13 +231,10 @@ fn description(mut number: u64) -> String {
     digits.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// Connections that stayed for good would all end up at the instance that was not restarted last.
-fn connection_life(random: &mut Random) -> Duration {
-    Duration::from_millis(2_000 + random.below(2_000))
-}
-
 /// What a client still makes up for after it had to wait.
-const LAG_MAX: Duration = Duration::from_secs(1);
+pub const LAG_MAX: Duration = Duration::from_secs(1);
+/// Longer than each deadline of the server: what takes that long is a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
@@ -169,8 +260,8 @@ mod tests {
 
     #[test]
     fn clients_share_the_rate_and_begin_one_after_the_other() {
-        let load = ClosedLoad::paced(SocketAddr::from(([127, 0, 0, 1], 1)), 10, 100.0);
-        assert_eq!(load.interval, Some(Duration::from_millis(100)));
+        let load = ClosedLoad::new("127.0.0.1:1", 10).paced(100.0);
+        assert_eq!(load.pace, Pace::Every(Duration::from_millis(100)));
         assert_eq!((load.first_pause(0), load.first_pause(5)), (Duration::ZERO, Duration::from_millis(50)));
     }
 }

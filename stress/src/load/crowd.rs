@@ -7,7 +7,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::allow_descriptors;
-use super::open::{Arrived, Connection, Record, Tally, Told, write_request};
+use super::open::{Arrived, OpenRun, PolledConnection, Span, conclude, unanswered};
 use crate::Error;
 use crate::wait::Interrupt;
 
@@ -29,23 +29,20 @@ impl Crowd {
     ///
     /// # Errors
     /// The system has not that many sockets, or `interrupt` was raised.
-    pub fn run(&self, interrupt: &Interrupt) -> Result<Tally, Error> {
+    pub fn run(&self, interrupt: &Interrupt) -> Result<OpenRun, Error> {
         allow_descriptors(self.clients as u64 + DESCRIPTORS_BESIDE)?;
         let mut poll = Poll::new().map_err(Error::io("make an epoll"))?;
         let mut events = Events::with_capacity(1024);
-        let begun = Instant::now();
-        let elapsed_us = || u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let began = Instant::now();
         let mut clients = Vec::with_capacity(self.clients);
-        let mut tally = Tally::default();
+        let mut run = OpenRun::default();
         for index in 0..self.clients {
             let client = self.connect(&poll, index);
             clients.push(Some(client.map_err(Error::io(format!("connect to {}", self.address)))?));
-            let asked_us = elapsed_us();
-            tally.records.push(Record { phase: 0, asked_us, latency_us: 0, told: Told::Nothing });
+            run.records.push(unanswered(self.first_number + index as u64, Instant::now()));
         }
-        let mut request = Vec::new();
         let mut waiting = self.clients;
-        while waiting > 0 && begun.elapsed() < self.patience {
+        while waiting > 0 && began.elapsed() < self.patience {
             if interrupt.is_raised() {
                 return Err(Error::Interrupted);
             }
@@ -59,31 +56,28 @@ impl Crowd {
                 let index = event.token().0;
                 let Some(client) = &mut clients[index] else { continue };
                 if event.is_writable() && client.asked.is_none() {
-                    write_request(self.first_number + index as u64, &mut request);
-                    client.ask(index, &request);
+                    client.ask(index, &run.records[index]);
                 }
-                let told = match client.read() {
+                let answer = match client.read() {
                     Arrived::Part => continue,
-                    Arrived::Answer { told, is_last: _ } => told,
-                    Arrived::End => Told::Nothing,
+                    Arrived::Answer(answer) => Some(answer),
+                    Arrived::End => None,
                 };
-                let record = &mut tally.records[index];
-                record.told = told;
-                record.latency_us = elapsed_us() - record.asked_us;
+                conclude(&mut run.records[index], answer.as_ref());
                 // It leaves.
                 clients[index] = None;
                 waiting -= 1;
             }
         }
-        tally.spans_us = vec![(0, elapsed_us())];
-        Ok(tally)
+        run.spans = vec![Span { began, ended: Instant::now(), positions: 0..self.clients }];
+        Ok(run)
     }
 
     /// Begins to connect; a writable event tells when it is done.
-    fn connect(&self, poll: &Poll, index: usize) -> std::io::Result<Connection> {
+    fn connect(&self, poll: &Poll, index: usize) -> std::io::Result<PolledConnection> {
         let mut stream = TcpStream::connect(self.address)?;
         poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Connection::over(stream))
+        Ok(PolledConnection::over(stream))
     }
 }
 

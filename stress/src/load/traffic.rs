@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// One request and what became of it.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Record {
 pub enum Asked {
     /// A credit or a debit.
     Transaction {
-        /// Which no other transaction has.
+        /// Which no other transaction has: letters, digits and full stops.
         description: String,
         /// The change of the balance that it asks for, in cents.
         change_cents: i64,
@@ -64,9 +64,34 @@ pub enum Outcome {
     Broken,
     /// nginx answered in the server's place.
     BadGateway,
+    /// An answer that the bank never gives.
+    Other {
+        /// Its status.
+        status: u16,
+    },
+}
+
+impl Record {
+    /// From the time when it was sent to the end of its answer.
+    pub fn latency_us(&self) -> u64 {
+        let latency = self.ended_at.saturating_duration_since(self.sent_at);
+        u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Asked {
+    /// The request of this number, and the account that it is about: as many statements as in the challenge, and credits and
+    /// debits of one cent in turns, so that no limit is ever reached and all of them change the ledger.
+    pub fn numbered(number: u64) -> (i32, Asked) {
+        let account = i32::try_from(number % 5).unwrap_or(0) + 1;
+        let change_cents = if (number / 5).is_multiple_of(2) { 1 } else { -1 };
+        let description = format!("{number:010}");
+        match number % 34 {
+            33 => (account, Asked::Statement),
+            _ => (account, Asked::Transaction { description, change_cents }),
+        }
+    }
+
     /// A credit or debit with this description, or now and then a statement. Debits are larger than credits, so that the
     /// small accounts soon come to their limit and stay about there.
     pub fn random(random: &mut Random, description: String) -> Asked {
@@ -79,6 +104,14 @@ impl Asked {
         }
     }
 
+    /// The change of the balance that it asks for, in cents.
+    pub fn change_cents(&self) -> i64 {
+        match self {
+            Asked::Transaction { change_cents, .. } => *change_cents,
+            Asked::Statement => 0,
+        }
+    }
+
     /// The request in HTTP/1.1, about this account.
     pub fn request(&self, account: i32) -> Vec<u8> {
         match self {
@@ -87,8 +120,8 @@ impl Asked {
             }
             Asked::Transaction { description, change_cents } => {
                 let kind = if *change_cents > 0 { "c" } else { "d" };
-                let body = json!({"valor": change_cents.abs(), "tipo": kind, "descricao": description});
-                let body = body.to_string();
+                let value = change_cents.abs();
+                let body = format!(r#"{{"valor":{value},"tipo":"{kind}","descricao":"{description}"}}"#);
                 let length = body.len();
                 format!(
                     "POST /clientes/{account}/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -100,40 +133,48 @@ impl Asked {
 }
 
 impl Outcome {
-    /// What an answer with this status and content says to a request; `None` for one that the bank never gives.
-    pub fn of(asked: &Asked, status: u16, body: &[u8]) -> Option<Outcome> {
-        if status == 422 {
-            return matches!(asked, Asked::Transaction { .. }).then_some(Outcome::Refused);
-        }
-        if status == 502 {
-            return Some(Outcome::BadGateway);
-        }
-        let content: Value = serde_json::from_slice(body).ok()?;
-        match (status, asked) {
-            (200, Asked::Transaction { .. }) => {
-                content["saldo"].as_i64().map(|balance_cents| Outcome::Accepted { balance_cents })
-            }
-            (200, Asked::Statement) => Some(Outcome::Shown {
-                balance_cents: content["saldo"]["total"].as_i64()?,
-                newest: content["ultimas_transacoes"][0]["descricao"].as_str().map(str::to_owned),
-            }),
-            (503, _) => {
-                let reason = content["erro"].as_str()?;
-                if reason.ends_with("nothing was done") {
-                    Some(Outcome::NothingDone { reason: reason.to_owned() })
-                } else {
-                    reason.ends_with("not known").then_some(Outcome::InDoubt)
-                }
-            }
+    /// What an answer with this status and content says to a request. Most of what an overloaded bank says is a refusal, so that
+    /// is read without a parser.
+    pub fn of(asked: &Asked, status: u16, body: &[u8]) -> Outcome {
+        let outcome = match (status, asked) {
+            (422, Asked::Transaction { .. }) => Some(Outcome::Refused),
+            (502, _) => Some(Outcome::BadGateway),
+            (503, _) => Outcome::of_refusal(body),
+            (200, Asked::Transaction { .. }) => Outcome::of_transaction(body),
+            (200, Asked::Statement) => Outcome::of_statement(body),
             _ => None,
+        };
+        outcome.unwrap_or(Outcome::Other { status })
+    }
+
+    fn of_transaction(body: &[u8]) -> Option<Outcome> {
+        let content: Value = serde_json::from_slice(body).ok()?;
+        content["saldo"].as_i64().map(|balance_cents| Outcome::Accepted { balance_cents })
+    }
+
+    fn of_statement(body: &[u8]) -> Option<Outcome> {
+        let content: Value = serde_json::from_slice(body).ok()?;
+        Some(Outcome::Shown {
+            balance_cents: content["saldo"]["total"].as_i64()?,
+            newest: content["ultimas_transacoes"][0]["descricao"].as_str().map(str::to_owned),
+        })
+    }
+
+    /// `{"erro": "why; nothing was done"}`
+    fn of_refusal(body: &[u8]) -> Option<Outcome> {
+        let reason = str::from_utf8(body).ok()?.strip_suffix("\"}")?.rsplit('"').next()?;
+        if reason.ends_with("nothing was done") {
+            return Some(Outcome::NothingDone { reason: reason.to_owned() });
         }
+        reason.ends_with("not known").then_some(Outcome::InDoubt)
     }
 
     /// Whether the bank did what it is there for.
     pub fn is_served(&self) -> bool {
         match self {
             Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => true,
-            Outcome::NothingDone { .. } | Outcome::InDoubt | Outcome::Broken | Outcome::BadGateway => false,
+            Outcome::NothingDone { .. } | Outcome::InDoubt => false,
+            Outcome::Broken | Outcome::BadGateway | Outcome::Other { .. } => false,
         }
     }
 
@@ -165,6 +206,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn debit() -> Asked {
@@ -182,23 +225,44 @@ mod tests {
     }
 
     #[test]
+    fn the_request_of_a_number_is_another_in_each() {
+        let descriptions = |first: u64| {
+            (first..first + 33).map(|number| match Asked::numbered(number).1 {
+                Asked::Transaction { description, .. } => description,
+                Asked::Statement => panic!("{number} is a statement"),
+            })
+        };
+        assert_eq!(
+            descriptions(0).chain(descriptions(34)).collect::<std::collections::HashSet<_>>().len(),
+            66
+        );
+        let (account, asked) = Asked::numbered(33);
+        assert!(asked.request(account).starts_with(b"GET /clientes/4/extrato HTTP/1.1\r\n"));
+        let sum: i64 = (0..10).map(|number| Asked::numbered(number).1.change_cents()).sum();
+        assert_eq!(sum, 0);
+    }
+
+    #[test]
     fn each_answer_has_its_meaning() {
         let statement =
             br#"{"saldo": {"total": -9}, "ultimas_transacoes": [{"descricao": "b"}, {"descricao": "a"}]}"#;
         let shown = Outcome::Shown { balance_cents: -9, newest: Some("b".to_owned()) };
-        assert_eq!(Outcome::of(&Asked::Statement, 200, statement), Some(shown));
+        assert_eq!(Outcome::of(&Asked::Statement, 200, statement), shown);
         let accepted = Outcome::Accepted { balance_cents: 5 };
-        assert_eq!(Outcome::of(&debit(), 200, br#"{"limite": 1, "saldo": 5}"#), Some(accepted));
-        assert_eq!(Outcome::of(&debit(), 422, b"{}"), Some(Outcome::Refused));
-        assert_eq!(Outcome::of(&debit(), 502, b"<html>"), Some(Outcome::BadGateway));
+        assert_eq!(Outcome::of(&debit(), 200, br#"{"limite": 1, "saldo": 5}"#), accepted);
+        assert_eq!(Outcome::of(&debit(), 422, b"{}"), Outcome::Refused);
+        assert_eq!(Outcome::of(&debit(), 502, b"<html>"), Outcome::BadGateway);
         let in_doubt = br#"{"erro": "whether it was done is not known"}"#;
-        assert_eq!(Outcome::of(&debit(), 503, in_doubt), Some(Outcome::InDoubt));
+        assert_eq!(Outcome::of(&debit(), 503, in_doubt), Outcome::InDoubt);
         let nothing = Outcome::of(&debit(), 503, br#"{"erro": "x, nothing was done"}"#);
-        assert!(matches!(nothing, Some(Outcome::NothingDone { .. })), "{nothing:?}");
+        assert!(
+            matches!(&nothing, Outcome::NothingDone { reason } if reason == "x, nothing was done"),
+            "{nothing:?}"
+        );
     }
 
     #[test]
-    fn an_answer_that_the_bank_never_gives_has_none() {
+    fn an_answer_that_the_bank_never_gives_is_another() {
         for (asked, status, body) in [
             (debit(), 500, "{}"),
             (debit(), 404, "{}"),
@@ -207,7 +271,8 @@ mod tests {
             (Asked::Statement, 422, "{}"),
             (Asked::Statement, 200, "Healthy"),
         ] {
-            assert_eq!(Outcome::of(&asked, status, body.as_bytes()), None, "{asked:?} {status} {body}");
+            let outcome = Outcome::of(&asked, status, body.as_bytes());
+            assert_eq!(outcome, Outcome::Other { status }, "{asked:?} {body}");
         }
     }
 }

@@ -10,8 +10,9 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use super::ground::Ground;
 use super::{EndureOptions, Percentiles, Promise, descriptors};
-use crate::ledger::check_books;
-use crate::load::{Attack, Endings, OpenLoop, OpenTold as Told, Phase, Tally, allow_descriptors};
+use crate::ledger::{Judge, wait_at_rest};
+use crate::load::traffic::{Asked, Outcome, Record};
+use crate::load::{Attack, Endings, OpenLoop, OpenRun, Phase, allow_descriptors};
 use crate::stack::DATABASE;
 use crate::table::aligned;
 use crate::wait::{self, Interrupt};
@@ -75,7 +76,8 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
         options,
         address: ground.address()?,
         instance: &ground.instance,
-        loads: Vec::new(),
+        records: Vec::new(),
+        asked: 0,
         attacks: Vec::new(),
     };
     siege.quiet(options.seconds)?;
@@ -92,8 +94,9 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
         without_descriptors(&ground, siege.address, &options.interrupt)
     })?;
     options.steps.run("the ledger", "agrees", || {
-        let loads: Vec<(u64, &Tally)> = siege.loads.iter().map(|(first, tally)| (*first, tally)).collect();
-        check_books(&mut ground.postgres.connect(DATABASE)?, &loads)
+        let mut database = ground.postgres.connect(DATABASE)?;
+        wait_at_rest(&mut database, &options.interrupt)?;
+        Judge::new().judge(&mut database, &siege.records).map(drop)
     })?;
     Ok(Hostile {
         attacks: siege.attacks,
@@ -107,7 +110,10 @@ struct Siege<'a> {
     options: &'a EndureOptions,
     address: SocketAddr,
     instance: &'a Instance,
-    loads: Vec<(u64, Tally)>,
+    /// What everybody was told.
+    records: Vec<Record>,
+    /// Requests of the well-behaved so far.
+    asked: u64,
     attacks: Vec<AttackFigures>,
 }
 
@@ -117,7 +123,7 @@ impl Siege<'_> {
         let honest = self.honest(Duration::from_secs(seconds.into()));
         let tally = honest.run(&self.options.interrupt)?;
         let quiet = spread(&tally)?;
-        self.loads.push((honest.first_number, tally));
+        self.remember(tally);
         Ok(quiet)
     }
 
@@ -152,26 +158,31 @@ impl Siege<'_> {
             after = descriptors(self.instance)?;
             Ok((after <= before).then_some(()))
         })?;
-        let is_failed = |told: Told| !matches!(told, Told::Served(_));
         self.attacks.push(AttackFigures {
             name,
             quiet,
             honest: spread(&tally)?,
-            failed: tally.records.iter().filter(|record| is_failed(record.told)).count() as u64,
+            failed: tally.records.iter().filter(|record| !record.outcome.is_served()).count() as u64,
             deadline,
             cut_off: Percentiles::of(endings.times_us.iter().copied()),
             left: endings.left,
             descriptors: (before, after),
         });
-        self.loads.push((honest.first_number, tally));
+        self.remember(tally);
+        self.records.extend(endings.records);
         Ok(())
+    }
+
+    fn remember(&mut self, run: OpenRun) {
+        self.asked += run.records.len() as u64;
+        self.records.extend(run.records);
     }
 
     fn honest(&self, duration: Duration) -> OpenLoop {
         OpenLoop {
             address: self.address,
             connections: HONEST_CONNECTIONS,
-            first_number: self.loads.iter().map(|(_, tally)| tally.records.len() as u64).sum(),
+            first_number: self.asked,
             phases: vec![Phase { name: "honest", rate_per_s: Some(HONEST_RATE_PER_S), duration }],
         }
     }
@@ -302,24 +313,25 @@ fn take_answers(unread: &mut Vec<u8>) -> usize {
 /// # Errors
 /// The bank cannot be connected to, or `interrupt` was raised.
 pub fn reset_everywhere(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
-    let body = r#"{"valor":1,"tipo":"c","descricao":"reset"}"#;
-    let request = format!(
-        "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let mut endings = Endings::default();
     for round in 0..1000 {
         if interrupt.is_raised() {
             return Err(Error::Interrupted);
         }
         let mut stream = TcpStream::connect(address).map_err(Error::io(format!("connect to {address}")))?;
-        let sent = &request.as_bytes()[..round % (request.len() + 1)];
+        let asked = Asked::Transaction { description: format!("reset{round:03}"), change_cents: 1 };
+        let request = asked.request(1);
+        let sent = &request[..round % (request.len() + 1)];
         // A connection that is gone before its reset is as good.
         let _ = stream.write_all(sent);
         let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         drop(stream);
+        // The bank may have had all of it.
+        let (sent_at, outcome) = (Instant::now(), Outcome::Broken);
+        endings.records.push(Record { client: 0, account: 1, asked, sent_at, ended_at: sent_at, outcome });
         thread::sleep(Duration::from_millis(2));
     }
-    Ok(Endings::default())
+    Ok(endings)
 }
 
 /// Takes the instance's descriptors away, connects in vain, and tells which share of a CPU it used meanwhile.
@@ -360,8 +372,8 @@ fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
     Ok(before.current.unwrap_or(u64::MAX))
 }
 
-fn spread(tally: &Tally) -> Result<Percentiles, Error> {
-    Percentiles::of(tally.records.iter().map(|record| record.latency_us))
+fn spread(tally: &OpenRun) -> Result<Percentiles, Error> {
+    Percentiles::of(tally.records.iter().map(Record::latency_us))
         .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))
 }
 

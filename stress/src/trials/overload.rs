@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::ground::Ground;
-use super::promise::milliseconds;
 use super::{EndureOptions, Percentiles, Promise};
 use crate::Error;
-use crate::ledger::check_books;
-use crate::load::{Crowd, OpenLoop, OpenTold as Told, Phase, Tally};
+use crate::ledger::{Judge, wait_at_rest};
+use crate::load::traffic::{Outcome, Record};
+use crate::load::{Crowd, OpenLoop, OpenRun, Phase};
 use crate::stack::DATABASE;
 use crate::table::{aligned, float};
 
@@ -59,12 +59,12 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
     let steps = options.steps;
     let ground = Ground::start(options)?;
     let address = ground.address()?;
-    let mut loads: Vec<(u64, Tally)> = Vec::new();
-    let mut load = |connections, phases: Vec<Phase>| -> Result<Tally, Error> {
-        let first_number = loads.iter().map(|(_, tally)| tally.records.len() as u64).sum();
-        let tally = OpenLoop { address, connections, first_number, phases }.run(&options.interrupt)?;
-        loads.push((first_number, tally.clone()));
-        Ok(tally)
+    let mut records: Vec<Record> = Vec::new();
+    let mut load = |connections, phases: Vec<Phase>| -> Result<OpenRun, Error> {
+        let first_number = records.len() as u64;
+        let run = OpenLoop { address, connections, first_number, phases }.run(&options.interrupt)?;
+        records.extend_from_slice(&run.records);
+        Ok(run)
     };
     let phase = |name, rate_per_s, seconds: u32| Phase {
         name,
@@ -118,15 +118,16 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
         ));
     }
     let crowd = steps.run(&format!("{CROWD} connections at once"), "answered", || {
-        let first_number = loads.iter().map(|(_, tally)| tally.records.len() as u64).sum();
+        let first_number = records.len() as u64;
         let crowd = Crowd { address, clients: CROWD, first_number, patience: CROWD_PATIENCE };
         let tally = crowd.run(&options.interrupt)?;
-        loads.push((first_number, tally.clone()));
+        records.extend_from_slice(&tally.records);
         Ok(figures(&tally, 0, "10,000 at once"))
     })?;
     steps.run("the ledger", "agrees", || {
-        let loads: Vec<(u64, &Tally)> = loads.iter().map(|(first, tally)| (*first, tally)).collect();
-        check_books(&mut ground.postgres.connect(DATABASE)?, &loads)
+        let mut database = ground.postgres.connect(DATABASE)?;
+        wait_at_rest(&mut database, &options.interrupt)?;
+        Judge::new().judge(&mut database, &records).map(drop)
     })?;
 
     let phases = phases.iter().enumerate().map(|(index, phase)| figures(&tally, index, phase.name));
@@ -241,52 +242,49 @@ impl Overload {
     }
 }
 
-fn figures(tally: &Tally, phase: usize, name: &'static str) -> PhaseFigures {
-    let records = || tally.records.iter().filter(|record| record.phase == phase);
-    let count = |is: fn(Told) -> bool| records().filter(|record| is(record.told)).count() as u64;
-    let spread = |is: fn(Told) -> bool| {
-        Percentiles::of(records().filter(|record| is(record.told)).map(|record| record.latency_us))
+fn figures(run: &OpenRun, phase: usize, name: &'static str) -> PhaseFigures {
+    let records = || run.of_phase(phase).iter();
+    let count = |is: fn(&Record) -> bool| records().filter(|record| is(record)).count() as u64;
+    let spread = |is: fn(&Record) -> bool| {
+        Percentiles::of(records().filter(|record| is(record)).map(Record::latency_us))
     };
-    let (from_us, to_us) = tally.spans_us[phase];
-    let seconds = milliseconds(to_us - from_us) / 1e3;
+    let span = &run.spans[phase];
+    let seconds = (span.ended - span.began).as_secs_f64();
     // Goodput is what came out in this time, whenever it was asked.
-    let is_in_time = |end_us: u64| (from_us..to_us).contains(&end_us);
-    let served = tally
-        .records
-        .iter()
-        .filter(|record| is_served(record.told) && is_in_time(record.asked_us + record.latency_us));
+    let is_in_time = |record: &&Record| (span.began..span.ended).contains(&record.ended_at);
+    let served = run.records.iter().filter(|record| is_served(record)).filter(is_in_time);
     PhaseFigures {
         name,
         asked_per_s: float(records().count() as u64) / seconds,
         served_per_s: float(served.count() as u64) / seconds,
         refused: count(is_refused),
-        other: count(|told| !is_served(told) && !is_refused(told)),
+        other: count(|record| !is_served(record) && !is_refused(record)),
         served: spread(is_served),
         refusal: spread(is_refused),
-        normal_after: normal_after(tally, phase),
+        normal_after: normal_after(run, phase),
     }
 }
 
-fn is_served(told: Told) -> bool {
-    matches!(told, Told::Served(_))
+fn is_served(record: &Record) -> bool {
+    record.outcome.is_served()
 }
 
-fn is_refused(told: Told) -> bool {
-    matches!(told, Told::Refused)
+fn is_refused(record: &Record) -> bool {
+    matches!(record.outcome, Outcome::NothingDone { .. })
 }
 
 /// From the beginning of a phase to the first of several windows in a row in which everything was served and quickly.
-fn normal_after(tally: &Tally, phase: usize) -> Option<Duration> {
-    let (from_us, to_us) = tally.spans_us[phase];
-    let windows = usize::try_from((to_us - from_us) / WINDOW_US).ok()?;
+fn normal_after(run: &OpenRun, phase: usize) -> Option<Duration> {
+    let span = &run.spans[phase];
+    let window_of = |since: Duration| usize::try_from(since.as_micros() / WINDOW.as_micros()).ok();
+    let windows = window_of(span.ended - span.began)?;
     let mut latencies = vec![Vec::new(); windows];
     let mut is_refused = vec![false; windows];
-    for record in tally.records.iter().filter(|record| record.phase == phase) {
-        let Ok(window) = usize::try_from((record.asked_us - from_us) / WINDOW_US) else { continue };
-        if window < windows {
-            is_refused[window] |= !is_served(record.told);
-            latencies[window].push(record.latency_us);
-        }
+    for record in run.of_phase(phase) {
+        let window = window_of(record.sent_at.saturating_duration_since(span.began));
+        let Some(window) = window.filter(|window| *window < windows) else { continue };
+        is_refused[window] |= !is_served(record);
+        latencies[window].push(record.latency_us());
     }
     let is_normal: Vec<bool> = latencies
         .into_iter()
@@ -296,7 +294,7 @@ fn normal_after(tally: &Tally, phase: usize) -> Option<Duration> {
         })
         .collect();
     let first = is_normal.windows(NORMAL_WINDOWS).position(|windows| windows.iter().all(|normal| *normal))?;
-    Some(Duration::from_micros(first as u64 * WINDOW_US))
+    Some(WINDOW * u32::try_from(first).ok()?)
 }
 
 /// As many as fill batches of a lane while another is out.
@@ -310,5 +308,5 @@ const SUSTAINED_P99_MS: f64 = 200.0;
 const CROWD: usize = 10_000;
 const CROWD_PATIENCE: Duration = Duration::from_mins(1);
 const QUIET_SECONDS: u32 = 3;
-const WINDOW_US: u64 = 100_000;
+const WINDOW: Duration = Duration::from_millis(100);
 const NORMAL_WINDOWS: usize = 5;

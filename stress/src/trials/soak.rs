@@ -5,12 +5,11 @@
 //! nobody is connected. A ledger that disagrees, a part that ends by itself, a panic, and a part that grows are errors.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::ledger::{Judge, settled, wait_at_rest};
-use crate::load::{ClosedLoad, Numbers, Told};
+use crate::load::{ClosedLoad, ClosedRun, RunningLoad};
 use crate::measure::{Machine, Moment, groups_for};
 use crate::stack::DATABASE;
 use crate::steps::Steps;
@@ -74,7 +73,7 @@ pub fn run(options: &SoakOptions) -> Result<Report, Error> {
         .steps
         .line(&format!("load: {requests_per_second:.0} requests per second, {} clients", options.clients));
     let mut report = Report::new(machine, options, capacities, requests_per_second);
-    soak.load = ClosedLoad::paced(soak.stack.address(), options.clients, requests_per_second);
+    soak.load = soak.load.paced(requests_per_second);
 
     let began = Instant::now();
     for (number, fault) in (1..=options.faults).zip(Fault::ALL.into_iter().cycle()) {
@@ -109,7 +108,6 @@ struct Soak<'a> {
     stack: Stack,
     judge: Judge,
     load: ClosedLoad,
-    numbers: Numbers,
 }
 
 impl<'a> Soak<'a> {
@@ -122,8 +120,13 @@ impl<'a> Soak<'a> {
             interrupt: options.interrupt.clone(),
             ..StackOptions::new(&options.workspace, &options.server)
         })?;
-        let load = ClosedLoad { address: stack.address(), clients: options.clients, interval: None };
-        Ok(Soak { options, stack, judge: Judge::new(), load, numbers: Numbers::new(0) })
+        // Connections that stayed for good would all end up at the instance that was not restarted last.
+        let load = ClosedLoad {
+            connection_life: Some(CONNECTION_LIFE),
+            is_blind: true,
+            ..ClosedLoad::new(stack.address().to_string(), options.clients)
+        };
+        Ok(Soak { options, stack, judge: Judge::new(), load })
     }
 
     /// Served requests per second of each run, without a pause between an answer and the next request.
@@ -174,27 +177,18 @@ impl<'a> Soak<'a> {
     /// Loads the stack while `work` is done. Returns what was told, for how many seconds it was loaded, and the work's result.
     fn loaded<T>(
         &mut self,
-        work: impl FnOnce(&mut Soak<'a>, &dyn Fn() -> bool) -> Result<T, Error>,
-    ) -> Result<(Told, f64, T), Error> {
-        let is_over = AtomicBool::new(false);
+        work: impl FnOnce(&mut Soak<'a>, &RunningLoad) -> Result<T, Error>,
+    ) -> Result<(ClosedRun, f64, T), Error> {
         let began = Instant::now();
-        let load = ClosedLoad { ..self.load };
-        let numbers = Numbers::new(self.numbers.load(Ordering::Relaxed));
-        let (told, done) = thread::scope(|scope| {
-            let load = scope.spawn(|| load.run(&numbers, &is_over));
-            let done = work(self, &|| load.is_finished());
-            is_over.store(true, Ordering::Relaxed);
-            (load.join(), done)
-        });
-        let seconds = began.elapsed().as_secs_f64();
-        self.numbers = numbers;
-        let told = told.map_err(|_| Error::Refused("the load panicked".to_owned()))??;
-        Ok((told, seconds, done?))
+        let load = self.load.start();
+        let done = work(self, &load);
+        let run = load.finish()?;
+        Ok((run, began.elapsed().as_secs_f64(), done?))
     }
 
     /// Waits, but not for a load that has given up.
-    fn wait_while(&self, has_ended: &dyn Fn() -> bool, duration: Duration) -> Result<(), Error> {
-        wait::until(duration, &self.options.interrupt, || Ok(has_ended().then_some(()))).map(drop)
+    fn wait_while(&self, load: &RunningLoad, duration: Duration) -> Result<(), Error> {
+        wait::until(duration, &self.options.interrupt, || Ok(load.has_failed().then_some(()))).map(drop)
     }
 
     /// As it is now: an instance that was started again has other addresses.
@@ -203,7 +197,7 @@ impl<'a> Soak<'a> {
     }
 
     /// When nothing is under way any more: all parts are there, and the ledger agrees.
-    fn judge_quiet(&mut self, told: &Told) -> Result<(), Error> {
+    fn judge_quiet(&mut self, told: &ClosedRun) -> Result<(), Error> {
         if let Some(ended) = self.stack.services().into_iter().find(|service| service.has_exited()) {
             return Err(ended.failure("ended"));
         }
@@ -254,6 +248,7 @@ impl<'a> Soak<'a> {
     }
 }
 
+const CONNECTION_LIFE: Duration = Duration::from_secs(2);
 const CAPACITY_RUNS: u32 = 3;
 const CAPACITY_RUN_MIN: Duration = Duration::from_secs(1);
 /// Longer than each deadline of a request.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Footprint, SoakOptions};
 use crate::Error;
-use crate::load::Told;
+use crate::load::ClosedRun;
 use crate::load::traffic::{Outcome, Record};
 use crate::measure::Machine;
 use crate::table::{aligned, float, row};
@@ -187,7 +187,7 @@ impl Minute {
     pub(super) fn of(
         number: u32,
         fault: Fault,
-        told: &Told,
+        told: &ClosedRun,
         loaded_s: f64,
         (fault_began, fault_ended): (Instant, Instant),
     ) -> Minute {
@@ -256,7 +256,7 @@ pub(super) fn served(records: &[Record]) -> f64 {
 }
 
 /// How long after `since` the last client had a good answer to a request that it sent after it; `None` when one had none.
-fn served_again(told: &Told, since: Instant) -> Option<Duration> {
+fn served_again(told: &ClosedRun, since: Instant) -> Option<Duration> {
     let mut firsts: Vec<Option<Instant>> = vec![None; told.clients];
     for record in told.records.iter().filter(|record| record.sent_at > since && record.outcome.is_served()) {
         let first = firsts[record.client].get_or_insert(record.ended_at);
@@ -281,6 +281,7 @@ fn kind(outcome: &Outcome) -> &'static str {
         Outcome::InDoubt => IN_DOUBT,
         Outcome::Broken => BROKEN_OFF,
         Outcome::BadGateway => "bad gateway",
+        Outcome::Other { .. } => "other",
     }
 }
 
@@ -447,7 +448,7 @@ mod tests {
             ended_at: at(ended_ms),
             outcome,
         };
-        let mut told = Told {
+        let mut told = ClosedRun {
             clients: 2,
             left_out: 0,
             records: vec![
