@@ -29,7 +29,7 @@ fn text_of(path: &str) -> String {
 
 /// Fails with what promtool says against it.
 fn promtool(arguments: &[&str], input: &str) {
-    let (_prometheus, promtool) = install::require_prometheus().expect("find promtool");
+    let (_prometheus, promtool) = install::PROMETHEUS.require().expect("find promtool");
     let mut child = Command::new(promtool)
         .args(arguments)
         .current_dir(workspace())

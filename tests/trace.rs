@@ -24,7 +24,7 @@ fn assert_in_order(story: &Story, expected: &[(Stage, &str, &str)]) {
 
 #[test]
 fn the_system_calls_of_a_transaction_and_of_a_statement_are_told() {
-    let strace = install::require_strace().expect("strace is installed");
+    let strace = install::STRACE.require().expect("strace is installed");
     if let Some(reason) = strace::obstacle(&strace).expect("run strace") {
         stress::left_out("the trace, since ptrace is not allowed", &reason);
         return;

@@ -81,7 +81,7 @@ pub struct Profile {
 /// # Errors
 /// [`Error::Refused`] with the remedy where it may not; else as [`install::install_missing`].
 pub fn require_perf(view: View) -> Result<PathBuf, Error> {
-    let perf = install::require_perf()?;
+    let perf = install::PERF.require()?;
     match obstacle(&perf, view)? {
         Some(obstacle) => Err(Error::Refused(obstacle)),
         None => Ok(perf),

@@ -168,7 +168,7 @@ impl Stack {
         };
         let log = |name: &str| options.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
 
-        let version = install::require_postgres()?.version;
+        let version = install::POSTGRES.require()?.version;
         let postgres = options.steps.run(&format!("{DB} {version}"), "ready", || {
             Postgres::start(&PostgresOptions {
                 group: group(DB)?,
@@ -200,7 +200,7 @@ impl Stack {
         };
         let instances = [instance(0)?, instance(1)?];
 
-        let version = install::require_nginx()?.version;
+        let version = install::NGINX.require()?.version;
         let nginx = options.steps.run(&format!("{NGINX} {version}"), "ready", || {
             let nginx = Nginx::start(&NginxOptions {
                 port: options.ports.nginx(),

@@ -50,7 +50,7 @@ pub struct Story {
 /// # Errors
 /// [`Error::Refused`] where nobody may trace; else the first failure. What was started is stopped.
 pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
-    let strace = install::require_strace()?;
+    let strace = install::STRACE.require()?;
     if let Some(obstacle) = strace::obstacle(&strace)? {
         return Err(Error::Refused(format!(
             "nobody may trace here ({obstacle}); in a container that takes --cap-add SYS_PTRACE"

@@ -65,7 +65,7 @@ fn measure(
     interrupt: Interrupt,
 ) -> Result<(String, Vec<Promise>), Error> {
     let steps = Steps::Printed;
-    install::install_missing(steps, &logs.join("install.log"))?;
+    install::install_missing(&[&install::POSTGRES, &install::NGINX], steps, &logs.join("install.log"))?;
     let workspace = compile::workspace();
     // Ten times what a fast database does is more than the load could ask of two processors.
     let is_fast = arguments.trial == TrialName::Overload && arguments.postgresql_cpu.is_none();

@@ -58,7 +58,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
 
     let steps = Steps::Printed;
     let logs = Throwaway::new("logs")?;
-    install::install_missing_for_profile(steps, &logs.path().join("install.log"))?;
+    install::install_missing(
+        &[&install::POSTGRES, &install::WRK, &install::PERF],
+        steps,
+        &logs.path().join("install.log"),
+    )?;
     // Before the build, which takes a minute.
     let perf = profile::require_perf(arguments.view())?;
     steps.line("server: cargo build --profile profiling --bin rinha");

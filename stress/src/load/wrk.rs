@@ -34,7 +34,7 @@ impl Wrk {
         group: Option<Arc<Group>>,
         is_health_only: bool,
     ) -> Result<Wrk, Error> {
-        let (program, version) = install::require_wrk()?;
+        let (program, version) = install::WRK.require()?;
         let script = scratch.join(SCRIPT);
         fs::write(&script, include_str!("../../wrk/mix.lua"))
             .map_err(Error::io(format!("write {}", script.display())))?;

@@ -14,128 +14,162 @@ use crate::process::service;
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
 
-/// The PostgreSQL server that is installed. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_postgres() -> Result<PostgresTools, Error> {
-    require(Package::Postgresql, tools::find_postgres)
+/// A program of others that can be missing.
+pub struct Tool<T: 'static> {
+    /// As messages call it.
+    what: &'static str,
+    /// Its packages by the family of distributions.
+    names: Names,
+    /// The service that Debian's package would start at each boot.
+    service: Option<&'static str>,
+    find: fn() -> Option<T>,
 }
 
-/// The nginx that is installed. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_nginx() -> Result<NginxTool, Error> {
-    require(Package::Nginx, tools::find_nginx)
+/// What each family of distributions calls the packages of a tool.
+struct Names {
+    debian: &'static [&'static str],
+    ubuntu: &'static [&'static str],
+    red_hat: &'static [&'static str],
+    arch: &'static [&'static str],
+    other: &'static [&'static str],
 }
 
-/// The wrk that is installed, and its version. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_wrk() -> Result<(PathBuf, String), Error> {
-    require(Package::Wrk, tools::find_wrk)
+impl Names {
+    /// The same everywhere.
+    const fn all(names: &'static [&'static str]) -> Names {
+        Names { debian: names, ubuntu: names, red_hat: names, arch: names, other: names }
+    }
 }
 
-/// A Python that makes virtual environments. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_python() -> Result<PathBuf, Error> {
-    require(Package::Python, tools::find_python)
+/// The PostgreSQL server.
+pub static POSTGRES: Tool<PostgresTools> = Tool {
+    what: "a PostgreSQL server >= 14",
+    names: Names { red_hat: &["postgresql-server"], ..Names::all(&["postgresql"]) },
+    service: Some("postgresql"),
+    find: tools::find_postgres,
+};
+/// nginx, with its module `stream`.
+pub static NGINX: Tool<NginxTool> = Tool {
+    what: "nginx",
+    names: Names {
+        debian: &["nginx", "libnginx-mod-stream"],
+        ubuntu: &["nginx", "libnginx-mod-stream"],
+        red_hat: &["nginx", "nginx-mod-stream"],
+        ..Names::all(&["nginx"])
+    },
+    service: Some("nginx"),
+    find: tools::find_nginx,
+};
+/// wrk, and its version.
+pub static WRK: Tool<(PathBuf, String)> =
+    Tool { what: "wrk", names: Names::all(&["wrk"]), service: None, find: tools::find_wrk };
+/// A Python that makes virtual environments.
+pub static PYTHON: Tool<PathBuf> = Tool {
+    what: "Python 3 with venv, for k6",
+    names: Names {
+        debian: &["python3-venv"],
+        ubuntu: &["python3-venv"],
+        arch: &["python"],
+        ..Names::all(&["python3"])
+    },
+    service: None,
+    find: tools::find_python,
+};
+/// Prometheus and its `promtool`, in this order.
+pub static PROMETHEUS: Tool<(PathBuf, PathBuf)> = Tool {
+    what: "Prometheus with promtool",
+    names: Names::all(&["prometheus"]),
+    service: Some("prometheus"),
+    find: tools::find_prometheus,
+};
+/// `postgres_exporter`.
+pub static POSTGRES_EXPORTER: Tool<PathBuf> = Tool {
+    what: "postgres_exporter",
+    names: Names { debian: &["prometheus-postgres-exporter"], ..Names::all(&["postgres_exporter"]) },
+    service: Some("prometheus-postgres-exporter"),
+    find: tools::find_postgres_exporter,
+};
+/// The server of InfluxDB 1.x.
+pub static INFLUXDB: Tool<PathBuf> = Tool {
+    what: "InfluxDB 1.x",
+    names: Names::all(&["influxdb"]),
+    service: Some("influxdb"),
+    find: tools::find_influxdb,
+};
+/// A perf that runs here.
+pub static PERF: Tool<PathBuf> = Tool {
+    what: "perf",
+    names: Names { debian: &["linux-perf"], ubuntu: &["linux-tools-generic"], ..Names::all(&["perf"]) },
+    service: None,
+    find: tools::find_perf,
+};
+/// strace.
+pub static STRACE: Tool<PathBuf> =
+    Tool { what: "strace", names: Names::all(&["strace"]), service: None, find: tools::find_strace };
+
+impl<T> Tool<T> {
+    /// The one that is installed. Installed first where it is missing, as by [`install_missing`].
+    ///
+    /// # Errors
+    /// As [`install_missing`].
+    pub fn require(&self) -> Result<T, Error> {
+        /// The package tool refuses to run twice at the same time; tests ask from many threads.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+        if let Some(tool) = (self.find)() {
+            return Ok(tool);
+        }
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = Throwaway::new("install")?;
+        install_missing(&[self], Steps::Silent, &directory.path().join("install.log"))?;
+        (self.find)().ok_or_else(|| refusal(&[self]))
+    }
 }
 
-/// Prometheus and its `promtool`, in this order. Installed first where they are missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_prometheus() -> Result<(PathBuf, PathBuf), Error> {
-    require(Package::Prometheus, tools::find_prometheus)
+/// A tool, whatever it is found as.
+pub trait Package {
+    /// Whether it is there.
+    fn is_installed(&self) -> bool;
+    /// As messages call it.
+    fn what(&self) -> &'static str;
+    /// Its packages in a family of distributions.
+    fn names(&self, family: Family) -> &'static [&'static str];
+    /// The service that Debian's package would start at each boot.
+    fn service(&self) -> Option<&'static str>;
 }
 
-/// The `postgres_exporter` that is installed. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_postgres_exporter() -> Result<PathBuf, Error> {
-    require(Package::PostgresExporter, tools::find_postgres_exporter)
+impl<T> Package for Tool<T> {
+    fn is_installed(&self) -> bool {
+        (self.find)().is_some()
+    }
+
+    fn what(&self) -> &'static str {
+        self.what
+    }
+
+    fn names(&self, family: Family) -> &'static [&'static str] {
+        match family {
+            Family::Debian => self.names.debian,
+            Family::Ubuntu => self.names.ubuntu,
+            Family::RedHat => self.names.red_hat,
+            Family::Arch => self.names.arch,
+            Family::Other => self.names.other,
+        }
+    }
+
+    fn service(&self) -> Option<&'static str> {
+        self.service
+    }
 }
 
-/// The server of InfluxDB 1.x that is installed. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_influxdb() -> Result<PathBuf, Error> {
-    require(Package::Influxdb, tools::find_influxdb)
-}
-
-/// A perf that runs here. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_perf() -> Result<PathBuf, Error> {
-    require(Package::Perf, tools::find_perf)
-}
-
-/// The strace that is installed. Installed first where it is missing, as by [`install_missing`].
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn require_strace() -> Result<PathBuf, Error> {
-    require(Package::Strace, tools::find_strace)
-}
-
-/// Installs PostgreSQL and nginx where they are missing, if root on Debian, Ubuntu or their kin. A Ctrl-C does not
-/// reach the package tool: half an installation is worse than a late end.
+/// Installs what is missing of some tools, if root on Debian, Ubuntu or their kin. A Ctrl-C does not reach the package tool:
+/// half an installation is worse than a late end.
 ///
 /// # Errors
 /// [`Error::Refused`] with the line that installs it, when it is not for us to do; [`Error::Service`] with the end of
 /// `log` when the package tool fails.
-pub fn install_missing(steps: Steps, log: &Path) -> Result<(), Error> {
-    install_missing_of(&[Package::Postgresql, Package::Nginx], steps, log)
-}
-
-/// As [`install_missing`], with what a load generator needs: Python for k6, or else wrk.
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn install_missing_for_load(is_k6: bool, steps: Steps, log: &Path) -> Result<(), Error> {
-    let generator = if is_k6 { Package::Python } else { Package::Wrk };
-    install_missing_of(&[Package::Postgresql, Package::Nginx, generator], steps, log)
-}
-
-/// As [`install_missing`], with what a profile of one instance needs: PostgreSQL, wrk and perf.
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn install_missing_for_profile(steps: Steps, log: &Path) -> Result<(), Error> {
-    install_missing_of(&[Package::Postgresql, Package::Wrk, Package::Perf], steps, log)
-}
-
-/// As [`install_missing`], with what a trace of one instance needs: PostgreSQL and strace.
-///
-/// # Errors
-/// As [`install_missing`].
-pub fn install_missing_for_trace(steps: Steps, log: &Path) -> Result<(), Error> {
-    install_missing_of(&[Package::Postgresql, Package::Strace], steps, log)
-}
-
-fn require<T>(package: Package, find: impl Fn() -> Option<T>) -> Result<T, Error> {
-    /// The package tool refuses to run twice at the same time; tests ask from many threads.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-    if let Some(tool) = find() {
-        return Ok(tool);
-    }
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let directory = Throwaway::new("install")?;
-    install_missing_of(&[package], Steps::Silent, &directory.path().join("install.log"))?;
-    find().ok_or_else(|| refusal(&[package]))
-}
-
-fn install_missing_of(packages: &[Package], steps: Steps, log: &Path) -> Result<(), Error> {
-    let missing: Vec<Package> = packages.iter().copied().filter(|package| !package.is_installed()).collect();
+pub fn install_missing(tools: &[&dyn Package], steps: Steps, log: &Path) -> Result<(), Error> {
+    let missing: Vec<&dyn Package> = tools.iter().copied().filter(|tool| !tool.is_installed()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -143,85 +177,22 @@ fn install_missing_of(packages: &[Package], steps: Steps, log: &Path) -> Result<
     if !rustix::process::geteuid().is_root() || !matches!(family, Family::Debian | Family::Ubuntu) {
         return Err(refusal(&missing));
     }
-    let names: Vec<&str> = missing.iter().flat_map(|package| package.names(family)).copied().collect();
+    let names: Vec<&str> = missing.iter().flat_map(|tool| tool.names(family)).copied().collect();
     steps.run(&format!("installing {}", names.join(", ")), "done", || install(&missing, &names, log))
-}
-
-/// What can be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Package {
-    Postgresql,
-    Nginx,
-    Wrk,
-    Python,
-    Prometheus,
-    PostgresExporter,
-    Influxdb,
-    Perf,
-    Strace,
-}
-
-impl Package {
-    fn is_installed(self) -> bool {
-        match self {
-            Package::Postgresql => tools::find_postgres().is_some(),
-            Package::Nginx => tools::find_nginx().is_some(),
-            Package::Wrk => tools::find_wrk().is_some(),
-            Package::Python => tools::find_python().is_some(),
-            Package::Prometheus => tools::find_prometheus().is_some(),
-            Package::PostgresExporter => tools::find_postgres_exporter().is_some(),
-            Package::Influxdb => tools::find_influxdb().is_some(),
-            Package::Perf => tools::find_perf().is_some(),
-            Package::Strace => tools::find_strace().is_some(),
-        }
-    }
-
-    /// What a family of distributions calls it.
-    fn names(self, family: Family) -> &'static [&'static str] {
-        match (self, family) {
-            (Package::Postgresql, Family::RedHat) => &["postgresql-server"],
-            (Package::Postgresql, Family::Debian | Family::Ubuntu | Family::Arch | Family::Other) => {
-                &["postgresql"]
-            }
-            (Package::Nginx, Family::Debian | Family::Ubuntu) => &["nginx", "libnginx-mod-stream"],
-            (Package::Nginx, Family::RedHat) => &["nginx", "nginx-mod-stream"],
-            (Package::Nginx, Family::Arch | Family::Other) => &["nginx"],
-            (Package::Wrk, _) => &["wrk"],
-            (Package::Python, Family::Debian | Family::Ubuntu) => &["python3-venv"],
-            (Package::Python, Family::RedHat | Family::Other) => &["python3"],
-            (Package::Python, Family::Arch) => &["python"],
-            (Package::Prometheus, _) => &["prometheus"],
-            (Package::PostgresExporter, Family::Debian) => &["prometheus-postgres-exporter"],
-            (Package::PostgresExporter, _) => &["postgres_exporter"],
-            (Package::Influxdb, _) => &["influxdb"],
-            (Package::Perf, Family::Debian) => &["linux-perf"],
-            (Package::Perf, Family::Ubuntu) => &["linux-tools-generic"],
-            (Package::Perf, Family::RedHat | Family::Arch | Family::Other) => &["perf"],
-            (Package::Strace, _) => &["strace"],
-        }
-    }
-
-    /// The service that Debian's package would start at each boot.
-    fn service(self) -> Option<&'static str> {
-        match self {
-            Package::Postgresql => Some("postgresql"),
-            Package::Nginx => Some("nginx"),
-            Package::Wrk | Package::Python | Package::Perf | Package::Strace => None,
-            Package::Prometheus => Some("prometheus"),
-            Package::PostgresExporter => Some("prometheus-postgres-exporter"),
-            Package::Influxdb => Some("influxdb"),
-        }
-    }
 }
 
 /// Distributions that install alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+pub enum Family {
+    /// And what is most like it.
     Debian,
     /// And what descends from it. Installs as Debian does, but some packages have other names.
     Ubuntu,
+    /// Fedora and its kin.
     RedHat,
+    /// And its kin.
     Arch,
+    /// Any other.
     Other,
 }
 
@@ -249,25 +220,10 @@ fn family_of(os_release: &str) -> Family {
 }
 
 /// The one line that installs what is missing.
-fn refusal(missing: &[Package]) -> Error {
+fn refusal(missing: &[&dyn Package]) -> Error {
     let family = family();
-    let what = missing
-        .iter()
-        .map(|package| match package {
-            Package::Postgresql => "a PostgreSQL server >= 14",
-            Package::Nginx => "nginx",
-            Package::Wrk => "wrk",
-            Package::Python => "Python 3 with venv, for k6",
-            Package::Prometheus => "Prometheus with promtool",
-            Package::PostgresExporter => "postgres_exporter",
-            Package::Influxdb => "InfluxDB 1.x",
-            Package::Perf => "perf",
-            Package::Strace => "strace",
-        })
-        .collect::<Vec<_>>()
-        .join(" and ");
-    let names =
-        missing.iter().flat_map(|package| package.names(family)).copied().collect::<Vec<_>>().join(" ");
+    let what = missing.iter().map(|tool| tool.what()).collect::<Vec<_>>().join(" and ");
+    let names = missing.iter().flat_map(|tool| tool.names(family)).copied().collect::<Vec<_>>().join(" ");
     let remedy = match family {
         Family::Debian | Family::Ubuntu => format!("sudo apt-get install -y --no-install-recommends {names}"),
         Family::RedHat => format!("sudo dnf install -y {names}"),
@@ -277,11 +233,11 @@ fn refusal(missing: &[Package]) -> Error {
     Error::Refused(format!("not installed: {what}; to install: {remedy}"))
 }
 
-fn install(missing: &[Package], names: &[&str], log: &Path) -> Result<(), Error> {
+fn install(missing: &[&dyn Package], names: &[&str], log: &Path) -> Result<(), Error> {
     // A service that was there before keeps its place in the boot.
     let is_known = |service: &str| Path::new("/etc/init.d").join(service).exists();
     let new_services: Vec<&str> =
-        missing.iter().filter_map(|package| package.service()).filter(|service| !is_known(service)).collect();
+        missing.iter().filter_map(|tool| tool.service()).filter(|service| !is_known(service)).collect();
 
     // Format: Debian's invoke-rc.d(8): 101 forbids the packages to start their services now.
     let _no_start =

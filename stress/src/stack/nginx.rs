@@ -64,7 +64,7 @@ impl Nginx {
     /// # Errors
     /// When there is no nginx, the configuration is refused, or the port is taken; nothing is left behind.
     pub fn start(options: &NginxOptions) -> Result<Nginx, Error> {
-        let tool = install::require_nginx()?;
+        let tool = install::NGINX.require()?;
         if options.port != 0 {
             return Nginx::start_on(options.port, &tool, options);
         }

@@ -27,7 +27,7 @@ impl Observer {
     /// # Errors
     /// When it is not installed, or refuses the configuration; nothing is left behind.
     pub fn prometheus(configuration: &str) -> Result<Observer, Error> {
-        let (program, _promtool) = install::require_prometheus()?;
+        let (program, _promtool) = install::PROMETHEUS.require()?;
         let directory = Throwaway::new("prometheus")?;
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, configuration).map_err(Error::io(format!("write {}", file.display())))?;
@@ -45,7 +45,7 @@ impl Observer {
     /// # Errors
     /// When it is not installed, or does not start; nothing is left behind.
     pub fn postgres_exporter(database_url: &str, queries: &Path) -> Result<Observer, Error> {
-        let program = install::require_postgres_exporter()?;
+        let program = install::POSTGRES_EXPORTER.require()?;
         let directory = Throwaway::new("postgres-exporter")?;
         let arguments = [
             format!("--web.listen-address={ANY_PORT}"),
@@ -60,7 +60,7 @@ impl Observer {
     /// # Errors
     /// When no 1.x is installed, or it does not start; nothing is left behind.
     pub fn influxdb() -> Result<Observer, Error> {
-        let program = install::require_influxdb()?;
+        let program = install::INFLUXDB.require()?;
         let directory = Throwaway::new("influxdb")?;
         let data = |name: &str| directory.path().join(name).display().to_string();
         // Format: InfluxDB 1.8 documentation, "Configure InfluxDB": each setting is a variable, too.

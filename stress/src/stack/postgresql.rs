@@ -78,7 +78,7 @@ impl Postgres {
     /// # Errors
     /// When no PostgreSQL >= 14 is installed, or it fails to start; nothing is left behind.
     pub fn start(options: &PostgresOptions) -> Result<Postgres, Error> {
-        let tools = install::require_postgres()?;
+        let tools = install::POSTGRES.require()?;
         let user = User::for_postgres()?;
         let directory = Throwaway::new("postgresql")?;
         let home = directory.path().join(HOME);
