@@ -9,14 +9,12 @@ use stress::measure::{Balancer, OwnStack, Progress};
 use stress::reports::{Summary, keep};
 use stress::throwaway::Throwaway;
 use stress::trials::{Challenge, ChallengeOptions, Mode, Target};
-use stress::wait::Interrupt;
-use stress::{Durability, Split};
+use stress::{Durability, Split, Workplace};
 use stub::Lie;
 
 fn run(target: Target, mode: Mode, logs: &Path) -> Challenge {
     let options = ChallengeOptions {
         target,
-        workspace: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         mode,
         seconds: 2,
         // Few enough that k6 has a user for each request, however slow the answers are.
@@ -24,8 +22,7 @@ fn run(target: Target, mode: Mode, logs: &Path) -> Challenge {
         pause_seconds: 1,
         // What a busy machine needs is no fault of the bank.
         slow_ms: 60_000,
-        logs: logs.to_owned(),
-        interrupt: Interrupt::default(),
+        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs),
     };
     Challenge::run(&options, &Progress::hidden()).expect("run k6")
 }
@@ -109,14 +106,12 @@ fn where_no_bank_answers_there_is_no_run() {
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
     let options = ChallengeOptions {
         target: Target::Running(format!("http://{closed}")),
-        workspace: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         mode: Mode::Open,
         seconds: 1,
         scale: 0.05,
         pause_seconds: 1,
         slow_ms: 60_000,
-        logs: logs.path().to_owned(),
-        interrupt: Interrupt::default(),
+        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path()),
     };
     let error = Challenge::run(&options, &Progress::hidden()).expect_err("nobody listens").to_string();
     assert_eq!(error, format!("k6 gave up: no bank answers at http://{closed}"));

@@ -7,8 +7,7 @@ use stress::ledger::Tally;
 use stress::load::{Generator, LoadKind};
 use stress::measure::{self, Balancer, MeasureOptions, OwnStack, Part, Progress, Subject};
 use stress::throwaway::Throwaway;
-use stress::wait::Interrupt;
-use stress::{Bank, Durability, PostgresOptions, Split, Stack, StackOptions};
+use stress::{Bank, Durability, PostgresOptions, Split, Stack, StackOptions, Workplace};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
 
@@ -21,13 +20,11 @@ fn options(logs: &Path) -> MeasureOptions {
             durability: Durability::Benchmark,
             settings: vec![("BATCH_CALLS_MAX".to_owned(), "8".to_owned())],
         }),
-        workspace: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         load: LoadKind::Saturate,
         connections: vec![4],
         seconds: 1,
         runs: 1,
-        logs: logs.to_owned(),
-        interrupt: Interrupt::default(),
+        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs),
     }
 }
 
@@ -64,9 +61,8 @@ fn a_report_fits_together() {
 fn a_run_is_refused_when_its_ledger_was_tampered_with() {
     let logs = Throwaway::new("test").expect("make a directory");
     let options = options(logs.path());
-    let generator =
-        Generator::find(options.load, logs.path(), None, logs.path(), &options.interrupt).expect("find wrk");
-    let stack = Stack::start(&StackOptions::new(&options.workspace, SERVER)).expect("start the stack");
+    let generator = Generator::find(options.load, logs.path(), None, &options.place).expect("find wrk");
+    let stack = Stack::start(&StackOptions::new(&options.place.workspace, SERVER)).expect("start the stack");
     let bank = Bank::of(&stack);
     let refusal = || {
         let before = Tally::of_new_bank();
@@ -96,7 +92,7 @@ fn a_run_is_refused_when_its_ledger_was_tampered_with() {
 fn a_bank_that_runs_is_measured_from_where_it_stands() {
     let logs = Throwaway::new("test").expect("make a directory");
     let base = options(logs.path());
-    let stack = Stack::start(&StackOptions::new(&base.workspace, SERVER)).expect("start the stack");
+    let stack = Stack::start(&StackOptions::new(&base.place.workspace, SERVER)).expect("start the stack");
     let tamper = |sql: &str| {
         stack.postgres.connect("rinha").expect("connect").batch_execute(sql).expect("tamper");
     };

@@ -16,8 +16,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use stress::throwaway::Throwaway;
-use stress::wait::Interrupt;
-use stress::{Observer, Stack, StackOptions, install, load};
+use stress::{Observer, Stack, StackOptions, Workplace, install, load};
 use support::{Bank, SERVER, Wire, get, post, transaction, wait_for, workspace};
 
 const STATEMENT: &str = "/clientes/1/extrato";
@@ -180,7 +179,8 @@ fn scrapes(prometheus: &Observer) -> u64 {
 /// Writes a run of the real k6 into the real InfluxDB.
 fn run_k6(base: &str, influxdb: &Observer) {
     let logs = Throwaway::new("k6").expect("make a directory");
-    let (k6, _version) = load::require_k6(logs.path(), &Interrupt::default()).expect("find k6");
+    let (k6, _version) =
+        load::require_k6(&Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path())).expect("find k6");
     let output = Command::new(k6)
         .args(["run", "--quiet", "--no-usage-report", "-e", &format!("BASE={base}")])
         .args(["--out", &format!("influxdb=http://{}/k6", influxdb.address())])

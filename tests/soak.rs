@@ -4,25 +4,20 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use stress::Split;
-use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::trials::soak::{self, Fault, Report, SoakOptions};
-use stress::wait::Interrupt;
+use stress::{Split, Workplace};
 
 fn endure(workspace: &Path, faults: u32) -> Report {
     let logs = Throwaway::new("test").expect("make a directory");
     let options = SoakOptions {
         server: env!("CARGO_BIN_EXE_rinha").into(),
-        workspace: workspace.to_owned(),
         faults,
         every: Duration::from_secs(2),
         requests_per_second: Some(200.0),
         clients: 8,
         split: Split::None,
-        logs: logs.path().to_owned(),
-        steps: Steps::Silent,
-        interrupt: Interrupt::default(),
+        place: Workplace::silent(workspace, logs.path()),
     };
     soak::run(&options).expect("keep its promises")
 }

@@ -1,10 +1,8 @@
 //! What `cargo stress trace` tells of the real server, under the real strace.
 
-use stress::steps::Steps;
 use stress::syscalls::{self, Stage, Story, TraceOptions};
 use stress::throwaway::Throwaway;
-use stress::wait::Interrupt;
-use stress::{install, strace};
+use stress::{Workplace, install, strace};
 
 /// The binary under test.
 const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
@@ -32,10 +30,7 @@ fn the_system_calls_of_a_transaction_and_of_a_statement_are_told() {
     let logs = Throwaway::new("trace").expect("make a directory");
     let stories = syscalls::take(&TraceOptions {
         server: SERVER.into(),
-        workspace: env!("CARGO_MANIFEST_DIR").into(),
-        logs: logs.path().to_owned(),
-        steps: Steps::Silent,
-        interrupt: Interrupt::default(),
+        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path()),
     });
     let stories = stories.expect("trace the server");
     let [transaction, statement] = stories.as_slice() else { panic!("{stories:?}") };

@@ -13,15 +13,14 @@ mod up;
 
 use std::env;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use stress::measure::{self, Balancer, OwnStack};
 use stress::throwaway::Throwaway;
-use stress::wait::Interrupt;
-use stress::{Durability, Error, Split, compile};
+use stress::{Durability, Error, Split, Workplace};
 
 /// The bench of the bank.
 #[derive(Debug, Parser)]
@@ -130,9 +129,9 @@ impl StackArguments {
     }
 
     /// Builds the server where none is given.
-    fn own_stack(&self, logs: &Path, interrupt: &Interrupt) -> Result<OwnStack, Error> {
+    fn own_stack(&self, place: &Workplace) -> Result<OwnStack, Error> {
         Ok(OwnStack {
-            server: compile::server(self.server.clone(), &compile::workspace(), logs, interrupt)?,
+            server: place.server(self.server.as_ref())?,
             split: self.limits,
             balancer: self.nginx,
             durability: durability(self.durable),
@@ -145,15 +144,14 @@ fn durability(is_durable: bool) -> Durability {
     if is_durable { Durability::Durable } else { Durability::Benchmark }
 }
 
-/// Runs `work` with a directory for logs, which is kept when a service failed.
-fn with_logs<T>(name: &str, work: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
+/// Does `work` in a place of its own, whose logs are kept when a service failed.
+fn at_work<T>(name: &str, work: impl FnOnce(&Workplace) -> Result<T, Error>) -> Result<T, Error> {
     let logs = Throwaway::new("logs")?;
-    work(logs.path()).inspect_err(|error| {
+    let place = Workplace::of_command(logs.path())?;
+    work(&place).inspect_err(|error| {
         if matches!(error, Error::Service { .. } | Error::Sql { .. }) {
-            eprintln!(
-                "cargo stress {name}: everything is stopped; the logs are kept in {}",
-                logs.keep().display()
-            );
+            let kept = logs.keep();
+            eprintln!("cargo stress {name}: everything is stopped; the logs are kept in {}", kept.display());
         }
     })
 }

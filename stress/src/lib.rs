@@ -21,7 +21,7 @@ pub mod process;
 pub use process::{Service, cgroup, lock, throwaway, wait};
 
 pub mod setup;
-pub use setup::{compile, install, left_out};
+pub use setup::{Workplace, compile, install, left_out};
 
 pub mod stack;
 pub use stack::{

@@ -5,7 +5,7 @@
 //! a figure.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
@@ -13,10 +13,9 @@ use crate::cgroup::{self, Parent};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Generator, LoadKind};
 use crate::throwaway::Throwaway;
-use crate::wait::Interrupt;
 use std::collections::BTreeMap;
 
-use crate::{Bank, Durability, Error, Ports, Split, Stack, StackOptions};
+use crate::{Bank, Durability, Error, Split, Stack, StackOptions, Workplace};
 
 mod usage;
 pub(crate) use usage::{parts, usage_of};
@@ -45,8 +44,6 @@ pub(crate) use report::tests as testing;
 pub struct MeasureOptions {
     /// Who is measured.
     pub subject: Subject,
-    /// The directory of the project.
-    pub workspace: PathBuf,
     /// What is sent, and where.
     pub load: LoadKind,
     /// Connections of the load generator, one case each; unused by [`LoadKind::Open`].
@@ -55,10 +52,8 @@ pub struct MeasureOptions {
     pub seconds: u32,
     /// Runs of each case.
     pub runs: u32,
-    /// Where the logs of the stack and of the load generator go.
-    pub logs: PathBuf,
-    /// Calls it off.
-    pub interrupt: Interrupt,
+    /// Where, and who watches it.
+    pub place: Workplace,
 }
 
 /// Who is measured.
@@ -130,8 +125,7 @@ pub fn measure(options: &MeasureOptions, progress: &Progress) -> Result<Report, 
         Subject::Own(own) => groups_for(own.split)?,
     };
     let scratch = Throwaway::new("load")?;
-    let generator =
-        Generator::find(options.load, scratch.path(), groups.as_ref(), &options.logs, &options.interrupt)?;
+    let generator = Generator::find(options.load, scratch.path(), groups.as_ref(), &options.place)?;
     let machine = Machine::look();
     let names = options.load.cases(&options.connections);
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); names.len()];
@@ -141,21 +135,15 @@ pub fn measure(options: &MeasureOptions, progress: &Progress) -> Result<Report, 
             progress.begin(&LoadKind::case_name(*connections), number, options.runs);
             let run = match &options.subject {
                 Subject::Running(bank) => {
-                    let before = Tally::now(bank, &options.interrupt)?;
+                    let before = Tally::now(bank, &options.place.interrupt)?;
                     measure_bank(bank, &before, &generator, *connections, options, progress)?
                 }
                 Subject::Own(own) => {
                     // Each stack's own: a log is appended to, and an instance's addresses are read from it.
-                    let logs = options.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
+                    let logs = options.place.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
                     fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
-                    let interrupt = options.interrupt.clone();
-                    let stack = Stack::start(&stack_options(
-                        own,
-                        &options.workspace,
-                        groups.clone(),
-                        logs,
-                        interrupt,
-                    ))?;
+                    let place = Workplace { logs, ..options.place.clone() };
+                    let stack = Stack::start(&stack_options(own, &place, groups.clone()))?;
                     setup.add_versions(&stack);
                     let bank = bank_of(&stack, options.load);
                     measure_bank(&bank, &Tally::of_new_bank(), &generator, *connections, options, progress)?
@@ -193,7 +181,7 @@ pub fn measure_bank(
     options: &MeasureOptions,
     progress: &Progress,
 ) -> Result<Run, Error> {
-    let interrupt = &options.interrupt;
+    let interrupt = &options.place.interrupt;
     generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
 
     let counts_before = settled(bank, interrupt)?;
@@ -276,24 +264,16 @@ pub fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
     }
 }
 
-pub(crate) fn stack_options(
-    own: &OwnStack,
-    workspace: &Path,
-    groups: Option<Parent>,
-    logs: PathBuf,
-    interrupt: Interrupt,
-) -> StackOptions {
-    let base = StackOptions::new(workspace, &own.server);
+pub(crate) fn stack_options(own: &OwnStack, place: &Workplace, groups: Option<Parent>) -> StackOptions {
     StackOptions {
-        ports: Ports::Free,
-        nginx_conf: workspace.join(own.balancer.template()),
+        nginx_conf: place.workspace.join(own.balancer.template()),
         groups,
         split: own.split,
-        postgres: crate::PostgresOptions { durability: own.durability, ..base.postgres.clone() },
+        postgres: crate::PostgresOptions { durability: own.durability, ..crate::PostgresOptions::default() },
         environment: own.settings.clone(),
-        logs: Some(logs),
-        interrupt,
-        ..base
+        logs: Some(place.logs.clone()),
+        interrupt: place.interrupt.clone(),
+        ..StackOptions::new(&place.workspace, &own.server)
     }
 }
 

@@ -5,10 +5,7 @@
 use std::path::PathBuf;
 
 use crate::load::wrk::{self, Wrk};
-use crate::steps::Steps;
-use crate::wait::Interrupt;
-use crate::{Error, install};
-use crate::{Solo, SoloOptions};
+use crate::{Error, Solo, SoloOptions, Workplace, install};
 
 mod perf;
 pub use perf::obstacle;
@@ -26,10 +23,8 @@ mod samples;
 pub struct ProfileOptions {
     /// As [`require_perf`] found it.
     pub perf: PathBuf,
-    /// The server's binary, with symbols: [`crate::compile::build_server_for_profile`].
+    /// The server's binary, with symbols: built with the profile `profiling`.
     pub server: PathBuf,
-    /// The directory of the project.
-    pub workspace: PathBuf,
     /// What the samples tell.
     pub view: View,
     /// Whether stacks go on into the kernel. Without, its time counts for the function that called it.
@@ -40,12 +35,8 @@ pub struct ProfileOptions {
     pub seconds: u32,
     /// Samples per second of the server's CPU time; unused off the CPU.
     pub frequency_hz: u32,
-    /// Where logs and samples go: up to 300 MB.
-    pub logs: PathBuf,
-    /// Who is told how it goes.
-    pub steps: Steps,
-    /// Calls it off.
-    pub interrupt: Interrupt,
+    /// Where, and who watches it.
+    pub place: Workplace,
 }
 
 /// What samples tell.
@@ -93,22 +84,16 @@ pub fn require_perf(view: View) -> Result<PathBuf, Error> {
 /// # Errors
 /// The first failure. What was started is stopped.
 pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
-    let wrk = Wrk::find(&options.logs, None, false)?;
-    let solo = Solo::start(&SoloOptions {
-        server: &options.server,
-        workspace: &options.workspace,
-        logs: &options.logs,
-        steps: options.steps,
-        interrupt: &options.interrupt,
-    })?;
-    let target = format!("http://{}", solo.address());
-    options.steps.run("warm-up", "done", || {
-        wrk.run(&target, options.connections, WARM_UP_SECONDS, &options.interrupt, &mut || {})
+    let wrk = Wrk::find(&options.place.logs, None, false)?;
+    let solo = Solo::start(SoloOptions::new(&options.server, &options.place))?;
+    let target = format!("http://{}", solo.address()?);
+    options.place.steps.run("warm-up", "done", || {
+        wrk.run(&target, options.connections, WARM_UP_SECONDS, &options.place.interrupt, &mut || {})
     })?;
 
-    let data = options.logs.join("perf.data");
+    let data = options.place.logs.join("perf.data");
     let step = format!("sampling for {} s under {} connections", options.seconds, options.connections);
-    let output = options.steps.run(&step, "done", || {
+    let output = options.place.steps.run(&step, "done", || {
         perf::record(
             options,
             solo.instance.pid(),
@@ -121,7 +106,7 @@ pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
         .ok_or_else(|| Error::Refused(format!("wrk printed no result; perf and wrk said: {output}")))?;
     drop(solo);
 
-    let script = options.steps.run("reading the samples", "done", || perf::script(options, &data))?;
+    let script = options.place.steps.run("reading the samples", "done", || perf::script(options, &data))?;
     let records = samples::records(&script);
     let folded = match options.view {
         View::OnCpu => Folded::on_cpu(&records, options.has_kernel),

@@ -5,5 +5,8 @@ pub mod install;
 
 pub(crate) mod tools;
 
+mod workplace;
+pub use workplace::Workplace;
+
 mod left_out;
 pub use left_out::left_out;

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::http::Connection;
-use crate::steps::Steps;
-use crate::wait::{self, Interrupt};
-use crate::{Error, install};
-use crate::{Solo, SoloOptions};
+use crate::wait;
+use crate::{Error, Solo, SoloOptions, Workplace, install};
 
 pub mod strace;
 
@@ -25,14 +23,8 @@ mod literal;
 pub struct TraceOptions {
     /// The server's binary.
     pub server: PathBuf,
-    /// The directory of the project.
-    pub workspace: PathBuf,
-    /// Where logs and the trace go.
-    pub logs: PathBuf,
-    /// Who is told how it goes.
-    pub steps: Steps,
-    /// Calls it off.
-    pub interrupt: Interrupt,
+    /// Where, and who watches it.
+    pub place: Workplace,
 }
 
 /// One request, from the wait that it ended to the answer that left.
@@ -56,22 +48,16 @@ pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
             "nobody may trace here ({obstacle}); in a container that takes --cap-add SYS_PTRACE"
         )));
     }
-    let calls = options.logs.join("calls");
-    let script = options.logs.join("traced");
+    let calls = options.place.logs.join("calls");
+    let script = options.place.logs.join("traced");
     let server = fs::canonicalize(&options.server)
         .map_err(Error::io(format!("find the server {}", options.server.display())))?;
     let traced = strace::stand_in(&script, &strace, &server, &calls, BYTES_MAX)
         .map_err(Error::io(format!("write {}", script.display())))?;
-    let solo = Solo::start(&SoloOptions {
-        server: &traced,
-        workspace: &options.workspace,
-        logs: &options.logs,
-        steps: options.steps,
-        interrupt: &options.interrupt,
-    })?;
+    let solo = Solo::start(SoloOptions::new(&traced, &options.place))?;
     let server_thread = solo.instance.pid();
-    options.steps.run("requests", "answered", || {
-        let address = solo.address();
+    options.place.steps.run("requests", "answered", || {
+        let address = solo.address()?.to_string();
         let mut connection = Connection::connect(&address, ANSWER_PATIENCE)
             .map_err(Error::io(format!("connect to {address}")))?;
         for _ in 0..WARM_UP_REQUESTS {
@@ -85,7 +71,7 @@ pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
     })?;
     // The trace is whole when strace has seen the server's end.
     drop(solo);
-    let text = wait::until(TRACE_PATIENCE, &options.interrupt, || {
+    let text = wait::until(TRACE_PATIENCE, &options.place.interrupt, || {
         let text = fs::read_to_string(&calls).map_err(Error::io(format!("read {}", calls.display())))?;
         Ok(text.ends_with(strace::END).then_some(text))
     })?;

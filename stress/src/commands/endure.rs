@@ -1,15 +1,14 @@
 //! `cargo stress endure`: what the bank has to endure, and the verdict on its promises.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use stress::cgroup::Limits;
 use stress::steps::Steps;
 use stress::trials::{self, EndureOptions, Promise, hostile, overload};
-use stress::wait::Interrupt;
-use stress::{Error, compile, install};
+use stress::{Error, Workplace, install};
 
-use super::{Parsed, positive, setting, with_logs};
+use super::{Parsed, at_work, positive, setting};
 
 /// One instance under 3 and 10 times what it can bear, and among hostile clients: what it keeps of its promises
 ///
@@ -51,27 +50,19 @@ enum TrialName {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
     trials::require_groups()?;
-    let (table, promises) = with_logs("endure", |logs| measure(arguments, logs, interrupt))?;
+    let (table, promises) = at_work("endure", |place| measure(arguments, place))?;
     let (promises, verdict) = trials::verdict(&promises);
     Steps::Printed.line(&format!("\n{table}\n{promises}"));
     verdict
 }
 
-fn measure(
-    arguments: &Arguments,
-    logs: &Path,
-    interrupt: Interrupt,
-) -> Result<(String, Vec<Promise>), Error> {
-    let steps = Steps::Printed;
-    install::install_missing(&[&install::POSTGRES, &install::NGINX], steps, &logs.join("install.log"))?;
-    let workspace = compile::workspace();
+fn measure(arguments: &Arguments, place: &Workplace) -> Result<(String, Vec<Promise>), Error> {
+    place.install(&[&install::POSTGRES, &install::NGINX])?;
     // Ten times what a fast database does is more than the load could ask of two processors.
     let is_fast = arguments.trial == TrialName::Overload && arguments.postgresql_cpu.is_none();
     let options = EndureOptions {
-        server: compile::server(arguments.server.clone(), &workspace, logs, &interrupt)?,
-        workspace,
+        server: place.server(arguments.server.as_ref())?,
         instance_limits: Limits { cpu_thousandths: arguments.instance_cpu, memory_bytes: 100 << 20 },
         postgres_limits: arguments
             .postgresql_cpu
@@ -79,9 +70,7 @@ fn measure(
         commit_ms: arguments.commit_ms.or(is_fast.then_some(40)),
         settings: arguments.set.clone(),
         seconds: arguments.seconds,
-        logs: logs.to_owned(),
-        steps,
-        interrupt,
+        place: place.clone(),
     };
     match arguments.trial {
         TrialName::Overload => overload::measure(&options).map(|it| (it.table(), it.promises())),

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 
 use stress::profile::{self, Folded, Profile, ProfileOptions, View};
 use stress::steps::Steps;
-use stress::throwaway::Throwaway;
-use stress::wait::Interrupt;
-use stress::{Error, compile, install};
+use stress::{Error, Workplace, compile, install};
 
-use super::positive;
+use super::{at_work, positive};
 
 /// One instance under load, sampled: where its time goes, as a picture
 ///
@@ -48,43 +46,34 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
     // Before the work: a wrong path should not cost the user the profile.
     let earlier = arguments.against.as_deref().map(read_folded).transpose()?;
-    let workspace = compile::workspace();
-    let out =
-        arguments.out.clone().unwrap_or_else(|| compile::target_directory(&workspace).join("flamegraph"));
+    let target = compile::target_directory(&compile::workspace());
+    let out = arguments.out.clone().unwrap_or_else(|| target.join("flamegraph"));
     fs::create_dir_all(&out).map_err(Error::io(format!("make {}", out.display())))?;
+    let profile = at_work("flamegraph", |place| profile(arguments, place))?;
+    tell(&profile, arguments);
+    for path in write(&profile, earlier.as_ref(), arguments, &out)? {
+        Steps::Printed.line(&format!("written: {}", path.display()));
+    }
+    Ok(())
+}
 
-    let steps = Steps::Printed;
-    let logs = Throwaway::new("logs")?;
-    install::install_missing(
-        &[&install::POSTGRES, &install::WRK, &install::PERF],
-        steps,
-        &logs.path().join("install.log"),
-    )?;
+fn profile(arguments: &Arguments, place: &Workplace) -> Result<Profile, Error> {
+    place.install(&[&install::POSTGRES, &install::WRK, &install::PERF])?;
     // Before the build, which takes a minute.
     let perf = profile::require_perf(arguments.view())?;
-    steps.line("server: cargo build --profile profiling --bin rinha");
-    let server = compile::build_server_for_profile(&workspace, &logs.path().join("build.json"), &interrupt)?;
-    let profile = profile::take(&ProfileOptions {
+    place.steps.line("server: cargo build --profile profiling --bin rinha");
+    profile::take(&ProfileOptions {
         perf,
-        server,
-        workspace,
+        server: compile::build("profiling", place)?,
         view: arguments.view(),
         has_kernel: !arguments.no_kernel,
         connections: arguments.connections,
         seconds: arguments.seconds,
         frequency_hz: arguments.frequency,
-        logs: logs.path().to_owned(),
-        steps,
-        interrupt,
-    })?;
-    tell(&profile, arguments);
-    for path in write(&profile, earlier.as_ref(), arguments, &out)? {
-        steps.line(&format!("written: {}", path.display()));
-    }
-    Ok(())
+        place: place.clone(),
+    })
 }
 
 fn read_folded(path: &Path) -> Result<Folded, Error> {

@@ -1,14 +1,13 @@
 //! `cargo stress k6`: the challenge, and what becomes of its run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use stress::measure::Progress;
 use stress::steps::Steps;
 use stress::trials::{Challenge, ChallengeOptions, Mode, Target};
-use stress::wait::Interrupt;
-use stress::{Error, compile, install};
+use stress::{Error, Workplace, install};
 
-use super::{Parsed, StackArguments, positive, report, seconds, url, with_logs};
+use super::{Parsed, StackArguments, at_work, positive, report, seconds, url};
 
 /// The challenge in k6: its validations and its load, with an HTML report
 ///
@@ -44,11 +43,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
     if arguments.url.is_none() {
         arguments.stack.check()?;
     }
-    let Challenge { summary, page, doubts } = with_logs("k6", |logs| challenge(arguments, logs, interrupt))?;
+    let Challenge { summary, page, doubts } = at_work("k6", |place| challenge(arguments, place))?;
     Steps::Printed.line(&summary.tables());
     for doubt in doubts.iter().take(DOUBTS_MAX) {
         Steps::Printed.line(&format!("cannot be true: {doubt}"));
@@ -58,27 +56,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     if summary.has_passed() { Ok(()) } else { Err(Error::Refused("a threshold was not kept".to_owned())) }
 }
 
-fn challenge(arguments: &Arguments, logs: &Path, interrupt: Interrupt) -> Result<Challenge, Error> {
+fn challenge(arguments: &Arguments, place: &Workplace) -> Result<Challenge, Error> {
     let target = if let Some(url) = &arguments.url {
         Target::Running(url.clone())
     } else {
-        install::install_missing(
-            &[&install::POSTGRES, &install::NGINX, &install::PYTHON],
-            Steps::Printed,
-            &logs.join("install.log"),
-        )?;
-        Target::Own(arguments.stack.own_stack(logs, &interrupt)?)
+        place.install(&[&install::POSTGRES, &install::NGINX, &install::PYTHON])?;
+        Target::Own(arguments.stack.own_stack(place)?)
     };
     let options = ChallengeOptions {
         target,
-        workspace: compile::workspace(),
         mode: arguments.mode,
         seconds: arguments.duration,
         scale: arguments.scale,
         pause_seconds: arguments.pause,
         slow_ms: arguments.slow_ms,
-        logs: logs.to_owned(),
-        interrupt,
+        place: place.clone(),
     };
     Challenge::run(&options, &Progress::shown())
 }

@@ -1,16 +1,15 @@
 //! `cargo stress run`: a bank under load, measured, and what becomes of the report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use stress::cgroup::Account;
 use stress::load::LoadKind;
 use stress::measure::{self, Case, MeasureOptions, Progress, Report, Subject};
 use stress::reports::Summary;
 use stress::steps::Steps;
-use stress::wait::Interrupt;
-use stress::{Bank, Error, compile, install};
+use stress::{Bank, Error, Workplace, install};
 
-use super::{Parsed, StackArguments, positive, report, setting, url, with_logs};
+use super::{Parsed, StackArguments, at_work, positive, report, setting, url};
 
 /// The whole stack under load, measured: requests per second, latencies, CPU time per request
 ///
@@ -82,14 +81,13 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
     // Before the work: a wrong path should not cost the user the run.
     let earlier = arguments.against.as_deref().map(Report::read).transpose()?;
     let load = if arguments.health { LoadKind::DirectHealth } else { arguments.load };
     if arguments.running.is_none() {
         arguments.stack.check()?;
     }
-    let report = with_logs("run", |logs| measure(arguments, load, logs, interrupt))?;
+    let report = at_work("run", |place| measure(arguments, load, place))?;
     tell(&report, earlier.as_ref());
     if let Some(directory) = &arguments.out {
         let [json, svg] = report.write_into(directory)?;
@@ -104,36 +102,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
-fn measure(
-    arguments: &Arguments,
-    load: LoadKind,
-    logs: &Path,
-    interrupt: Interrupt,
-) -> Result<Report, Error> {
+fn measure(arguments: &Arguments, load: LoadKind, place: &Workplace) -> Result<Report, Error> {
     let generator: &dyn install::Package =
         if load == LoadKind::Open { &install::PYTHON } else { &install::WRK };
-    install::install_missing(
-        &[&install::POSTGRES, &install::NGINX, generator],
-        Steps::Printed,
-        &logs.join("install.log"),
-    )?;
+    place.install(&[&install::POSTGRES, &install::NGINX, generator])?;
     let subject = match &arguments.running {
         Some(running) => Subject::Running(running.bank()?),
-        None => Subject::Own(arguments.stack.own_stack(logs, &interrupt)?),
+        None => Subject::Own(arguments.stack.own_stack(place)?),
     };
-    measure::measure(
-        &MeasureOptions {
-            subject,
-            workspace: compile::workspace(),
-            load,
-            connections: arguments.connections.clone(),
-            seconds: arguments.seconds,
-            runs: arguments.runs,
-            logs: logs.to_owned(),
-            interrupt,
-        },
-        &Progress::shown(),
-    )
+    let options = MeasureOptions {
+        subject,
+        load,
+        connections: arguments.connections.clone(),
+        seconds: arguments.seconds,
+        runs: arguments.runs,
+        place: place.clone(),
+    };
+    measure::measure(&options, &Progress::shown())
 }
 
 impl Running {

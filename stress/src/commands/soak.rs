@@ -7,8 +7,7 @@ use stress::measure;
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::trials::soak::{self, SoakOptions};
-use stress::wait::Interrupt;
-use stress::{Error, Split, compile, install};
+use stress::{Error, Split, Workplace, install};
 
 use super::positive;
 
@@ -59,26 +58,18 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
     measure::groups_for(arguments.limits)?;
     let logs = Throwaway::new("logs")?;
-    install::install_missing(
-        &[&install::POSTGRES, &install::NGINX],
-        Steps::Printed,
-        &logs.path().join("install.log"),
-    )?;
-    let workspace = compile::workspace();
+    let place = Workplace::of_command(logs.path())?;
+    place.install(&[&install::POSTGRES, &install::NGINX])?;
     let report = soak::run(&SoakOptions {
-        server: compile::server(arguments.server.clone(), &workspace, logs.path(), &interrupt)?,
-        workspace,
+        server: place.server(arguments.server.as_ref())?,
         faults: arguments.faults(),
         every: Duration::from_secs(arguments.every.into()),
         requests_per_second: arguments.rate.map(f64::from),
         clients: usize::try_from(arguments.clients).unwrap_or(usize::MAX),
         split: arguments.limits,
-        logs: logs.path().to_owned(),
-        steps: Steps::Printed,
-        interrupt,
+        place,
     })?;
     Steps::Printed.line(&format!("\n{}", report.tables()));
     if let Some(path) = &arguments.out {

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use stress::steps::Steps;
 use stress::syscalls::{self, TraceOptions};
-use stress::throwaway::Throwaway;
-use stress::wait::Interrupt;
-use stress::{Error, compile, install};
+use stress::{Error, install};
+
+use super::at_work;
 
 /// One transaction and one statement, system call by system call, with what each is for
 ///
@@ -21,21 +20,14 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
-    let steps = Steps::Printed;
-    let logs = Throwaway::new("logs")?;
-    install::install_missing(
-        &[&install::POSTGRES, &install::STRACE],
-        steps,
-        &logs.path().join("install.log"),
-    )?;
-    let workspace = compile::workspace();
-    let server = compile::server(arguments.server.clone(), &workspace, logs.path(), &interrupt)?;
-    let options = TraceOptions { server, workspace, logs: logs.path().to_owned(), steps, interrupt };
-    for story in syscalls::take(&options)? {
-        steps.line(&format!("\n{story}"));
-    }
-    Ok(())
+    at_work("trace", |place| {
+        place.install(&[&install::POSTGRES, &install::STRACE])?;
+        let server = place.server(arguments.server.as_ref())?;
+        for story in syscalls::take(&TraceOptions { server, place: place.clone() })? {
+            place.steps.line(&format!("\n{story}"));
+        }
+        Ok(())
+    })
 }
 
 const NOTES: &str = "\

@@ -2,16 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use stress::cgroup::Parent;
 use stress::lock::Lock;
-use stress::steps::Steps;
 use stress::throwaway;
-use stress::wait::Interrupt;
-use stress::{Bank, Error, Ports, PostgresOptions, Split, Stack, StackOptions, compile, install};
+use stress::{Bank, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install};
 
-use super::{durability, with_logs};
+use super::{at_work, durability};
 
 /// The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
 ///
@@ -39,22 +37,20 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let interrupt = Interrupt::on_signals()?;
     let _lock = Lock::take(&throwaway::base().join(format!("rinha-stress-{}.lock", arguments.port)))?;
     let ports = Ports::Fixed { nginx: arguments.port };
     check_free(ports)?;
-    with_logs("up", |logs| bring_up(ports, arguments, logs, &interrupt))
+    at_work("up", |place| bring_up(ports, arguments, place))
 }
 
-fn bring_up(ports: Ports, arguments: &Arguments, logs: &Path, interrupt: &Interrupt) -> Result<(), Error> {
-    let steps = Steps::Printed;
-    install::install_missing(&[&install::POSTGRES, &install::NGINX], steps, &logs.join("install.log"))?;
-
-    let workspace = compile::workspace();
+fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<(), Error> {
+    let Workplace { workspace, logs, steps, interrupt } = place;
+    let steps = *steps;
+    place.install(&[&install::POSTGRES, &install::NGINX])?;
     if arguments.server.is_none() {
         steps.line("server: cargo build --release --bin rinha");
     }
-    let server = compile::server(arguments.server.clone(), &workspace, logs, interrupt)?;
+    let server = place.server(arguments.server.as_ref())?;
 
     let split = if arguments.no_limits { Split::None } else { arguments.limits };
     let groups = match split {
@@ -70,10 +66,10 @@ fn bring_up(ports: Ports, arguments: &Arguments, logs: &Path, interrupt: &Interr
         groups: groups.ok(),
         split,
         postgres: PostgresOptions { durability: durability(arguments.durable), ..PostgresOptions::default() },
-        logs: Some(logs.to_owned()),
+        logs: Some(logs.clone()),
         steps,
         interrupt: interrupt.clone(),
-        ..StackOptions::new(&workspace, server)
+        ..StackOptions::new(workspace, server)
     })?;
     for instance in &stack.instances {
         let metrics = instance.metrics_address().unwrap_or_default();

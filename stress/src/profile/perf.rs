@@ -74,7 +74,7 @@ pub(super) fn script(options: &ProfileOptions, data: &Path) -> Result<String, Er
         "--no-inline",
     ];
     let arguments = arguments.iter().map(OsString::from).collect();
-    run("perf script", arguments, &options.logs, options, SCRIPT_PATIENCE)
+    run("perf script", arguments, &options.place.logs, options, SCRIPT_PATIENCE)
 }
 
 /// `cpu-clock` is a timer of the kernel: it needs no counters of the processor, which virtual machines hide.
@@ -105,10 +105,10 @@ fn run(
             name,
             &options.perf,
             directory,
-            options.logs.join(format!("{}.log", name.replace(' ', "-"))),
+            options.place.logs.join(format!("{}.log", name.replace(' ', "-"))),
         )
     })?;
-    service.run_to_end(patience, &options.interrupt)?;
+    service.run_to_end(patience, &options.place.interrupt)?;
     Ok(service.log())
 }
 

@@ -8,47 +8,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Workplace;
 use crate::Error;
 use crate::process::service::{Launch, Service};
-use crate::wait::Interrupt;
 
 /// The directory of the workspace: what cargo says when it runs us, else where this crate was built.
 pub fn workspace() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&manifest).parent().map_or_else(PathBuf::new, Path::to_path_buf)
-}
-
-/// Builds the server in release mode, with cargo's progress on standard error. Gives the path of its binary.
-///
-/// # Errors
-/// When the build fails; cargo has said why by then.
-pub fn build_server(workspace: &Path, log: &Path, interrupt: &Interrupt) -> Result<PathBuf, Error> {
-    build(workspace, "release", log, interrupt)
-}
-
-/// The binary of the server that is given, or else a fresh build; the log of that goes into the directory `logs`.
-///
-/// # Errors
-/// As [`build_server`].
-pub fn server(
-    given: Option<PathBuf>,
-    workspace: &Path,
-    logs: &Path,
-    interrupt: &Interrupt,
-) -> Result<PathBuf, Error> {
-    given.map_or_else(|| build_server(workspace, &logs.join("build.json"), interrupt), Ok)
-}
-
-/// As [`build_server`], with the profile `profiling`: the code of release mode, with symbols and line tables.
-///
-/// # Errors
-/// As [`build_server`].
-pub fn build_server_for_profile(
-    workspace: &Path,
-    log: &Path,
-    interrupt: &Interrupt,
-) -> Result<PathBuf, Error> {
-    build(workspace, "profiling", log, interrupt)
 }
 
 /// Where cargo puts what it builds.
@@ -59,16 +26,22 @@ pub fn target_directory(workspace: &Path) -> PathBuf {
     workspace.join(directory.unwrap_or_else(|| "target".into()))
 }
 
-fn build(workspace: &Path, profile: &str, log: &Path, interrupt: &Interrupt) -> Result<PathBuf, Error> {
+/// Builds the server with a profile: `release`, or `profiling`, which is the same code with symbols and line tables. cargo's
+/// progress is on standard error. Gives the path of its binary.
+///
+/// # Errors
+/// When the build fails; cargo has said why by then.
+pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
+    let log = &place.logs.join("build.json");
     let arguments =
         ["build", "--profile", profile, "--bin", SERVER, "--message-format", "json-render-diagnostics"];
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Service::start(Launch {
         arguments: arguments.map(OsString::from).to_vec(),
         is_stderr_shown: true,
-        ..Launch::new("cargo build", Path::new(&cargo), workspace, log)
+        ..Launch::new("cargo build", Path::new(&cargo), &place.workspace, log)
     })?;
-    match build.run_to_end(BUILD_PATIENCE, interrupt) {
+    match build.run_to_end(BUILD_PATIENCE, &place.interrupt) {
         Ok(()) => {}
         Err(Error::Service { what, .. }) => {
             return Err(Error::Refused(format!(

@@ -1,25 +1,34 @@
-//! The least that answers requests: PostgreSQL and one instance, without nginx and without limits.
+//! The least that answers requests: PostgreSQL and one instance, without nginx.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::stack::DATABASE;
-use crate::steps::Steps;
-use crate::wait::Interrupt;
-use crate::{Error, Instance, InstanceOptions, Postgres, PostgresOptions};
+use super::DATABASE;
+use crate::cgroup::Group;
+use crate::{Error, Instance, InstanceOptions, Postgres, PostgresOptions, Workplace};
 
 /// How to run them.
 #[derive(Debug)]
 pub struct SoloOptions<'a> {
     /// The server's binary, or what stands in for it.
     pub server: &'a Path,
-    /// The directory of the project.
-    pub workspace: &'a Path,
-    /// Where the logs go.
-    pub logs: &'a Path,
-    /// Who is told how the start goes.
-    pub steps: Steps,
-    /// Calls off the start.
-    pub interrupt: &'a Interrupt,
+    /// Where, and who watches it.
+    pub place: &'a Workplace,
+    /// How to run PostgreSQL; its log and interrupt are those of the place.
+    pub postgres: PostgresOptions,
+    /// Settings of the instance by the name of their environment variable.
+    pub environment: Vec<(String, String)>,
+    /// The limits of the instance.
+    pub group: Option<Arc<Group>>,
+}
+
+impl<'a> SoloOptions<'a> {
+    /// Without limits and settings.
+    pub fn new(server: &'a Path, place: &'a Workplace) -> SoloOptions<'a> {
+        let postgres = PostgresOptions::default();
+        SoloOptions { server, place, postgres, environment: Vec::new(), group: None }
+    }
 }
 
 /// One running instance and its database. Dropping it stops both, PostgreSQL last.
@@ -36,29 +45,34 @@ impl Solo {
     ///
     /// # Errors
     /// The first failure; nothing is left behind.
-    pub fn start(options: &SoloOptions<'_>) -> Result<Solo, Error> {
-        let log = |name: &str| Some(options.logs.join(format!("{name}.log")));
-        let postgres = options.steps.run("postgresql", "ready", || {
-            let postgres = Postgres::start(&PostgresOptions {
-                log: log("postgresql"),
-                interrupt: options.interrupt.clone(),
-                ..PostgresOptions::default()
-            })?;
-            postgres.create_bank(DATABASE, &options.workspace.join("sql"))?;
+    pub fn start(options: SoloOptions<'_>) -> Result<Solo, Error> {
+        let SoloOptions { server, place, postgres, environment, group } = options;
+        let postgres = place.steps.run("postgresql", "ready", || {
+            let log = Some(place.log("postgresql"));
+            let postgres =
+                Postgres::start(&PostgresOptions { log, interrupt: place.interrupt.clone(), ..postgres })?;
+            postgres.create_bank(DATABASE, &place.workspace.join("sql"))?;
             Ok(postgres)
         })?;
-        let instance = options.steps.run("instance", "ready", || {
+        let instance = place.steps.run("instance", "ready", || {
             Instance::start(&InstanceOptions {
-                log: log("instance"),
-                interrupt: options.interrupt.clone(),
-                ..InstanceOptions::new(options.server, postgres.url(DATABASE))
+                environment,
+                group,
+                log: Some(place.log("instance")),
+                interrupt: place.interrupt.clone(),
+                ..InstanceOptions::new(server, postgres.url(DATABASE))
             })
         })?;
         Ok(Solo { instance, postgres })
     }
 
-    /// Where the instance listens, as `host:port`.
-    pub fn address(&self) -> String {
-        self.instance.addresses().pop().unwrap_or_default()
+    /// Where the instance listens.
+    ///
+    /// # Errors
+    /// When its log does not say so.
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        let addresses = self.instance.addresses();
+        let address = addresses.first().and_then(|address| address.parse().ok());
+        address.ok_or_else(|| self.instance.service().failure("says not where it listens"))
     }
 }

@@ -1,7 +1,7 @@
 //! The challenge as k6 runs it, validations and load, on a stack of its own or against a bank that runs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -11,16 +11,13 @@ use crate::load::{K6, Script};
 use crate::measure::{Machine, Moment, OwnStack, Progress, groups_for, parts, stack_options, usage_of};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
-use crate::wait::Interrupt;
-use crate::{Bank, Error, Stack};
+use crate::{Bank, Error, Stack, Workplace};
 
 /// What k6 does, and to whom.
 #[derive(Debug, Clone)]
 pub struct ChallengeOptions {
     /// The bank.
     pub target: Target,
-    /// The directory of the project.
-    pub workspace: PathBuf,
     /// Who begins a request.
     pub mode: Mode,
     /// How long the load is. It grows over the first half.
@@ -31,10 +28,8 @@ pub struct ChallengeOptions {
     pub pause_seconds: u32,
     /// 98 % of the requests have to be answered in less.
     pub slow_ms: u32,
-    /// Where the logs go.
-    pub logs: PathBuf,
-    /// Calls it off.
-    pub interrupt: Interrupt,
+    /// Where, and who watches it.
+    pub place: Workplace,
 }
 
 /// The bank that is asked.
@@ -89,7 +84,7 @@ impl Challenge {
         let scratch = Throwaway::new("load")?;
         let challenge = match &options.target {
             Target::Running(url) => {
-                let k6 = K6::find(scratch.path(), None, &options.logs, &options.interrupt)?;
+                let k6 = K6::find(scratch.path(), None, &options.place)?;
                 load(&k6, url, options, progress)
             }
             Target::Own(own) => on_own_stack(own, scratch.path(), options, progress),
@@ -107,10 +102,8 @@ fn on_own_stack(
 ) -> Result<Challenge, Error> {
     let groups = groups_for(own.split)?;
     let group = groups.as_ref().map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
-    let k6 = K6::find(scratch, group, &options.logs, &options.interrupt)?;
-    let stack_options =
-        stack_options(own, &options.workspace, groups, options.logs.clone(), options.interrupt.clone());
-    let stack = Stack::start(&stack_options)?;
+    let k6 = K6::find(scratch, group, &options.place)?;
+    let stack = Stack::start(&stack_options(own, &options.place, groups))?;
     let bank = Bank::of(&stack);
 
     let others_before = Moment::now(&bank, k6.group());
@@ -120,7 +113,7 @@ fn on_own_stack(
     let others_after = Moment::now(&bank, k6.group());
     let Challenge { mut summary, page, doubts } = challenge?;
 
-    let counts = settled(&bank, &options.interrupt)?;
+    let counts = settled(&bank, &options.place.interrupt)?;
     summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
     summary.place = format!("limits {}", own.split.name());
     summary.setup = format!("{}, {}", own.describe(), summary.setup);
@@ -134,7 +127,7 @@ fn on_own_stack(
 fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> Result<Challenge, Error> {
     let [summary, page] = ["summary.json", "report.html"].map(|name| k6.scratch().join(name));
     let script = Script {
-        path: &options.workspace.join("stress/k6/challenge.js"),
+        path: &options.place.workspace.join("stress/k6/challenge.js"),
         variables: vec![
             ("BASE_URL", url.to_owned()),
             ("MODE", options.mode.name().to_owned()),
@@ -154,7 +147,7 @@ fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> 
         seconds: options.seconds,
     };
     progress.load(options.seconds);
-    let ended = k6.run(script, &options.interrupt, &mut || progress.tick());
+    let ended = k6.run(script, &options.place.interrupt, &mut || progress.tick());
     progress.loaded();
     let (process, status) = ended?;
     if !status.success() && status.code() != Some(THRESHOLDS_HAVE_FAILED) {

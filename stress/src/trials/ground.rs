@@ -2,23 +2,17 @@
 //! what `cargo stress endure` does, without its command line.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cgroup::{self, Group, Limits, Parent};
-use crate::stack::DATABASE;
-use crate::steps::Steps;
-use crate::wait::Interrupt;
-use crate::{Durability, Error, Instance, InstanceOptions, Postgres, PostgresOptions};
+use crate::cgroup::{self, Account, Group, Limits, Parent};
+use crate::{Durability, Error, Instance, PostgresOptions, Solo, SoloOptions, Workplace};
 
 /// What to put to the test.
 #[derive(Debug, Clone)]
 pub struct EndureOptions {
     /// The server's binary.
     pub server: PathBuf,
-    /// The directory of the project.
-    pub workspace: PathBuf,
     /// What the instance may use.
     pub instance_limits: Limits,
     /// What PostgreSQL may use; by default all that there is.
@@ -29,12 +23,8 @@ pub struct EndureOptions {
     pub settings: Vec<(String, String)>,
     /// How long each load that matters is applied.
     pub seconds: u32,
-    /// Where the logs go.
-    pub logs: PathBuf,
-    /// Who is told how it goes.
-    pub steps: Steps,
-    /// Calls it off.
-    pub interrupt: Interrupt,
+    /// Where, and who watches it.
+    pub place: Workplace,
 }
 
 /// Where the groups with the limits are made.
@@ -50,54 +40,23 @@ pub fn require_groups() -> Result<Parent, Error> {
     })
 }
 
-/// One instance over a database, each in a group with limits; no nginx.
-pub(super) struct Ground {
-    pub(super) instance: Instance,
-    pub(super) instance_group: Arc<Group>,
-    pub(super) postgres: Postgres,
+/// Starts one instance over a database, each in a group with limits, and waits until the instance is healthy.
+pub(super) fn start(options: &EndureOptions) -> Result<Solo, Error> {
+    let groups = require_groups()?;
+    let (durability, settings) = slow_disk(options.commit_ms);
+    let group = Some(Arc::new(groups.group("postgresql", options.postgres_limits)?));
+    Solo::start(SoloOptions {
+        postgres: PostgresOptions { durability, settings, group, ..PostgresOptions::default() },
+        environment: options.settings.clone(),
+        group: Some(Arc::new(groups.group("instance", options.instance_limits)?)),
+        ..SoloOptions::new(&options.server, &options.place)
+    })
 }
 
-impl Ground {
-    /// Starts both and waits until the instance is healthy.
-    pub(super) fn start(options: &EndureOptions) -> Result<Ground, Error> {
-        let groups = require_groups()?;
-        let group = |name: &str, limits: Option<Limits>| -> Result<_, Error> {
-            Ok(Arc::new(groups.group(name, limits)?))
-        };
-        let log = |name: &str| Some(options.logs.join(format!("{name}.log")));
-        let postgres_group = group("postgresql", options.postgres_limits)?;
-        let instance_group = group("webapi", Some(options.instance_limits))?;
-        let postgres = options.steps.run("postgresql", "ready", || {
-            let (durability, settings) = slow_disk(options.commit_ms);
-            let postgres = Postgres::start(&PostgresOptions {
-                durability,
-                settings,
-                group: Some(postgres_group),
-                log: log("postgresql"),
-                interrupt: options.interrupt.clone(),
-                ..PostgresOptions::default()
-            })?;
-            postgres.create_bank(DATABASE, &options.workspace.join("sql"))?;
-            Ok(postgres)
-        })?;
-        let instance = options.steps.run("instance", "ready", || {
-            Instance::start(&InstanceOptions {
-                environment: options.settings.clone(),
-                group: Some(Arc::clone(&instance_group)),
-                log: log("webapi"),
-                interrupt: options.interrupt.clone(),
-                ..InstanceOptions::new(&options.server, postgres.url(DATABASE))
-            })
-        })?;
-        Ok(Ground { instance, instance_group, postgres })
-    }
-
-    /// Where the instance listens.
-    pub(super) fn address(&self) -> Result<SocketAddr, Error> {
-        let addresses = self.instance.addresses();
-        let address = addresses.first().and_then(|address| address.parse().ok());
-        address.ok_or_else(|| self.instance.service().failure("says not where it listens"))
-    }
+/// What an instance in a group has used.
+pub(super) fn account(solo: &Solo) -> Result<&Account, Error> {
+    let group = solo.instance.service().group();
+    group.map(Group::account).ok_or_else(|| Error::Refused("no account is kept of the instance".to_owned()))
 }
 
 /// A disk that is slow to flush, on every machine alike: PostgreSQL waits before each flush for others to join in, with the

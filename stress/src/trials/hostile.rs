@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit};
 
-use super::ground::Ground;
+use super::ground;
 use super::{EndureOptions, Percentiles, Promise, descriptors};
 use crate::ledger::{Judge, wait_at_rest};
 use crate::load::traffic::{Asked, Outcome, Record};
@@ -16,7 +16,7 @@ use crate::load::{Attack, Endings, OpenLoop, OpenRun, Phase, allow_descriptors};
 use crate::stack::DATABASE;
 use crate::table::aligned;
 use crate::wait::{self, Interrupt};
-use crate::{Error, Instance};
+use crate::{Error, Instance, Solo};
 
 /// What was measured.
 #[derive(Debug, Clone)]
@@ -71,11 +71,11 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
         settings: own.into_iter().chain(options.settings.iter().cloned()).collect(),
         ..options.clone()
     };
-    let ground = Ground::start(options)?;
+    let solo = ground::start(options)?;
     let mut siege = Siege {
         options,
-        address: ground.address()?,
-        instance: &ground.instance,
+        address: solo.address()?,
+        instance: &solo.instance,
         records: Vec::new(),
         asked: 0,
         attacks: Vec::new(),
@@ -90,18 +90,19 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
     let seconds = Duration::from_secs(options.seconds.into());
     siege.beside("100,000 pipelined requests", None, seconds, pipeline)?;
     siege.beside("1,000 resets, at every point", None, seconds, reset_everywhere)?;
-    let cpu_without_descriptors = options.steps.run("no descriptor left, for 2 s", "endured", || {
-        without_descriptors(&ground, siege.address, &options.interrupt)
-    })?;
-    options.steps.run("the ledger", "agrees", || {
-        let mut database = ground.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &options.interrupt)?;
+    let cpu_without_descriptors =
+        options.place.steps.run("no descriptor left, for 2 s", "endured", || {
+            without_descriptors(&solo, siege.address, &options.place.interrupt)
+        })?;
+    options.place.steps.run("the ledger", "agrees", || {
+        let mut database = solo.postgres.connect(DATABASE)?;
+        wait_at_rest(&mut database, &options.place.interrupt)?;
         Judge::new().judge(&mut database, &siege.records).map(drop)
     })?;
     Ok(Hostile {
         attacks: siege.attacks,
         cpu_without_descriptors,
-        memory_peak_bytes: ground.instance_group.account().memory_peak_bytes().ok(),
+        memory_peak_bytes: ground::account(&solo)?.memory_peak_bytes().ok(),
         memory_limit_bytes: options.instance_limits.memory_bytes,
     })
 }
@@ -121,7 +122,7 @@ impl Siege<'_> {
     /// What well-behaved clients wait among themselves.
     fn quiet(&mut self, seconds: u32) -> Result<Percentiles, Error> {
         let honest = self.honest(Duration::from_secs(seconds.into()));
-        let tally = honest.run(&self.options.interrupt)?;
+        let tally = honest.run(&self.options.place.interrupt)?;
         let quiet = spread(&tally)?;
         self.remember(tally);
         Ok(quiet)
@@ -137,10 +138,10 @@ impl Siege<'_> {
     ) -> Result<(), Error> {
         let quiet = self.quiet(self.options.seconds)?;
         let honest = self.honest(duration);
-        let interrupt = &self.options.interrupt;
+        let interrupt = &self.options.place.interrupt;
         let before = descriptors(self.instance)?;
         let address = self.address;
-        let (tally, endings) = self.options.steps.run(name, "endured", || {
+        let (tally, endings) = self.options.place.steps.run(name, "endured", || {
             thread::scope(|scope| {
                 let attack = scope.spawn(move || {
                     yield_to_others();
@@ -335,20 +336,20 @@ pub fn reset_everywhere(address: SocketAddr, interrupt: &Interrupt) -> Result<En
 }
 
 /// Takes the instance's descriptors away, connects in vain, and tells which share of a CPU it used meanwhile.
-fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interrupt) -> Result<f64, Error> {
+fn without_descriptors(solo: &Solo, address: SocketAddr, interrupt: &Interrupt) -> Result<f64, Error> {
     // Shorter than an idle connection is kept.
     const SPAN: Duration = Duration::from_secs(2);
-    let pid = Pid::from_raw(i32::try_from(ground.instance.pid()).unwrap_or(0));
-    let in_use = descriptors(&ground.instance)? as u64;
+    let pid = Pid::from_raw(i32::try_from(solo.instance.pid()).unwrap_or(0));
+    let in_use = descriptors(&solo.instance)? as u64;
     let before = set_descriptors(pid, in_use + 2)?;
     let broken = || Error::io("connect to an instance without descriptors");
     let crowd: Vec<TcpStream> =
         (0..50).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>().map_err(broken())?;
     let told = wait::until(Duration::from_secs(5), interrupt, || {
-        Ok(ground.instance.log().contains("raise the limit of open files").then_some(()))
+        Ok(solo.instance.log().contains("raise the limit of open files").then_some(()))
     })?;
-    let usage =
-        || ground.instance_group.account().cpu_usage().map_err(Error::io("read what the instance used"));
+    let account = ground::account(solo)?;
+    let usage = || account.cpu_usage().map_err(Error::io("read what the instance used"));
     let (begun, used) = (Instant::now(), usage()?);
     wait::until(SPAN, interrupt, || Ok(None::<()>))?;
     let share = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
@@ -360,7 +361,7 @@ fn without_descriptors(ground: &Ground, address: SocketAddr, interrupt: &Interru
         stream.read_exact(&mut status).map_err(broken())?;
     }
     told.map(|()| share)
-        .ok_or_else(|| ground.instance.service().failure("does not tell that it is out of descriptors"))
+        .ok_or_else(|| solo.instance.service().failure("does not tell that it is out of descriptors"))
 }
 
 /// Sets the limit of open files of a process. Returns what it was.

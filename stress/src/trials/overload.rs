@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ground::Ground;
+use super::ground;
 use super::{EndureOptions, Percentiles, Promise};
 use crate::Error;
 use crate::ledger::{Judge, wait_at_rest};
@@ -56,13 +56,13 @@ pub struct PhaseFigures {
 /// # Errors
 /// The first failure, or [`Error::Refused`] when the ledger does not agree. What was started is stopped.
 pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
-    let steps = options.steps;
-    let ground = Ground::start(options)?;
-    let address = ground.address()?;
+    let steps = options.place.steps;
+    let solo = ground::start(options)?;
+    let address = solo.address()?;
     let mut records: Vec<Record> = Vec::new();
     let mut load = |connections, phases: Vec<Phase>| -> Result<OpenRun, Error> {
         let first_number = records.len() as u64;
-        let run = OpenLoop { address, connections, first_number, phases }.run(&options.interrupt)?;
+        let run = OpenLoop { address, connections, first_number, phases }.run(&options.place.interrupt)?;
         records.extend_from_slice(&run.records);
         Ok(run)
     };
@@ -120,13 +120,13 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
     let crowd = steps.run(&format!("{CROWD} connections at once"), "answered", || {
         let first_number = records.len() as u64;
         let crowd = Crowd { address, clients: CROWD, first_number, patience: CROWD_PATIENCE };
-        let tally = crowd.run(&options.interrupt)?;
+        let tally = crowd.run(&options.place.interrupt)?;
         records.extend_from_slice(&tally.records);
         Ok(figures(&tally, 0, "10,000 at once"))
     })?;
     steps.run("the ledger", "agrees", || {
-        let mut database = ground.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &options.interrupt)?;
+        let mut database = solo.postgres.connect(DATABASE)?;
+        wait_at_rest(&mut database, &options.place.interrupt)?;
         Judge::new().judge(&mut database, &records).map(drop)
     })?;
 
@@ -136,9 +136,9 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
         sustainable_per_s,
         phases: phases.collect(),
         crowd,
-        memory_peak_bytes: ground.instance_group.account().memory_peak_bytes().ok(),
+        memory_peak_bytes: ground::account(&solo)?.memory_peak_bytes().ok(),
         memory_limit_bytes: options.instance_limits.memory_bytes,
-        out_of_memory_kills: ground.instance_group.account().out_of_memory_kills(),
+        out_of_memory_kills: ground::account(&solo)?.out_of_memory_kills(),
     })
 }
 

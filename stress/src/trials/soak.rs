@@ -12,9 +12,8 @@ use crate::ledger::{Judge, settled, wait_at_rest};
 use crate::load::{ClosedLoad, ClosedRun, RunningLoad};
 use crate::measure::{Machine, Moment, groups_for};
 use crate::stack::DATABASE;
-use crate::steps::Steps;
-use crate::wait::{self, Interrupt};
-use crate::{Bank, Error, Service, Split, Stack, StackOptions};
+use crate::wait;
+use crate::{Bank, Error, Service, Split, Stack, StackOptions, Workplace};
 
 mod faults;
 pub use faults::Fault;
@@ -30,8 +29,6 @@ pub use report::{Growth, Minute, Report};
 pub struct SoakOptions {
     /// The server's binary.
     pub server: PathBuf,
-    /// The directory of the project.
-    pub workspace: PathBuf,
     /// How many faults there are, one in each of so many `every`.
     pub faults: u32,
     /// From one fault to the next.
@@ -42,12 +39,8 @@ pub struct SoakOptions {
     pub clients: usize,
     /// The limits of the stack.
     pub split: Split,
-    /// Where the logs of the stack go.
-    pub logs: PathBuf,
-    /// Who is told how it goes, a line for each fault.
-    pub steps: Steps,
-    /// Calls it off.
-    pub interrupt: Interrupt,
+    /// Where, and who watches it.
+    pub place: Workplace,
 }
 
 /// The share of its capacity that the stack is loaded with.
@@ -70,6 +63,7 @@ pub fn run(options: &SoakOptions) -> Result<Report, Error> {
         return Err(Error::Refused("the stack serves nothing, so there is no load to hold".to_owned()));
     }
     options
+        .place
         .steps
         .line(&format!("load: {requests_per_second:.0} requests per second, {} clients", options.clients));
     let mut report = Report::new(machine, options, capacities, requests_per_second);
@@ -79,10 +73,10 @@ pub fn run(options: &SoakOptions) -> Result<Report, Error> {
     for (number, fault) in (1..=options.faults).zip(Fault::ALL.into_iter().cycle()) {
         let due = began + options.every * (number - 1);
         let until_due = due.saturating_duration_since(Instant::now());
-        wait::until(until_due, &options.interrupt, || Ok(None::<()>))?;
+        wait::until(until_due, &options.place.interrupt, || Ok(None::<()>))?;
         match soak.minute(number, fault) {
             Ok(minute) => {
-                options.steps.line(&minute.line(options.faults));
+                options.place.steps.line(&minute.line(options.faults));
                 report.minutes.push(minute);
             }
             Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -115,10 +109,10 @@ impl<'a> Soak<'a> {
         let stack = Stack::start(&StackOptions {
             groups: groups_for(options.split)?,
             split: options.split,
-            logs: Some(options.logs.clone()),
-            steps: options.steps,
-            interrupt: options.interrupt.clone(),
-            ..StackOptions::new(&options.workspace, &options.server)
+            logs: Some(options.place.logs.clone()),
+            steps: options.place.steps,
+            interrupt: options.place.interrupt.clone(),
+            ..StackOptions::new(&options.place.workspace, &options.server)
         })?;
         // Connections that stayed for good would all end up at the instance that was not restarted last.
         let load = ClosedLoad {
@@ -137,7 +131,7 @@ impl<'a> Soak<'a> {
             let (told, seconds, ()) = self.loaded(|soak, load| soak.wait_while(load, duration))?;
             self.judge_quiet(&told)?;
             let capacity = report::served(&told.records) / seconds;
-            self.options.steps.line(&format!("capacity, run {run}: {capacity:.0} requests per second"));
+            self.options.place.steps.line(&format!("capacity, run {run}: {capacity:.0} requests per second"));
             capacities.push(capacity);
         }
         Ok(capacities)
@@ -152,7 +146,7 @@ impl<'a> Soak<'a> {
             soak.wait_while(load, every / 4)?;
             let fault_began = Instant::now();
             let hold = HOLD_MAX.min(every / 6);
-            let fault_ended = fault.inject(&mut soak.stack, hold, &soak.options.interrupt)?;
+            let fault_ended = fault.inject(&mut soak.stack, hold, &soak.options.place.interrupt)?;
             let end = began + every * 9 / 10;
             // However long the fault took, the load goes on for a while after it.
             let rest = end.saturating_duration_since(fault_ended).max(every / 10);
@@ -188,7 +182,7 @@ impl<'a> Soak<'a> {
 
     /// Waits, but not for a load that has given up.
     fn wait_while(&self, load: &RunningLoad, duration: Duration) -> Result<(), Error> {
-        wait::until(duration, &self.options.interrupt, || Ok(load.has_failed().then_some(()))).map(drop)
+        wait::until(duration, &self.options.place.interrupt, || Ok(load.has_failed().then_some(()))).map(drop)
     }
 
     /// As it is now: an instance that was started again has other addresses.
@@ -201,16 +195,16 @@ impl<'a> Soak<'a> {
         if let Some(ended) = self.stack.services().into_iter().find(|service| service.has_exited()) {
             return Err(ended.failure("ended"));
         }
-        settled(&self.bank(), &self.options.interrupt)?;
+        settled(&self.bank(), &self.options.place.interrupt)?;
         let mut database = self.stack.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &self.options.interrupt)?;
+        wait_at_rest(&mut database, &self.options.place.interrupt)?;
         self.judge.judge(&mut database, &told.records).map(drop)
     }
 
     /// What each part holds when nobody is connected: two looks in a row see the same descriptors.
     fn footprints(&self) -> Result<Vec<(String, Footprint)>, Error> {
         let mut last: Option<Vec<(String, Footprint)>> = None;
-        let seen = wait::until(QUIET_PATIENCE, &self.options.interrupt, || {
+        let seen = wait::until(QUIET_PATIENCE, &self.options.place.interrupt, || {
             thread::sleep(BETWEEN_LOOKS);
             let of = |service: &Service| (service.name().to_owned(), Footprint::of(service));
             let now: Vec<(String, Footprint)> = self.stack.services().map(of).into();

@@ -1,0 +1,60 @@
+//! What every piece of work has in common.
+
+use std::path::{Path, PathBuf};
+
+use super::compile;
+use super::install::{self, Package};
+use crate::Error;
+use crate::steps::Steps;
+use crate::wait::Interrupt;
+
+/// Where work is done, who is told how it goes, and what calls it off.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    /// The directory of the project.
+    pub workspace: PathBuf,
+    /// Where logs go.
+    pub logs: PathBuf,
+    /// Who is told how it goes.
+    pub steps: Steps,
+    /// Calls it off.
+    pub interrupt: Interrupt,
+}
+
+impl Workplace {
+    /// Told to nobody, and never called off.
+    pub fn silent(workspace: impl Into<PathBuf>, logs: &Path) -> Workplace {
+        let (steps, interrupt) = (Steps::Silent, Interrupt::default());
+        Workplace { workspace: workspace.into(), logs: logs.to_owned(), steps, interrupt }
+    }
+
+    /// That of a command: told on standard output, and called off by signals.
+    ///
+    /// # Errors
+    /// As [`Interrupt::on_signals`].
+    pub fn of_command(logs: &Path) -> Result<Workplace, Error> {
+        let (steps, interrupt) = (Steps::Printed, Interrupt::on_signals()?);
+        Ok(Workplace { workspace: compile::workspace(), logs: logs.to_owned(), steps, interrupt })
+    }
+
+    /// The log of a service.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    /// Installs what is missing of some tools.
+    ///
+    /// # Errors
+    /// As [`install::install_missing`].
+    pub fn install(&self, tools: &[&dyn Package]) -> Result<(), Error> {
+        install::install_missing(tools, self.steps, &self.log("install"))
+    }
+
+    /// The binary of the server that is given, or else a fresh build in release mode.
+    ///
+    /// # Errors
+    /// As [`compile::build`].
+    pub fn server(&self, given: Option<&PathBuf>) -> Result<PathBuf, Error> {
+        given.map_or_else(|| compile::build("release", self), |given| Ok(given.clone()))
+    }
+}
