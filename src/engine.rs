@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::api::{Accounts, Call, Face, Outcome, Reject, Unavailable};
 use crate::client::{AfterSend, Client, Site};
 use crate::config::Config;
-use crate::lane::{self, Lane, LaneEvent, Ticket};
+use crate::lane::{self, Attempt, Lane, LaneEvent, Ticket};
 use crate::metrics::Metrics;
 use crate::now::Now;
 use crate::pace::Pace;
@@ -178,15 +178,15 @@ impl Engine {
         &mut self.lanes
     }
 
-    /// The next lane that wants a socket; it is connecting from now on.
-    pub fn poll_connect(&mut self, now: Now) -> Option<usize> {
+    /// The next lane that wants a socket, and to where; it is connecting from now on.
+    pub fn poll_connect(&mut self, now: Now) -> Option<(usize, Attempt)> {
         if self.site.is_draining && self.seats.is_empty() {
             return None;
         }
         let index = self.lanes.iter().position(|lane| lane.wants_connect(now))?;
-        self.lanes[index].connecting(&self.site.config, now);
+        let attempt = self.lanes[index].connecting(&self.site.config, now);
         self.site.metrics.lane_connects += 1;
-        Some(index)
+        Some((index, attempt))
     }
 
     /// A lane's socket is connected.
@@ -259,6 +259,10 @@ impl Engine {
         let due_before = self.due.len();
         for index in 0..self.lanes.len() {
             if !is_lane_readable(index) {
+                if self.lanes[index].is_connect_overdue(now) {
+                    let problem = "cannot connect: no answer within CONNECT_TIMEOUT_MS";
+                    self.lane_connect_failed(index, problem, now);
+                }
                 self.lanes[index].expire(&self.site.config, now);
                 self.take_lane_events(index);
             }

@@ -32,6 +32,15 @@ pub struct Ticket {
     pub is_alone: bool,
 }
 
+/// Where an attempt to connect goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// To the first host: at the start, and after each session that served.
+    First,
+    /// To the address behind that of the attempt before.
+    Next,
+}
+
 /// One connection to PostgreSQL.
 ///
 /// The shell connects when told to ([`Lane::wants_connect`]), reports [`Lane::connected`] or [`Lane::connect_failed`],
@@ -51,6 +60,8 @@ pub struct Lane {
     /// The batch of the held answers is committed: they may go.
     is_releasing: bool,
     account_ids: Vec<i32>,
+    /// Where the next attempt to connect goes.
+    attempt: Attempt,
     retry_wait_ms: u64,
     /// Spreads waits, so that lanes that fell together do not come back together.
     jitter: Random,
@@ -147,6 +158,7 @@ impl Lane {
             held_bytes: Vec::new(),
             is_releasing: false,
             account_ids: Vec::new(),
+            attempt: Attempt::First,
             retry_wait_ms: config.reconnect_min_ms,
             jitter: Random::new(seed),
             complaints: Complaints::default(),
@@ -158,9 +170,16 @@ impl Lane {
         matches!(self.state, State::Down { retry_at_us } if now.is_past(retry_at_us))
     }
 
-    /// The shell has begun to connect.
-    pub fn connecting(&mut self, config: &Config, now: Now) {
+    /// The shell begins to connect, to where this says.
+    pub fn connecting(&mut self, config: &Config, now: Now) -> Attempt {
         self.state = State::Connecting { deadline_us: now.after_ms(config.connect_timeout_ms) };
+        // Unless this one comes to a session that serves.
+        std::mem::replace(&mut self.attempt, Attempt::Next)
+    }
+
+    /// Whether the attempt to connect has taken too long; the owner reports [`Lane::connect_failed`].
+    pub fn is_connect_overdue(&self, now: Now) -> bool {
+        matches!(self.state, State::Connecting { deadline_us } if now.is_past(deadline_us))
     }
 
     /// The socket is connected: log in.
@@ -263,12 +282,7 @@ impl Lane {
     /// Acts on deadlines that have passed: gives up a silent lane, probes an idle one.
     pub fn expire(&mut self, config: &Config, now: Now) {
         match &mut self.state {
-            State::Down { .. } => {}
-            State::Connecting { deadline_us } => {
-                if now.is_past(*deadline_us) {
-                    self.fall(config, now);
-                }
-            }
+            State::Down { .. } | State::Connecting { .. } => {}
             State::Starting { connection, deadline_us } => {
                 if now.is_past(*deadline_us) {
                     connection.close(CloseReason::TimedOut);
@@ -423,6 +437,7 @@ impl Lane {
                     self.state = State::Starting { connection, deadline_us };
                     return None;
                 }
+                self.attempt = Attempt::First;
                 self.retry_wait_ms = config.reconnect_min_ms;
                 self.complaints.forget();
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };

@@ -1,5 +1,6 @@
 //! SHELL: the way of a lane to its socket: finds the server's address and connects.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -9,7 +10,7 @@ use mio::{Registry, Token};
 use proto_pg::{Connection, Host};
 
 use crate::config::TcpOptions;
-use crate::lane::Asked;
+use crate::lane::{Asked, Attempt};
 use crate::resolver::{Answer, Resolver};
 use crate::socket::Stream;
 use crate::token::Source;
@@ -21,8 +22,14 @@ use crate::wire::Wire;
 pub struct Link {
     lane: usize,
     state: State,
-    /// Counts attempts: they go through the hosts, and through the addresses of a name, in turn.
-    attempt: u64,
+    /// Counts attempts, so that an answer to the look-up of an earlier one can be told apart.
+    attempts: u64,
+    /// The position of the host of the last attempt.
+    host: usize,
+    /// The addresses of that host which are still to be tried.
+    addresses: VecDeque<SocketAddr>,
+    /// Host and address of the last attempt, for the text of an error.
+    target: String,
 }
 
 #[derive(Debug)]
@@ -47,7 +54,14 @@ pub enum Progress {
 impl Link {
     /// A link without a socket, for the lane at this position.
     pub fn new(lane: usize) -> Link {
-        Link { lane, state: State::Down, attempt: 0 }
+        Link {
+            lane,
+            state: State::Down,
+            attempts: 0,
+            host: 0,
+            addresses: VecDeque::new(),
+            target: String::new(),
+        }
     }
 
     /// Drops the socket.
@@ -64,22 +78,48 @@ impl Link {
         }
     }
 
-    /// Begins an attempt with the next host.
+    /// Begins an attempt. As in libpq, all addresses of a host are tried before the next host, and the last host is
+    /// followed by the first.
     ///
     /// # Errors
-    /// It failed at once; the link is down.
-    pub fn connect(&mut self, hosts: &[Host], resolver: &Resolver, registry: &Registry) -> io::Result<()> {
-        self.attempt += 1;
-        match in_turn(hosts, self.attempt) {
-            Host::Unix { socket_path } => self.start(Stream::connect_unix(Path::new(socket_path))?, registry),
-            Host::Tcp { name, port } => match name.parse::<IpAddr>() {
-                Ok(address) => self.start(Stream::connect_tcp(SocketAddr::new(address, *port))?, registry),
-                Err(_not_an_address) if resolver.ask(self.lane, self.attempt, name, *port) => {
-                    self.state = State::Resolving;
-                    Ok(())
+    /// It failed at once; the link is down. The text names host and address.
+    pub fn connect(
+        &mut self,
+        hosts: &[Host],
+        attempt: Attempt,
+        resolver: &Resolver,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        self.attempts += 1;
+        self.state = State::Down;
+        match attempt {
+            Attempt::First => {
+                self.host = 0;
+                self.addresses.clear();
+            }
+            Attempt::Next if self.addresses.is_empty() => self.host = (self.host + 1) % hosts.len(),
+            Attempt::Next => return self.start_tcp(&hosts[self.host], registry),
+        }
+        match &hosts[self.host] {
+            Host::Unix { socket_path } => {
+                self.target.clone_from(socket_path);
+                let stream = Stream::connect_unix(Path::new(socket_path));
+                self.start(stream, registry)
+            }
+            host @ Host::Tcp { name, port } => match name.parse::<IpAddr>() {
+                Ok(address) => {
+                    self.addresses.push_back(SocketAddr::new(address, *port));
+                    self.start_tcp(host, registry)
                 }
-                Err(_) => {
-                    Err(io::Error::new(io::ErrorKind::WouldBlock, "earlier name look-ups have not come back"))
+                Err(_not_an_address) => {
+                    self.target = format!("{name}:{port}");
+                    if resolver.ask(self.lane, self.attempts, name, *port) {
+                        self.state = State::Resolving;
+                        Ok(())
+                    } else {
+                        let problem = "earlier name look-ups have not come back";
+                        Err(self.named(&io::Error::new(io::ErrorKind::WouldBlock, problem)))
+                    }
                 }
             },
         }
@@ -88,14 +128,14 @@ impl Link {
     /// Goes on with the addresses of a name. An answer to an earlier attempt is dropped.
     ///
     /// # Errors
-    /// The name has no address, or connecting failed at once; the link is down.
-    pub fn resolved(&mut self, answer: Answer, registry: &Registry) -> io::Result<()> {
-        if answer.attempt != self.attempt || !matches!(self.state, State::Resolving) {
+    /// The name has no address, or connecting failed at once; the link is down. The text names host and address.
+    pub fn resolved(&mut self, answer: Answer, hosts: &[Host], registry: &Registry) -> io::Result<()> {
+        if answer.attempt != self.attempts || !matches!(self.state, State::Resolving) {
             return Ok(());
         }
         self.state = State::Down;
-        let addresses = answer.addresses?;
-        self.start(Stream::connect_tcp(*in_turn(&addresses, self.attempt))?, registry)
+        self.addresses = answer.addresses.map_err(|error| self.named(&error))?.into();
+        self.start_tcp(&hosts[self.host], registry)
     }
 
     /// Looks whether connecting has come to an end.
@@ -106,7 +146,7 @@ impl Link {
                     self.state = State::Open(Wire::new(stream));
                     Progress::Connected
                 }
-                Err(error) => Progress::Failed(error),
+                Err(error) => Progress::Failed(self.named(&error)),
             },
             state => {
                 self.state = state;
@@ -134,16 +174,31 @@ impl Link {
         }
     }
 
-    fn start(&mut self, stream: Stream, registry: &Registry) -> io::Result<()> {
+    /// Begins to connect to the next address of the host.
+    fn start_tcp(&mut self, host: &Host, registry: &Registry) -> io::Result<()> {
+        let Some(address) = self.addresses.pop_front() else {
+            return Err(self.named(&io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        };
+        self.target = match host {
+            Host::Tcp { name, .. } if name.parse::<IpAddr>().is_err() => format!("{name}, {address}"),
+            Host::Tcp { .. } | Host::Unix { .. } => address.to_string(),
+        };
+        self.start(Stream::connect_tcp(address), registry)
+    }
+
+    fn start(&mut self, stream: io::Result<Stream>, registry: &Registry) -> io::Result<()> {
         let position = u32::try_from(self.lane).unwrap_or(u32::MAX);
         let token = Token::from(Source::Lane(position));
-        self.state = State::Connecting(Connecting::new(stream, registry, token)?);
+        let connecting = stream.and_then(|stream| Connecting::new(stream, registry, token));
+        self.state = State::Connecting(connecting.map_err(|error| self.named(&error))?);
         Ok(())
+    }
+
+    /// The error with the place where it happened.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.target))
     }
 }
 
-/// The element whose turn it is at this attempt, counted from 1. Panics on an empty list, which no caller has.
-fn in_turn<T>(all: &[T], attempt: u64) -> &T {
-    let position = (attempt - 1) % all.len() as u64;
-    &all[usize::try_from(position).unwrap_or_default()]
-}
+#[cfg(test)]
+mod tests;

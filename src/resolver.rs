@@ -38,13 +38,24 @@ impl Resolver {
     /// # Errors
     /// The thread could not be started.
     pub fn start(waker: Waker, questions_max: usize) -> io::Result<Resolver> {
+        Resolver::over(waker, questions_max, |name, port| (name, port).to_socket_addrs().map(Vec::from_iter))
+    }
+
+    /// As [`Resolver::start`], with another way to look a name up.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn over(
+        waker: Waker,
+        questions_max: usize,
+        look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    ) -> io::Result<Resolver> {
         let (questions, asked) = sync_channel::<Question>(questions_max);
         // An answer for each question that waits, and for the one in hand: sending never blocks the thread for long.
         let (answer, answers) = sync_channel(questions_max + 1);
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             for Question { lane, attempt, name, port } in asked {
-                let addresses = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-                let addresses = addresses.and_then(|addresses| match addresses.len() {
+                let addresses = look_up(&name, port).and_then(|addresses| match addresses.len() {
                     0 => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
                     _ => Ok(addresses),
                 });

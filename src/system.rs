@@ -8,7 +8,7 @@ use mio::{Registry, Token};
 use proto_pg::{Connection, Host};
 
 use crate::config::TcpOptions;
-use crate::lane::Asked;
+use crate::lane::{Asked, Attempt};
 use crate::link::{Link, Progress};
 use crate::now::Now;
 use crate::resolver::Resolver;
@@ -85,14 +85,14 @@ impl Network for System {
         &self.registry
     }
 
-    fn connect(&mut self, lane: usize, hosts: &[Host]) -> io::Result<()> {
-        self.links[lane].connect(hosts, &self.resolver, &self.registry)
+    fn connect(&mut self, lane: usize, hosts: &[Host], attempt: Attempt) -> io::Result<()> {
+        self.links[lane].connect(hosts, attempt, &self.resolver, &self.registry)
     }
 
-    fn poll_connected(&mut self) -> Option<(usize, io::Result<()>)> {
+    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<()>)> {
         while let Some(answer) = self.resolver.poll_answer() {
             let lane = answer.lane;
-            if let Err(error) = self.links[lane].resolved(answer, &self.registry) {
+            if let Err(error) = self.links[lane].resolved(answer, hosts, &self.registry) {
                 return Some((lane, Err(error)));
             }
         }

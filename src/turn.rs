@@ -9,7 +9,7 @@ use crate::api::Face;
 use crate::buf::Pipe as _;
 use crate::client::AfterSend;
 use crate::engine::Engine;
-use crate::lane::Asked;
+use crate::lane::{Asked, Attempt};
 use crate::now::Now;
 use crate::planted::{Bug, planted};
 use crate::pump::{Fill, Transport};
@@ -42,14 +42,14 @@ pub trait Network {
     /// Where streams are registered.
     fn registry(&self) -> &<Self::Stream as Transport>::Registry;
 
-    /// Begins to connect a lane to the next of the hosts.
+    /// Begins to connect a lane to one of the hosts.
     ///
     /// # Errors
     /// It failed at once.
-    fn connect(&mut self, lane: usize, hosts: &[Host]) -> io::Result<()>;
+    fn connect(&mut self, lane: usize, hosts: &[Host], attempt: Attempt) -> io::Result<()>;
 
-    /// The next lane whose attempt to connect has come to its end, and how.
-    fn poll_connected(&mut self) -> Option<(usize, io::Result<()>)>;
+    /// The next lane whose attempt to connect has come to its end, and how. The hosts are those of the attempt.
+    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<()>)>;
 
     /// Whether this lane's socket has something to receive that no event will tell of.
     fn is_lane_readable(&self, lane: usize) -> bool;
@@ -305,14 +305,14 @@ impl<N: Network> Turn<N> {
     /// Takes every lane that has no connection one step closer to one.
     fn connect_lanes(&mut self) {
         let now = self.network.now();
-        while let Some((lane, result)) = self.network.poll_connected() {
+        while let Some((lane, result)) = self.network.poll_connected(&self.engine.config().database_hosts) {
             match result {
                 Ok(()) => self.engine.lane_connected(lane, now),
                 Err(error) => self.connect_failed(lane, &error, now),
             }
         }
-        while let Some(lane) = self.engine.poll_connect(now) {
-            if let Err(error) = self.network.connect(lane, &self.engine.config().database_hosts) {
+        while let Some((lane, attempt)) = self.engine.poll_connect(now) {
+            if let Err(error) = self.network.connect(lane, &self.engine.config().database_hosts, attempt) {
                 self.connect_failed(lane, &error, now);
             }
         }

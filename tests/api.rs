@@ -1429,6 +1429,27 @@ fn every_address_of_every_host_is_tried() {
 }
 
 #[test]
+fn after_a_session_has_ended_the_first_host_is_asked_first() {
+    // Two ways to one server.
+    let postgres = own_postgres(&[]);
+    let proxies = [(); 2].map(|()| Proxy::to(&postgres.url("rinha")));
+    let [first, second] = [&proxies[0], &proxies[1]].map(Proxy::port);
+    let url = format!("postgresql://rinha@127.0.0.1:{first},127.0.0.1:{second}/rinha");
+    let instance = start(&url, &[], Readiness::Healthy);
+    let mut admin = postgres.connect("postgres").unwrap();
+    for sessions in 1..=5 {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rinha'";
+        assert_eq!(admin.query(sql, &[]).unwrap().len(), 1, "one lane");
+        wait_for("another session", || (proxies[0].connections() > sessions).then_some(()));
+        wait_for("the lane", || {
+            admin.query(&sql.replace("pg_terminate_backend(pid)", "1"), &[]).unwrap().pop()
+        });
+    }
+    assert_eq!(wire_to(&instance).ask(get(STATEMENT)).status, 200);
+    assert_eq!(proxies[1].connections(), 0, "the first host was up all the time");
+}
+
+#[test]
 fn a_server_without_a_database_still_stops() {
     let mut bank = Bank::start(Database::empty(), &[], |options| options.readiness = Readiness::Listening);
     bank.instance.signal(Signal::TERM).unwrap();

@@ -45,7 +45,7 @@ impl World {
     }
 
     fn connect(&mut self) {
-        assert_eq!(self.engine.poll_connect(self.now), Some(0));
+        assert!(matches!(self.engine.poll_connect(self.now), Some((0, _))));
         self.engine.lane_connected(0, self.now);
         self.session = self.database.connect();
     }
@@ -633,7 +633,7 @@ fn a_session_that_ends_at_any_place_of_a_batch_leaves_it_in_doubt_and_nothing_ru
 /// The session of a lane with a real server, in these pieces for each turn. Gives what the clients were answered.
 fn replay<'a>(recording: &'a [Exchange], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>) -> Vec<String> {
     let mut world = World::down(&[("GROUP_CALLS_MIN", "2"), ("GATHER_MS", "0")]);
-    assert_eq!(world.engine.poll_connect(world.now), Some(0));
+    assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
     world.engine.lane_connected(0, world.now);
     let mut slots = Vec::new();
     let mut sent = Vec::new();
@@ -907,7 +907,7 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
     let mut world = World::down(&[("RECONNECT_MIN_MS", "20"), ("RECONNECT_MAX_MS", "200")]);
     let waits_ms: Vec<u64> = (0..10)
         .map(|_| {
-            assert_eq!(world.engine.poll_connect(world.now), Some(0));
+            assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
             world.engine.lane_connect_failed(0, "refused", world.now);
             let wait_us = world.engine.lanes[0].deadline_us() - world.now.monotonic_us;
             assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
@@ -923,9 +923,33 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
 }
 
 #[test]
+fn attempts_go_on_from_place_to_place_and_start_over_after_each_session() {
+    let mut world = World::down(&[]);
+    let attempt = |world: &mut World| {
+        world.now.monotonic_us += 1_000_000;
+        world.engine.poll_connect(world.now).expect("the lane wants to connect").1
+    };
+    assert_eq!(attempt(&mut world), Attempt::First);
+    for _ in 0..3 {
+        world.engine.lane_connect_failed(0, "refused", world.now);
+        assert_eq!(attempt(&mut world), Attempt::Next);
+    }
+    // One that accepts and then does not let it in is no better than one that refuses.
+    world.engine.lane_connected(0, world.now);
+    world.cut();
+    assert_eq!(attempt(&mut world), Attempt::Next);
+    world.engine.lane_connected(0, world.now);
+    world.session = world.database.connect();
+    world.settle();
+    assert!(world.engine.lanes[0].is_ready());
+    world.cut();
+    assert_eq!(attempt(&mut world), Attempt::First);
+}
+
+#[test]
 fn an_attempt_to_connect_that_hangs_is_given_up() {
     let mut world = World::down(&[("CONNECT_TIMEOUT_MS", "2000")]);
-    assert_eq!(world.engine.poll_connect(world.now), Some(0));
+    assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
     world.now.monotonic_us = 2_000_000;
     world.advance();
     assert!(!world.engine.lanes[0].wants_socket());

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 
 use proto_pg::{Connection, Host};
 
-use crate::lane::Asked;
+use crate::lane::{Asked, Attempt};
 use crate::now::Now;
 use crate::sim::check::Check;
 use crate::sim::fault::Fault;
@@ -204,7 +204,7 @@ impl Network for SimNetwork {
         &()
     }
 
-    fn connect(&mut self, lane: usize, _hosts: &[Host]) -> io::Result<()> {
+    fn connect(&mut self, lane: usize, _hosts: &[Host], _attempt: Attempt) -> io::Result<()> {
         self.links[lane] = Link::Down;
         if self.scene.strikes(Fault::ConnectRefused) {
             return Err(ErrorKind::ConnectionRefused.into());
@@ -213,7 +213,7 @@ impl Network for SimNetwork {
         Ok(())
     }
 
-    fn poll_connected(&mut self) -> Option<(usize, io::Result<()>)> {
+    fn poll_connected(&mut self, _hosts: &[Host]) -> Option<(usize, io::Result<()>)> {
         let (lane, outcome) = self.links.iter().enumerate().find_map(|(lane, link)| match link {
             Link::Connecting { outcome } => Some((lane, (*outcome)?)),
             Link::Down | Link::Open { .. } => None,

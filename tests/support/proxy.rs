@@ -44,6 +44,7 @@ struct State {
     planned: Option<Plan>,
     blocked: &'static [Way],
     pairs: Vec<Weak<Pair>>,
+    connections: usize,
     /// Since [`Proxy::record`]: whose turn it was, and all bytes of that turn.
     recorded: Option<Vec<(Way, Vec<u8>)>>,
 }
@@ -80,6 +81,11 @@ impl Proxy {
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections have come.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.lock().connections
     }
 
     /// Breaks the link in the middle of what goes this way, when so many more bytes have gone there. Returns when it
@@ -123,7 +129,10 @@ impl Shared {
     fn join(self: &Arc<Shared>, pair: Pair) {
         let _ = pair.tcp.set_nodelay(true);
         let pair = Arc::new(pair);
-        self.lock().pairs.push(Arc::downgrade(&pair));
+        let mut state = self.lock();
+        state.pairs.push(Arc::downgrade(&pair));
+        state.connections += 1;
+        drop(state);
         for way in BOTH {
             let (shared, pair) = (Arc::clone(self), Arc::clone(&pair));
             thread::spawn(move || {

@@ -120,7 +120,7 @@ impl BareCore {
 
     /// Takes the lane from down to ready.
     fn log_in(&mut self) {
-        let lane = self.engine.poll_connect(self.now).expect("the lane wants to connect");
+        let (lane, _) = self.engine.poll_connect(self.now).expect("the lane wants to connect");
         self.engine.lane_connected(lane, self.now);
         send_all(connection(&mut self.engine));
         let mut answer = message(b'R', &0i32.to_be_bytes());
