@@ -54,6 +54,11 @@ impl Accounts {
         Accounts { ids }
     }
 
+    /// Whether these, in ascending order, are all of them.
+    pub fn are(&self, ids: &[i32]) -> bool {
+        self.ids == ids
+    }
+
     /// Whether there are none, or none is known yet.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
@@ -195,6 +200,10 @@ pub enum Allow {
 pub enum Unavailable {
     /// No connection to the database; the call did not run.
     DatabaseDown,
+    /// The tables are empty or missing, as after a crash in benchmark mode; the call did not run.
+    BankMissing,
+    /// The database takes no transactions: a standby, or fenced off; the call did not run.
+    ReadOnly,
     /// Too many calls wait already; the call did not run.
     QueueFull,
     /// It waited too long for its turn; the call did not run.
@@ -207,8 +216,10 @@ pub enum Unavailable {
 
 impl Unavailable {
     /// Every reason, in order of declaration.
-    pub const ALL: [Unavailable; 5] = [
+    pub const ALL: [Unavailable; 7] = [
         Unavailable::DatabaseDown,
+        Unavailable::BankMissing,
+        Unavailable::ReadOnly,
         Unavailable::QueueFull,
         Unavailable::QueueTimeout,
         Unavailable::Failed,
@@ -219,6 +230,8 @@ impl Unavailable {
     pub fn label(self) -> &'static str {
         match self {
             Unavailable::DatabaseDown => "database_down",
+            Unavailable::BankMissing => "bank_missing",
+            Unavailable::ReadOnly => "read_only",
             Unavailable::QueueFull => "queue_full",
             Unavailable::QueueTimeout => "queue_timeout",
             Unavailable::Failed => "failed",
@@ -434,12 +447,13 @@ pub fn metrics(body: &[u8]) -> Response<'_> {
     Response { status: Status::Ok, content_type: "text/plain; version=0.0.4", extra_field: "", body }
 }
 
-/// The answer to `GET /healthz`.
-pub fn health(is_database_reached: bool) -> Response<'static> {
-    if is_database_reached {
-        Response { status: Status::Ok, content_type: "text/plain", extra_field: "", body: b"Healthy" }
-    } else {
-        rejection(Reject::Unavailable(Unavailable::DatabaseDown))
+/// The answer to `GET /healthz`: why calls are not served, if they are not.
+pub fn health(problem: Option<Unavailable>) -> Response<'static> {
+    match problem {
+        None => {
+            Response { status: Status::Ok, content_type: "text/plain", extra_field: "", body: b"Healthy" }
+        }
+        Some(reason) => rejection(Reject::Unavailable(reason)),
     }
 }
 
@@ -467,6 +481,10 @@ pub fn rejection(reject: Reject) -> Response<'static> {
             if planted(Bug::RetryAfterForgotten) { "" } else { "Retry-After: 1\r\n" },
             match reason {
                 Unavailable::DatabaseDown => br#"{"erro": "the database cannot be reached; nothing was done"}"#,
+                Unavailable::BankMissing => {
+                    br#"{"erro": "the database has no clients: its tables are empty or missing, as after a crash; nothing was done"}"#
+                }
+                Unavailable::ReadOnly => br#"{"erro": "the database is read-only; nothing was done"}"#,
                 Unavailable::QueueFull => br#"{"erro": "too many requests wait; nothing was done"}"#,
                 Unavailable::QueueTimeout => br#"{"erro": "the database was too slow; nothing was done"}"#,
                 Unavailable::Failed => br#"{"erro": "the database refused the request; nothing was done"}"#,

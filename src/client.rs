@@ -1,7 +1,7 @@
 //! CORE: one HTTP connection: inbox, phase, outbox. It answers by itself what needs no database and hands out the
 //! rest as calls, one at a time; later pipelined requests wait in the inbox.
 
-use crate::api::{self, Call, Face, Outcome, Route};
+use crate::api::{self, Call, Face, Outcome, Route, Unavailable};
 use crate::buf::{Inbox, Outbox, Pipe};
 use crate::chunked::ChunkedDecoder;
 use crate::config::Config;
@@ -78,8 +78,8 @@ pub struct Site {
     pub config: Config,
     /// The accounts that exist.
     pub accounts: api::Accounts,
-    /// Whether a lane is ready.
-    pub is_database_reached: bool,
+    /// Why calls are not served, as far as is known without one; `None` if they are.
+    pub problem: Option<Unavailable>,
     /// Whether the server is about to stop, so that every answer is its connection's last.
     pub is_draining: bool,
     /// The current value of the `Date` field.
@@ -99,7 +99,7 @@ impl Site {
         Site {
             config: Config::for_test(settings),
             accounts: api::Accounts::new(vec![1, 2, 3, 4, 5]),
-            is_database_reached: false,
+            problem: Some(Unavailable::DatabaseDown),
             is_draining: false,
             date: response::date_at(0),
             now: Now::default(),
@@ -439,7 +439,7 @@ impl Client {
                 }
             }
             Route::Statement { account } => return Verdict::Call(Call::Statement { account }),
-            Route::Health => self.respond(request, &api::health(site.is_database_reached), site),
+            Route::Health => self.respond(request, &api::health(site.problem), site),
             Route::Metrics => {
                 let mut body = std::mem::take(&mut site.scratch);
                 site.metrics.render(&mut body);

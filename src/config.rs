@@ -57,7 +57,7 @@ macro_rules! settings {
             pub listen: Vec<Address>,
             /// `METRICS_LISTEN`: where the metrics are; nowhere by default.
             pub metrics_listen: Vec<Address>,
-            /// `DATABASE_URL`: the servers, tried in turn.
+            /// `DATABASE_URL`: the servers, in the order in which they are tried.
             pub database_hosts: Vec<Host>,
             /// `DATABASE_URL`: who logs in, and where. Its `Debug` shows no password.
             pub database_session: Session,
@@ -65,6 +65,8 @@ macro_rules! settings {
             pub log_level: LevelFilter,
             /// `DATABASE_URL`: `keepalives` and its like, and `tcp_user_timeout`.
             pub database_tcp: TcpOptions,
+            /// What a lane sets in its session after the log-in, as (name, value).
+            pub session_settings: Vec<(&'static str, String)>,
             $(#[doc = $help] #[doc = ""] #[doc = concat!("`", $variable, "`, ", $unit, ".")] pub $field: $type,)*
         }
 
@@ -84,11 +86,12 @@ macro_rules! settings {
                     database_tcp: text.database_tcp,
                     database_hosts: text.database_hosts,
                     log_level: text.log_level,
+                    session_settings: Vec::new(),
                 };
                 // The URL is the more specific of the two places.
                 config.connect_timeout_ms = connect_timeout_ms.unwrap_or(config.connect_timeout_ms);
                 config.check_together()?;
-                Ok(config.with_session_parameters())
+                Ok(config.with_session_settings())
             }
         }
 
@@ -139,7 +142,7 @@ settings! {
     reconnect_max_ms: u64, "RECONNECT_MAX_MS" = 200 in 1..=60_000, "ms",
         "The longest wait between two attempts to connect.";
     probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
-        "An idle lane is probed that often, so that /healthz notices a dead link.";
+        "How often each lane calls the procedures without effect, for /healthz, and one reads the list of clients.";
     lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
         "Receive buffer of a lane, and the longest message it takes, but for errors and notices.";
     lane_text_len_max_bytes: usize, "LANE_TEXT_LEN_MAX_BYTES" = 67_108_864 in 65_536..=2_147_483_648, "bytes",
@@ -216,7 +219,7 @@ impl Config {
             text_len_max_bytes: self.lane_text_len_max_bytes,
             send_len_max_bytes: self.batch_calls_max * self.batches_in_flight_max * CALL_LEN_MAX_BYTES
                 + STARTING_LEN_MAX_BYTES,
-            in_flight_calls_max: self.batch_calls_max * self.batches_in_flight_max,
+            in_flight_calls_max: self.batch_calls_max * self.batches_in_flight_max + PROBE_CALLS_MAX,
         }
     }
 
@@ -239,7 +242,8 @@ impl Config {
         let mut out = String::from(
             "Required\n\
              \x20 DATABASE_URL  postgresql://user:password@host:port/database, or a Unix socket through ?host=/directory,\n\
-             \x20               or host=... user=... as libpq takes it; several hosts are tried in turn; TLS is not supported\n\
+             \x20               or host=... user=... as libpq takes it; several hosts are tried in this order;\n\
+             \x20               TLS is not supported\n\
              \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock;\n\
              \x20               a name stands for all of its addresses: localhost:8080\n\
              Optional\n\
@@ -275,20 +279,41 @@ impl Config {
         Ok(())
     }
 
-    /// Asks PostgreSQL to hold no row lock for a caller that has gone.
-    fn with_session_parameters(mut self) -> Config {
-        let parameters = &mut self.database_session.parameters;
-        parameters.push(("statement_timeout".to_owned(), self.statement_timeout_ms.to_string()));
-        parameters.push(("lock_timeout".to_owned(), self.lock_timeout_ms.to_string()));
-        // These two count while a statement runs. A session whose link dies in the middle of a batch waits for the rest of
-        // it, with the locks of its first half, until the kernel tells that nobody is there: after 10 s, in place of two
-        // hours. PostgreSQL passes over them on a Unix socket.
-        for (name, value) in [("idle", "5"), ("interval", "1"), ("count", "5")] {
-            parameters.push((format!("tcp_keepalives_{name}"), value.to_owned()));
-        }
-        // A lane runs the same few statements for ever, and PostgreSQL would plan two of them anew each time: it takes
-        // the length of an array for a reason to.
-        parameters.push(("plan_cache_mode".to_owned(), "force_generic_plan".to_owned()));
+    /// All session settings that correctness or timing rests on, whatever a role, a database or `postgresql.conf` says.
+    ///
+    /// A lane sets them after the log-in and not in its start-up message, which poolers refuse. Left to the database:
+    /// `search_path`, which may say where the bank is; `synchronous_commit`, which decides on durability; and
+    /// `default_transaction_read_only`, which fences a database off: such a session is refused.
+    fn with_session_settings(mut self) -> Config {
+        let text = |value: &str| value.to_owned();
+        self.session_settings = vec![
+            // PostgreSQL holds no row lock for a call that its client has given up.
+            ("statement_timeout", self.statement_timeout_ms.to_string()),
+            ("lock_timeout", self.lock_timeout_ms.to_string()),
+            // Since PostgreSQL 17. The two above end a batch.
+            ("transaction_timeout", text("0")),
+            // A lane may be idle as long as nobody asks.
+            ("idle_session_timeout", text("0")),
+            ("idle_in_transaction_session_timeout", text("0")),
+            // The procedures lock each row before they judge it, so nothing has to be serialized, or to fail for it.
+            ("default_transaction_isolation", text("read committed")),
+            ("default_transaction_deferrable", text("off")),
+            // A lane runs the same few statements for ever, and PostgreSQL would plan two of them anew each time: it
+            // takes the length of an array for a reason to.
+            ("plan_cache_mode", text("force_generic_plan")),
+            // Statements of microseconds never repay compilation.
+            ("jit", text("off")),
+            // An error fails its batch; the session goes on.
+            ("exit_on_error", text("off")),
+            ("client_min_messages", text("notice")),
+            // A session whose link dies in the middle of a batch waits for the rest of it, with the locks of its first
+            // half, until the kernel tells that nobody is there: after 10 s, in place of two hours. PostgreSQL ignores
+            // them on a Unix socket.
+            ("tcp_keepalives_idle", text("5")),
+            ("tcp_keepalives_interval", text("1")),
+            ("tcp_keepalives_count", text("5")),
+            ("tcp_user_timeout", text("0")),
+        ];
         self
     }
 }
@@ -400,7 +425,9 @@ fn address(name: &str, entry: &str) -> Result<Address, ConfigError> {
 pub const BATCH_CALLS_LIMIT: usize = 256;
 /// A Bind and an Execute of the longest call take less.
 const CALL_LEN_MAX_BYTES: usize = 160;
-/// What a lane sends besides calls: log-in and statements to prepare, and a Sync per batch.
+/// The calls of a probe, and those after the log-in, are at most as many.
+const PROBE_CALLS_MAX: usize = 4;
+/// What a lane sends besides calls: log-in and statements to prepare, settings, a probe, and a Sync per batch.
 const STARTING_LEN_MAX_BYTES: usize = 16_384;
 /// `sun_path` of unix(7), less its final NUL.
 const SOCKET_PATH_LEN_MAX_BYTES: usize = 107;
@@ -623,9 +650,21 @@ mod tests {
 
     #[test]
     fn the_lanes_ask_postgresql_to_give_up_in_time() {
-        let session = config(&[("LOCK_TIMEOUT_MS", "7")]).unwrap().database_session;
-        assert!(session.parameters.contains(&("statement_timeout".to_owned(), "2000".to_owned())));
-        assert!(session.parameters.contains(&("lock_timeout".to_owned(), "7".to_owned())));
-        assert!(session.parameters.contains(&("tcp_keepalives_idle".to_owned(), "5".to_owned())));
+        let config = config(&[("LOCK_TIMEOUT_MS", "7")]).unwrap();
+        for setting in [("statement_timeout", "2000"), ("lock_timeout", "7"), ("tcp_keepalives_idle", "5")] {
+            assert!(config.session_settings.contains(&(setting.0, setting.1.to_owned())), "{setting:?}");
+        }
+        // A pooler refuses a start-up message with more than these.
+        let names: Vec<_> = config.database_session.parameters.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["application_name"]);
+    }
+
+    #[test]
+    fn the_book_lists_every_session_setting() {
+        let book = include_str!("../docs/postgresql.md");
+        for (name, value) in config(&[]).unwrap().session_settings {
+            let row = format!("| `{name}` | `{value}` |");
+            assert!(book.contains(&row), "docs/postgresql.md lacks {row}");
+        }
     }
 }

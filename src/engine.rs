@@ -43,6 +43,18 @@ pub struct Engine {
     next_sweep_us: u64,
     /// Since when no lane is ready, in monotonic microseconds.
     unserved_since_us: Option<u64>,
+    /// Why no lane is ready, while none is.
+    why_down: Unavailable,
+    failures: Failures,
+}
+
+/// The calls that PostgreSQL has refused by themselves since the last one that it did, or the last probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failures {
+    None,
+    /// All of them for one account: it may be that account's own trouble.
+    OfOne(i32),
+    OfSeveral,
 }
 
 struct Seat {
@@ -88,10 +100,12 @@ impl Engine {
             next_number: 0,
             next_sweep_us: now.monotonic_us,
             unserved_since_us: Some(now.monotonic_us),
+            why_down: Unavailable::DatabaseDown,
+            failures: Failures::None,
             site: Site {
                 config,
                 accounts: Accounts::default(),
-                is_database_reached: false,
+                problem: Some(Unavailable::DatabaseDown),
                 is_draining: false,
                 date: response::date_at(now.unix_s),
                 now,
@@ -197,6 +211,7 @@ impl Engine {
     /// A lane's attempt to connect failed.
     pub fn lane_connect_failed(&mut self, index: usize, problem: &str, now: Now) {
         self.site.metrics.lane_closes += 1;
+        self.why_down = Unavailable::DatabaseDown;
         self.lanes[index].complain(index, problem, "", now);
         self.lanes[index].connect_failed(&self.site.config, now);
     }
@@ -220,7 +235,7 @@ impl Engine {
         let sweep_us = if self.seats.is_empty() { u64::MAX } else { self.next_sweep_us };
         let queue_us = [&self.again, &self.queue]
             .map(|calls| calls.front().map_or(u64::MAX, |ticket| ticket.send_deadline_us));
-        let lane_us = match self.lanes.iter().map(Lane::deadline_us).min() {
+        let lane_us = match self.lanes.iter().map(|lane| lane.deadline_us(&self.site.config)).min() {
             Some(deadline_us) if !planted(Bug::LaneDeadlineForgotten) => deadline_us,
             Some(_) | None => u64::MAX,
         };
@@ -263,7 +278,9 @@ impl Engine {
                     let problem = "cannot connect: no answer within CONNECT_TIMEOUT_MS";
                     self.lane_connect_failed(index, problem, now);
                 }
-                self.lanes[index].expire(&self.site.config, now);
+                // One lane is enough to know of new accounts.
+                let reads_accounts = self.lanes.iter().position(Lane::is_ready) == Some(index);
+                self.lanes[index].expire(reads_accounts, &self.site.config, now);
                 self.take_lane_events(index);
             }
         }
@@ -279,15 +296,21 @@ impl Engine {
     /// Notes whether the database can be reached.
     fn note_lanes(&mut self) {
         let now = self.site.now;
-        self.site.is_database_reached = self.lanes.iter().any(Lane::is_ready);
-        if self.site.is_database_reached
-            && !(planted(Bug::OutageRemembered) && self.unserved_since_us.is_some())
-        {
+        let is_serving = self.lanes.iter().any(Lane::is_serving) && self.failures != Failures::OfSeveral;
+        let is_reached = self.lanes.iter().any(Lane::is_ready);
+        if is_reached {
+            self.site.problem = if is_serving { None } else { Some(Unavailable::Failed) };
+        }
+        if is_reached && !(planted(Bug::OutageRemembered) && self.unserved_since_us.is_some()) {
             self.unserved_since_us = None;
-        } else if self.unserved_since_us.is_none() {
-            self.unserved_since_us = Some(now.monotonic_us);
-            // Calls that wait for it to come back have a patience of their own, and it may come back as another one.
-            self.pace = Pace::default();
+        } else {
+            self.site.problem = Some(self.why_down);
+            if self.unserved_since_us.is_none() {
+                self.unserved_since_us = Some(now.monotonic_us);
+                // Calls that wait for it to come back have a patience of their own, and it may come back as another
+                // one.
+                self.pace = Pace::default();
+            }
         }
     }
 
@@ -299,8 +322,21 @@ impl Engine {
                 LaneEvent::Ready(accounts) => {
                     log::info!("lane {index} is ready; the bank has {} clients", accounts.len());
                     self.site.accounts = accounts;
+                    self.failures = Failures::None;
+                }
+                LaneEvent::Probed(account_ids) => {
+                    if let Some(ids) = account_ids
+                        && !self.site.accounts.are(ids)
+                    {
+                        log::info!("the bank has {} clients", ids.len());
+                        self.site.accounts = Accounts::new(ids.to_vec());
+                    }
+                    self.failures = Failures::None;
                 }
                 LaneEvent::Answered(ticket, outcome) => {
+                    if let Call::Transaction { .. } = ticket.call {
+                        self.failures = Failures::None;
+                    }
                     deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
                 }
                 LaneEvent::RunAgain(ticket) => {
@@ -313,11 +349,21 @@ impl Engine {
                     }
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
+                    if reason == Unavailable::Failed {
+                        self.failures = match self.failures {
+                            Failures::OfOne(account) if account != ticket.call.account() => {
+                                Failures::OfSeveral
+                            }
+                            Failures::None | Failures::OfOne(_) => Failures::OfOne(ticket.call.account()),
+                            Failures::OfSeveral => Failures::OfSeveral,
+                        };
+                    }
                     let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                     deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
                 }
                 LaneEvent::Closed(reason) => {
                     self.site.metrics.lane_closes += 1;
+                    self.why_down = lane::why_down(&reason);
                     lane.complain(index, &reason.to_string(), lane::remedy(&reason), now);
                 }
             }
@@ -329,8 +375,7 @@ impl Engine {
         if planted(Bug::QueueTimeoutIgnored) {
             return;
         }
-        let reason =
-            if self.site.is_database_reached { Unavailable::QueueTimeout } else { Unavailable::DatabaseDown };
+        let reason = self.unserved_since_us.map_or(Unavailable::QueueTimeout, |_| self.why_down);
         for calls in [&mut self.again, &mut self.queue] {
             while let Some(ticket) =
                 calls.pop_front_if(|ticket| self.site.now.is_past(ticket.send_deadline_us))
@@ -387,7 +432,7 @@ impl Engine {
             .unserved_since_us
             .is_some_and(|since_us| self.site.now.is_past(since_us.saturating_add(timeout_us)))
         {
-            Err(Unavailable::DatabaseDown)
+            Err(self.why_down)
         } else if self.is_behind()
             || (self.queue.len() + self.again.len() >= config.queue_calls_max
                 && !planted(Bug::QueueUnlimited))
@@ -421,6 +466,7 @@ impl Engine {
             call,
             send_deadline_us: self.site.now.after_ms(self.site.config.queue_timeout_ms),
             attempts: 0,
+            spoilt_sessions: 0,
             is_alone: false,
         });
         self.next_number += 1;

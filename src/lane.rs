@@ -26,8 +26,10 @@ pub struct Ticket {
     pub call: Call,
     /// When its wait ends if it was not sent before, in monotonic microseconds.
     pub send_deadline_us: u64,
-    /// How often it was sent.
+    /// How often it was sent, but for those that met a spoilt session.
     pub attempts: u8,
+    /// How many sessions were left because it met them spoilt.
+    pub spoilt_sessions: u8,
     /// It was in a batch that was rolled back, so it now goes by itself: only the culprit fails again.
     pub is_alone: bool,
 }
@@ -60,6 +62,12 @@ pub struct Lane {
     /// The batch of the held answers is committed: they may go.
     is_releasing: bool,
     account_ids: Vec<i32>,
+    /// Why the session can do nothing more: it takes no more batches, and is left once those in flight have ended.
+    spoilt: Option<ServerError>,
+    /// The session before was left for that, and no batch was committed since.
+    is_suspect: bool,
+    /// Whether the last probe was served. The log-in counts as one.
+    is_serving: bool,
     /// Where the next attempt to connect goes.
     attempt: Attempt,
     retry_wait_ms: u64,
@@ -91,8 +99,12 @@ impl State {
 /// What a result belongs to.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
-    /// The list of accounts, while starting.
+    /// The settings of the session, while starting.
+    Settings,
+    /// The list of accounts, while starting or in a probe.
     Accounts,
+    /// A call of a probe: it only has to succeed.
+    Probe,
     /// A client's call.
     Call(Ticket),
     /// The transactions of a batch as one call; their tickets are in the lane's `sets`.
@@ -106,6 +118,8 @@ struct Batch {
     /// With those of its set; 0 is a probe.
     calls: usize,
     set_len: usize,
+    /// A probe that has read the accounts.
+    reads_accounts: bool,
     deadline_us: u64,
 }
 
@@ -136,6 +150,8 @@ enum HeldResult {
 pub enum LaneEvent<'a> {
     /// It takes batches from now on.
     Ready(Accounts),
+    /// A probe was served; with the ids of the accounts, in ascending order, if it has read them.
+    Probed(Option<&'a [i32]>),
     /// The call's batch is committed; this is its answer. Final.
     Answered(Ticket, Outcome<'a>),
     /// The call is known not to have run and is worth another attempt, by itself.
@@ -158,6 +174,9 @@ impl Lane {
             held_bytes: Vec::new(),
             is_releasing: false,
             account_ids: Vec::new(),
+            spoilt: None,
+            is_suspect: false,
+            is_serving: false,
             attempt: Attempt::First,
             retry_wait_ms: config.reconnect_min_ms,
             jitter: Random::new(seed),
@@ -218,6 +237,11 @@ impl Lane {
         matches!(&self.state, State::Ready { connection, .. } if connection.is_ready())
     }
 
+    /// Whether it is ready, and the last probe was served.
+    pub fn is_serving(&self) -> bool {
+        self.is_ready() && self.is_serving
+    }
+
     /// How far it is, for the metrics.
     pub fn metered_state(&self) -> LaneState {
         match &self.state {
@@ -234,7 +258,7 @@ impl Lane {
     pub fn can_take_batch(&self, config: &Config) -> bool {
         let counts = |batch: &&Batch| batch.set_len == 0 || !planted(Bug::SetsNotCounted);
         let has_room = self.batches.iter().filter(counts).count() < config.batches_in_flight_max;
-        self.is_ready() && (has_room || planted(Bug::BatchesInFlightUnlimited))
+        self.is_ready() && self.spoilt.is_none() && (has_room || planted(Bug::BatchesInFlightUnlimited))
     }
 
     /// Calls that were sent and whose batch has not ended.
@@ -276,11 +300,11 @@ impl Lane {
         }
         connection.sync();
         let deadline_us = now.after_ms(config.answer_timeout_ms);
-        self.batches.push_back(Batch { calls: tickets.len(), set_len, deadline_us });
+        self.batches.push_back(Batch { calls: tickets.len(), set_len, reads_accounts: false, deadline_us });
     }
 
-    /// Acts on deadlines that have passed: gives up a silent lane, probes an idle one.
-    pub fn expire(&mut self, config: &Config, now: Now) {
+    /// Acts on deadlines that have passed: gives up a silent lane, and probes one that is ready, also between batches.
+    pub fn expire(&mut self, reads_accounts: bool, config: &Config, now: Now) {
         match &mut self.state {
             State::Down { .. } | State::Connecting { .. } => {}
             State::Starting { connection, deadline_us } => {
@@ -289,26 +313,32 @@ impl Lane {
                 }
             }
             State::Ready { connection, probe_at_us } => {
-                if let Some(oldest) = self.batches.front() {
-                    if now.is_past(oldest.deadline_us) {
-                        connection.close(CloseReason::TimedOut);
-                    }
-                } else if now.is_past(*probe_at_us) && connection.is_ready() {
-                    connection.sync();
+                if self.batches.front().is_some_and(|oldest| now.is_past(oldest.deadline_us)) {
+                    connection.close(CloseReason::TimedOut);
+                } else if now.is_past(*probe_at_us)
+                    && can_probe(&self.batches, config)
+                    && self.spoilt.is_none()
+                    && connection.is_ready()
+                {
+                    *probe_at_us = now.after_ms(config.probe_interval_ms);
+                    self.account_ids.clear();
+                    send_probe(connection, reads_accounts, config);
                     let deadline_us = now.after_ms(config.answer_timeout_ms);
-                    self.batches.push_back(Batch { calls: 0, set_len: 0, deadline_us });
+                    self.batches.push_back(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
                 }
             }
         }
     }
 
     /// When [`Lane::expire`] or [`Lane::wants_connect`] will have something to do, in monotonic microseconds.
-    pub fn deadline_us(&self) -> u64 {
+    pub fn deadline_us(&self, config: &Config) -> u64 {
         match &self.state {
             State::Down { retry_at_us } => *retry_at_us,
             State::Connecting { deadline_us } | State::Starting { deadline_us, .. } => *deadline_us,
             State::Ready { probe_at_us, .. } => {
-                self.batches.front().map_or(*probe_at_us, |batch| batch.deadline_us)
+                let answer_us = self.batches.front().map_or(u64::MAX, |batch| batch.deadline_us);
+                let can_probe = can_probe(&self.batches, config) && self.spoilt.is_none();
+                if can_probe { answer_us.min(*probe_at_us) } else { answer_us }
             }
         }
     }
@@ -329,7 +359,13 @@ impl Lane {
                 self.held_bytes.clear();
             }
             match self.state.connection()?.poll_event()? {
-                Event::Ready => self.ask_for_accounts(config),
+                Event::Ready => self.set_up_session(config),
+                Event::Row { ticket: Asked::Settings, row } => match session_problem(&row) {
+                    Ok(None) => {}
+                    Ok(Some(problem)) => self.close(CloseReason::Other(problem)),
+                    Err(error) => self.close(CloseReason::Row(error)),
+                },
+                Event::Row { ticket: Asked::Probe, .. } => {}
                 Event::Row { ticket: Asked::Accounts, row } => match row.i32(0) {
                     Ok(id) => self.account_ids.push(id),
                     Err(error) => self.close(CloseReason::Row(error)),
@@ -345,7 +381,7 @@ impl Lane {
                         self.close(reason);
                     }
                 }
-                Event::Done { ticket: Asked::Accounts } => {}
+                Event::Done { ticket: Asked::Settings | Asked::Accounts | Asked::Probe } => {}
                 Event::Done { ticket: Asked::Call(ticket) } => {
                     self.expect_held(Some(ticket.number));
                     self.is_releasing |= planted(Bug::AnswerBeforeCommit);
@@ -353,23 +389,26 @@ impl Lane {
                 Event::Done { ticket: Asked::Set { len } } => {
                     self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
                 }
-                Event::Failed { ticket: Asked::Accounts, error } => self.close(CloseReason::Server(error)),
                 Event::Failed { ticket, error } => {
                     self.is_releasing |= planted(Bug::AnswersOnError);
+                    self.judge_session(ticket, &error, config);
                     self.end(ticket, || End::Failed(error.clone()));
                 }
                 Event::RolledBack { ticket } => self.end(ticket, || End::RolledBack),
                 Event::InDoubt { ticket } => self.end(ticket, || End::InDoubt),
-                Event::Committed => {
-                    if let Some(ready) = self.committed(config, now) {
-                        return Some(ready);
+                Event::Committed => match self.committed(config, now) {
+                    Committed::Ready(accounts) => return Some(LaneEvent::Ready(accounts)),
+                    Committed::Probe { has_accounts } => {
+                        return Some(LaneEvent::Probed(has_accounts.then_some(&self.account_ids)));
                     }
-                }
+                    Committed::Calls | Committed::Nothing => {}
+                },
                 Event::Aborted { error } => {
                     if let Some(error) = error {
                         log::warn!("PostgreSQL refused a commit: {error}");
                     }
                     self.batches.pop_front();
+                    self.leave_if_spoilt();
                     if planted(Bug::AnswersOfRolledBackBatch) {
                         self.is_releasing = true;
                     } else {
@@ -395,11 +434,50 @@ impl Lane {
         }
     }
 
-    fn ask_for_accounts(&mut self, config: &Config) {
+    fn is_starting(&self) -> bool {
+        matches!(self.state, State::Starting { .. })
+    }
+
+    /// Makes the session what a batch needs, and asks for the accounts.
+    fn set_up_session(&mut self, config: &Config) {
         let Some(connection) = self.connection() else { return };
-        let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
-        call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
+        let (names, values): (Vec<&str>, Vec<&str>) =
+            config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
+        call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
+        ask_for_accounts(connection, config);
         connection.sync();
+    }
+
+    /// Notes what the failure of a call says about the session.
+    fn judge_session(&mut self, asked: Asked, error: &ServerError, config: &Config) {
+        match asked {
+            Asked::Call(ticket) if spoils_session(&ticket, error, config) => {
+                self.spoilt = Some(error.clone());
+            }
+            // In company the culprit is not known for sure; each call then runs by itself.
+            Asked::Call(_) | Asked::Set { .. } => {}
+            Asked::Settings | Asked::Accounts | Asked::Probe if self.is_starting() => {
+                self.close(CloseReason::Server(error.clone()));
+            }
+            Asked::Settings | Asked::Accounts | Asked::Probe => {
+                if is_of_session(error) {
+                    self.spoilt = Some(error.clone());
+                }
+                if self.is_serving {
+                    log::warn!("the bank cannot be served: {error}{}", remedy_for(error));
+                }
+                self.is_serving = false;
+            }
+        }
+    }
+
+    /// Leaves a spoilt session once nothing is in flight there: an answer that is still to come would be in doubt.
+    fn leave_if_spoilt(&mut self) {
+        if self.batches.is_empty()
+            && let Some(error) = self.spoilt.clone()
+        {
+            self.close(CloseReason::Server(error));
+        }
     }
 
     /// Each procedure returns exactly one row, so by the end of a call its answer is held.
@@ -412,7 +490,7 @@ impl Lane {
     /// Notes the end of a call without an answer, or of each member of a set.
     fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
         match asked {
-            Asked::Accounts => {}
+            Asked::Settings | Asked::Accounts | Asked::Probe => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
             Asked::Set { len } if planted(Bug::TicketsOfFailedSetStay) => {
                 self.ended.extend(self.sets.iter().take(len).map(|&ticket| (ticket, end())));
@@ -422,42 +500,76 @@ impl Lane {
     }
 
     /// The oldest batch is final.
-    fn committed(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'static>> {
+    fn committed(&mut self, config: &Config, now: Now) -> Committed {
         match std::mem::replace(&mut self.state, State::Down { retry_at_us: 0 }) {
             State::Starting { mut connection, deadline_us } => {
-                let problem = match self.account_ids.len() {
-                    0 => Some("the table clientes is empty: apply sql/*.sql in name order"),
-                    len if len > config.accounts_max => {
-                        Some("the table clientes has more rows than ACCOUNTS_MAX")
-                    }
-                    _ => None,
-                };
-                if let Some(problem) = problem {
+                if let Some(problem) = self.accounts_problem(config) {
                     connection.close(CloseReason::Other(problem));
                     self.state = State::Starting { connection, deadline_us };
-                    return None;
+                    return Committed::Nothing;
                 }
                 self.attempt = Attempt::First;
-                self.retry_wait_ms = config.reconnect_min_ms;
-                self.complaints.forget();
+                self.is_serving = true;
+                if !self.is_suspect {
+                    self.retry_wait_ms = config.reconnect_min_ms;
+                    self.complaints.forget();
+                }
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
-                Some(LaneEvent::Ready(Accounts::new(std::mem::take(&mut self.account_ids))))
+                Committed::Ready(Accounts::new(std::mem::take(&mut self.account_ids)))
             }
-            State::Ready { connection, .. } => {
-                let set_len = self.batches.pop_front().map_or(0, |batch| batch.set_len);
-                self.sets.drain(..set_len);
+            state @ State::Ready { .. } => {
+                self.state = state;
+                if self.is_suspect {
+                    self.is_suspect = false;
+                    self.retry_wait_ms = config.reconnect_min_ms;
+                    self.complaints.forget();
+                }
+                let Some(batch) = self.batches.pop_front() else { return Committed::Nothing };
+                self.leave_if_spoilt();
+                if batch.calls == 0 {
+                    return self.probed(&batch, config);
+                }
+                self.sets.drain(..batch.set_len);
                 self.is_releasing = true;
                 if planted(Bug::AnswersSwapped) && self.held.len() > 1 {
                     let (first, second) = (self.held[0].ticket, self.held[1].ticket);
                     (self.held[0].ticket, self.held[1].ticket) = (second, first);
                 }
-                self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
-                None
+                Committed::Calls
             }
             state @ (State::Down { .. } | State::Connecting { .. }) => {
                 self.state = state;
-                None
+                Committed::Nothing
             }
+        }
+    }
+
+    /// A probe was served.
+    fn probed(&mut self, probe: &Batch, config: &Config) -> Committed {
+        if !self.is_serving {
+            log::info!("the bank is served again");
+            self.is_serving = true;
+        }
+        match self.accounts_problem(config) {
+            Some(NO_ACCOUNTS) if probe.reads_accounts => {
+                self.close(CloseReason::Other(NO_ACCOUNTS));
+                Committed::Nothing
+            }
+            // Those that are known are still served.
+            Some(problem) if probe.reads_accounts => {
+                log::warn!("{problem}; new clients are not known");
+                Committed::Probe { has_accounts: false }
+            }
+            Some(_) | None => Committed::Probe { has_accounts: probe.reads_accounts },
+        }
+    }
+
+    /// Why the accounts that were read cannot be served.
+    fn accounts_problem(&self, config: &Config) -> Option<&'static str> {
+        match self.account_ids.len() {
+            0 => Some(NO_ACCOUNTS),
+            len if len > config.accounts_max => Some("the table clientes has more rows than ACCOUNTS_MAX"),
+            _ => None,
         }
     }
 
@@ -480,6 +592,11 @@ impl Lane {
 
     /// Goes down and sets the time of the next attempt.
     fn fall(&mut self, config: &Config, now: Now) {
+        if self.spoilt.take().is_some() {
+            // The next one may well be as this one was: elsewhere first, and without a rush.
+            self.attempt = Attempt::Next;
+            self.is_suspect = true;
+        }
         let wait_ms = self.jitter.between(self.retry_wait_ms / 2, self.retry_wait_ms);
         self.state = State::Down { retry_at_us: now.after_ms(wait_ms) };
         self.retry_wait_ms = (self.retry_wait_ms * 2).min(config.reconnect_max_ms);
@@ -493,18 +610,68 @@ impl Lane {
     }
 }
 
+/// What came of a batch that was committed.
+enum Committed {
+    Ready(Accounts),
+    Probe {
+        has_accounts: bool,
+    },
+    /// Its answers are released.
+    Calls,
+    Nothing,
+}
+
 /// What helps against the reason for which a lane closed, for its line in the log.
 pub fn remedy(reason: &CloseReason) -> &'static str {
-    const UNDEFINED_FUNCTION: SqlState = SqlState::new(*b"42883");
-    const UNDEFINED_TABLE: SqlState = SqlState::new(*b"42P01");
-    const INVALID_PASSWORD: SqlState = SqlState::new(*b"28P01");
-    const INVALID_AUTHORIZATION: SqlState = SqlState::new(*b"28000");
-    const INVALID_CATALOG_NAME: SqlState = SqlState::new(*b"3D000");
-    match reason.code() {
-        Some(UNDEFINED_FUNCTION | UNDEFINED_TABLE) => "; apply sql/*.sql in name order",
-        Some(INVALID_PASSWORD | INVALID_AUTHORIZATION) => "; look at user and password in DATABASE_URL",
-        Some(INVALID_CATALOG_NAME) => "; look at the database in DATABASE_URL",
-        Some(_) | None => "",
+    match reason {
+        CloseReason::Server(error) => remedy_for(error),
+        _ => "",
+    }
+}
+
+fn remedy_for(error: &ServerError) -> &'static str {
+    let message = error.message.as_str();
+    match error.code.as_bytes() {
+        b"42883" | b"42P01" => "; apply sql/*.sql in name order",
+        b"28P01" => "; the password in DATABASE_URL is wrong",
+        // PostgreSQL has one code for all of these. The name of the file is the same in every language of the server.
+        // On a Unix socket, `[local]`, there is no TLS to miss.
+        b"28000"
+            if message.contains("pg_hba.conf")
+                && message.contains("no encryption")
+                && !message.contains("[local]") =>
+        {
+            "; no rule of pg_hba.conf lets this user in without TLS: with sslmode=require, which is not supported, it might; \
+             use a Unix socket, or add a line `host` (not `hostssl`)"
+        }
+        b"28000" if message.contains("pg_hba.conf") => {
+            "; no rule of pg_hba.conf lets this user in from this address: add one. The password was not looked at"
+        }
+        b"28000" => "; look at user and role in DATABASE_URL: the password was not looked at",
+        b"3D000" => "; look at the database in DATABASE_URL",
+        b"53300" => {
+            "; all instances need LANES connections each, besides those of others: raise max_connections of PostgreSQL, or \
+             the limit of the role, database or pooler, or lower LANES"
+        }
+        b"08P01" if message.contains("startup parameter") => {
+            "; a pooler refuses it: take it out of DATABASE_URL, or see docs/postgresql.md about PgBouncer"
+        }
+        _ if is_of_session(error) => "; the session is left, and calls go on in a new one",
+        _ => "",
+    }
+}
+
+/// What clients are told while no lane is ready.
+pub fn why_down(reason: &CloseReason) -> Unavailable {
+    match reason {
+        CloseReason::Other(problem) if *problem == NO_ACCOUNTS => Unavailable::BankMissing,
+        CloseReason::Other(problem) if *problem == READ_ONLY => Unavailable::ReadOnly,
+        CloseReason::Server(error) => match error.code.as_bytes() {
+            b"25006" => Unavailable::ReadOnly,
+            b"42P01" | b"42883" => Unavailable::BankMissing,
+            _ => Unavailable::DatabaseDown,
+        },
+        _ => Unavailable::DatabaseDown,
     }
 }
 
@@ -553,6 +720,43 @@ fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], len: usize) 
     call(connection, Asked::Set { len }, INSERT_TRANSACOES, &parameters);
 }
 
+/// Whether there is room for a probe: besides the batches in flight, of which none is one.
+fn can_probe(batches: &VecDeque<Batch>, config: &Config) -> bool {
+    batches.len() < config.batches_in_flight_max && batches.iter().all(|batch| batch.calls > 0)
+}
+
+/// Queues the calls of a probe: the procedures as calls use them, but for no account, so that nothing is done.
+///
+/// NULL is no account's id, whatever the table holds. A Sync alone would only tell that PostgreSQL is there.
+fn send_probe(connection: &mut Connection<Asked>, reads_accounts: bool, config: &Config) {
+    let nothing =
+        [Value::Int4Array(&[]), Value::Int4Array(&[]), Value::TextArray(&[]), Value::TextArray(&[])];
+    call(connection, Asked::Probe, INSERT_TRANSACOES, &nothing);
+    call(connection, Asked::Probe, INSERT_TRANSACAO, &[Value::Null, Value::Null, Value::Null, Value::Null]);
+    call(connection, Asked::Probe, GET_SALDO_CLIENTE_BY_ID, &[Value::Null]);
+    if reads_accounts {
+        ask_for_accounts(connection, config);
+    }
+    connection.sync();
+}
+
+/// Queues the question for the accounts: one more than there may be, to know of too many.
+fn ask_for_accounts(connection: &mut Connection<Asked>, config: &Config) {
+    let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
+    call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
+}
+
+/// Why the bank cannot be served in this session.
+fn session_problem(row: &Row<'_>) -> Result<Option<&'static str>, RowError> {
+    Ok(if !row.bool(0)? {
+        Some(NOT_UTF8)
+    } else if row.bool(1)? {
+        Some(READ_ONLY)
+    } else {
+        None
+    })
+}
+
 /// Queues one call, for which there is room: the limits of the connection are made for the largest batches.
 fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, parameters: &[Value<'_>]) {
     let queued = connection.call(asked, statement, parameters);
@@ -593,6 +797,11 @@ fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'stat
             LaneEvent::Unavailable(ticket, Unavailable::QueueTimeout)
         }
         End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
+        End::Failed(error) if spoils_session(&ticket, error, config) => LaneEvent::RunAgain(Ticket {
+            attempts: ticket.attempts.saturating_sub(1),
+            spoilt_sessions: ticket.spoilt_sessions + 1,
+            ..ticket
+        }),
         End::Failed(error) if ticket.is_alone && !is_conflict(error) => {
             log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
@@ -606,6 +815,32 @@ fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'stat
     }
 }
 // ANCHOR_END: without_answer
+
+/// Whether the session is to blame for the failure of a call, which then runs again in the next one.
+///
+/// The error has ended the batch, so nothing was done. A call that fails so once more than there are lanes has met at
+/// least one new session: then it is to blame itself, and the session stays.
+fn spoils_session(ticket: &Ticket, error: &ServerError, config: &Config) -> bool {
+    ticket.is_alone
+        && is_of_session(error)
+        && usize::from(ticket.spoilt_sessions) < config.lanes
+        && !planted(Bug::SpoiltSessionKept)
+}
+
+/// Whether an error is about the session rather than about the call.
+///
+/// Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+fn is_of_session(error: &ServerError) -> bool {
+    matches!(
+        error.code.as_bytes(),
+        // Read-only: the server was demoted, or the database is fenced off.
+        b"25006"
+        // A prepared statement is gone, is there already, or is another one, as behind a pooler that swaps sessions.
+        | b"26000" | b"42P05" | b"08P01"
+        // A cached plan must not change its result type: a migration.
+        | b"0A000"
+    )
+}
 
 fn is_conflict(error: &ServerError) -> bool {
     matches!(error.code, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED)
@@ -633,7 +868,7 @@ fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
 }
 
 /// What every lane prepares; the constants below are positions in it.
-pub static STATEMENTS: [Statement; 4] = [
+pub static STATEMENTS: [Statement; 5] = [
     Statement {
         name: "t",
         sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
@@ -650,8 +885,73 @@ pub static STATEMENTS: [Statement; 4] = [
         sql: "SELECT id FROM clientes ORDER BY id LIMIT $1",
         parameter_types: &[oid::INT8],
     },
+    Statement {
+        name: "v",
+        // A setting that this version does not have is left out.
+        sql: "SELECT current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'), \
+              current_setting('transaction_read_only')::boolean, count(set_config(name, value, false)) \
+              FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
+        parameter_types: &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
+    },
 ];
 const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;
 const GET_SALDO_CLIENTE_BY_ID: usize = 2;
 const ACCOUNTS: usize = 3;
+const SETTINGS: usize = 4;
+const NO_ACCOUNTS: &str = "the table clientes is empty: apply sql/*.sql in name order";
+const READ_ONLY: &str = "the session is read-only, as on a standby or with default_transaction_read_only: \
+                         DATABASE_URL must name a primary";
+const NOT_UTF8: &str = "server_encoding is not UTF8, so not every descricao could be stored: make the database anew with \
+                        CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0";
+
+#[cfg(test)]
+mod tests {
+    use proto_pg::{Limits, Session};
+
+    use super::*;
+
+    /// The reason for which a session ends with this error while it logs in.
+    fn refused(code: &str, message: &str) -> CloseReason {
+        let session =
+            Session { user: "a".into(), password: None, database: "a".into(), parameters: Vec::new() };
+        let limits = Limits {
+            message_len_max_bytes: 512,
+            text_len_max_bytes: 512,
+            send_len_max_bytes: 512,
+            in_flight_calls_max: 1,
+        };
+        let mut connection = Connection::<Asked>::new(&session, &[], limits);
+        let mut bytes = Vec::new();
+        let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+        crate::sim::postgres::message(&mut bytes, b'E', fields.as_bytes());
+        connection.recv_space()[..bytes.len()].copy_from_slice(&bytes);
+        connection.recv_commit(bytes.len());
+        match connection.poll_event() {
+            Some(Event::Closed { reason }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_own_remedy() {
+        let entry = "no pg_hba.conf entry for host \"10.0.0.9\", user \"a\", database \"a\", no encryption";
+        for (code, message, remedy_has) in [
+            (
+                "28P01",
+                "password authentication failed for user \"a\"",
+                "the password in DATABASE_URL is wrong",
+            ),
+            ("28000", entry, "without TLS: with sslmode=require"),
+            ("28000", &entry.replace("10.0.0.9", "[local]"), "from this address: add one"),
+            ("28000", &entry.replace("no encryption", "SSL encryption"), "from this address: add one"),
+            ("28000", "role \"a\" does not exist", "look at user and role"),
+            ("53300", "sorry, too many clients already", "raise max_connections"),
+            ("08P01", "unsupported startup parameter: options", "take it out of DATABASE_URL"),
+        ] {
+            let remedy = remedy(&refused(code, message));
+            assert!(remedy.contains(remedy_has), "{code} {message}: {remedy}");
+        }
+        assert_eq!(remedy(&refused("57P03", "the database system is starting up")), "");
+    }
+}

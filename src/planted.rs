@@ -72,6 +72,8 @@ bugs! {
     CompanyFailsWithCulprit,
     /// A call that was rolled back runs in company again.
     RunAgainInCompany,
+    /// A call is blamed for the session that it met, and the session stays.
+    SpoiltSessionKept,
     /// A call that conflicts is run again for ever.
     AttemptsUnlimited,
     /// A call never stops waiting for a lane.

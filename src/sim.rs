@@ -264,6 +264,8 @@ impl World {
             self.cut_backend(index);
         } else if scene.strikes(Fault::LaneEnded) {
             self.end_backend(index);
+        } else if scene.strikes(Fault::SessionSpoilt) {
+            self.postgres.spoil(backend.session, scene.one_of(&["25006", "26000", "42P05", "0A000"]));
         } else if scene.strikes(Fault::SlowDatabase) {
             backend.busy_until_us = now_us + scene.between(100, 50_000);
         } else if scene.strikes(Fault::SilentDatabase) {

@@ -325,12 +325,16 @@ impl<N: Network> Turn<N> {
     /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.
     #[inline(never)]
     fn send(&mut self) {
+        self.send_to_lanes();
+        self.send_to_due_clients();
+    }
+
+    fn send_to_lanes(&mut self) {
         for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
             if let Some(connection) = lane.connection() {
                 self.network.send_for_lane(index, connection);
             }
         }
-        self.send_to_due_clients();
     }
 
     fn send_to_due_clients(&mut self) {
@@ -373,7 +377,10 @@ impl<N: Network> Turn<N> {
     #[inline(never)]
     fn expire(&mut self) {
         let network = &self.network;
-        if self.engine.expire(network.now(), |lane| network.is_lane_readable(lane)) {
+        let has_made_due = self.engine.expire(network.now(), |lane| network.is_lane_readable(lane));
+        // A probe must not wait for the next event.
+        self.send_to_lanes();
+        if has_made_due {
             self.send_to_due_clients();
             // Behind the request that has just been answered there may be another one.
             for index in 0..self.due.len() {

@@ -1290,6 +1290,11 @@ fn after_a_crash_of_the_database_it_serves_once_the_schema_is_applied_again() {
     postgres.start_again().unwrap();
     // The unlogged tables are empty after a crash: there are no clients. What else was written last may be gone, too.
     wait_for("the log tells the remedy", || instance.log().contains("apply sql/*.sql").then_some(()));
+    wait_for("clients are told", || {
+        let answer = wire.ask(get(STATEMENT));
+        assert_eq!(answer.status, 503, "{answer:?}");
+        answer.erro().contains("the database has no clients").then_some(())
+    });
     assert_unavailable(&mut wire);
     postgres.apply_sql("rinha", &workspace().join("sql")).unwrap();
     wait_health(&mut wire, 200);
@@ -1441,12 +1446,134 @@ fn after_a_session_has_ended_the_first_host_is_asked_first() {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rinha'";
         assert_eq!(admin.query(sql, &[]).unwrap().len(), 1, "one lane");
         wait_for("another session", || (proxies[0].connections() > sessions).then_some(()));
-        wait_for("the lane", || {
-            admin.query(&sql.replace("pg_terminate_backend(pid)", "1"), &[]).unwrap().pop()
-        });
+        // It has left the old session before that.
+        wait_health(&mut wire_to(&instance), 200);
     }
     assert_eq!(wire_to(&instance).ask(get(STATEMENT)).status, 200);
     assert_eq!(proxies[1].connections(), 0, "the first host was up all the time");
+}
+
+#[test]
+fn a_client_that_is_inserted_while_the_server_runs_is_known_with_the_next_probe() {
+    let bank = Bank::with(&[("PROBE_INTERVAL_MS", "50")]);
+    assert_eq!(bank.transact(42, 1, "c", "early").status, 404);
+    bank.database.execute("INSERT INTO clientes (id, limite) VALUES (42, 100)");
+    wait_for("client 42", || (bank.transact(42, 1, "c", "a").status == 200).then_some(()));
+    bank.database.execute("DELETE FROM transacoes WHERE cliente_id = 42; DELETE FROM clientes WHERE id = 42");
+    assert_eq!(bank.transact(42, 1, "c", "gone").status, 404);
+}
+
+#[test]
+fn health_is_that_of_calls_and_not_of_the_connection() {
+    let bank = Bank::with(&[("PROBE_INTERVAL_MS", "50")]);
+    for (spoil, mend) in [
+        ("ALTER TABLE transacoes RENAME TO away", "ALTER TABLE away RENAME TO transacoes"),
+        ("ALTER FUNCTION InsertTransacao RENAME TO away", "ALTER FUNCTION away RENAME TO InsertTransacao"),
+        (
+            "ALTER TABLE clientes RENAME COLUMN saldo TO away",
+            "ALTER TABLE clientes RENAME COLUMN away TO saldo",
+        ),
+    ] {
+        bank.database.execute(spoil);
+        bank.wait_health(503);
+        bank.database.execute(mend);
+        bank.wait_health(200);
+        assert_eq!(bank.transact(1, 1, "c", "a").status, 200, "{mend}");
+    }
+    // A probe does nothing.
+    assert_eq!(bank.database.number("SELECT count(*) FROM transacoes"), 3);
+    assert_eq!(bank.database.number("SELECT last_value FROM transacoes_id_seq"), 3);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn a_database_that_is_fenced_off_is_left_and_served_again_without_a_restart() {
+    let postgres = own_postgres(&[]);
+    let settings = [("QUEUE_TIMEOUT_MS", "500"), ("PROBE_INTERVAL_MS", "50")];
+    let instance = start(&postgres.url("rinha"), &settings, Readiness::Healthy);
+    let mut wire = wire_to(&instance);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "before")).status, 200);
+    let mut admin = postgres.connect("postgres").unwrap();
+    let mut fence = |value: &str| {
+        // The two cannot share a transaction.
+        admin.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    };
+    fence("on");
+    wait_health(&mut wire, 503);
+    let answer = wire.ask(transaction(1, 1, "c", "fenced"));
+    assert_eq!(answer.status, 503);
+    assert!(answer.erro().contains("read-only; nothing was done"), "{answer:?}");
+    fence("off");
+    wait_health(&mut wire, 200);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "after")).balance(), 2);
+    assert_ledger_adds_up(&mut postgres.connect("rinha").unwrap());
+}
+
+/// What a role, a database or the configuration may set, and no lane may take over.
+const OVERRIDES: [(&str, &str); 10] = [
+    ("statement_timeout", "'1min'"),
+    ("lock_timeout", "'1min'"),
+    ("idle_session_timeout", "'30s'"),
+    ("idle_in_transaction_session_timeout", "'30s'"),
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_deferrable", "on"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("jit", "on"),
+    ("exit_on_error", "on"),
+    ("client_min_messages", "debug1"),
+];
+
+#[test]
+fn no_setting_of_the_database_gets_into_a_lane() {
+    let database = Database::new();
+    for (name, value) in OVERRIDES {
+        database.execute(&format!("ALTER DATABASE {} SET {name} = {value}", database.name()));
+    }
+    let bank = Bank::over(database, &[]);
+    support::session::assert_settings(&bank);
+}
+
+#[test]
+fn a_database_that_cannot_store_every_text_is_refused_with_the_remedy() {
+    let postgres = own_postgres(&[]);
+    let mut admin = postgres.connect("postgres").unwrap();
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let sql = format!("CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0");
+        admin.batch_execute(&sql).unwrap();
+        postgres.apply_sql(&encoding.to_lowercase(), &workspace().join("sql")).unwrap();
+    }
+    let refused = start(&postgres.url("latin1"), &[("QUEUE_TIMEOUT_MS", "300")], Readiness::Listening);
+    wait_for("the log tells the remedy", || refused.log().contains("ENCODING 'UTF8'").then_some(()));
+    assert_unavailable(&mut wire_to(&refused));
+    let instance = start(&postgres.url("sql_ascii"), &[], Readiness::Healthy);
+    let mut wire = wire_to(&instance);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "日本")).status, 200);
+    assert!(wire.ask(get(STATEMENT)).text().contains("日本"));
+}
+
+#[test]
+fn the_log_tells_a_rule_that_refuses_from_a_wrong_password() {
+    let directory = Throwaway::new("test").unwrap();
+    let hba = directory.path().join("hba.conf");
+    let rules = "local all rinha trust\nlocal all refused reject\nlocal all wrong scram-sha-256\n";
+    std::fs::write(&hba, rules).unwrap();
+    let postgres = own_postgres(&[("hba_file", hba.to_str().unwrap())]);
+    let mut admin = postgres.connect("rinha").unwrap();
+    for role in ["refused", "wrong", "unheard"] {
+        admin.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right'")).unwrap();
+    }
+    for (role, remedy) in [
+        ("refused", "the password was not looked at"),
+        ("unheard", "the password was not looked at"),
+        ("wrong", "the password in DATABASE_URL is wrong"),
+    ] {
+        let url = postgres.url("rinha").replace("//rinha@", &format!("//{role}:word@"));
+        let instance = start(&url, &[], Readiness::Listening);
+        let log = || instance.log().to_lowercase();
+        wait_for(&format!("{role}: {remedy}"), || log().contains(&remedy.to_lowercase()).then_some(()));
+        assert!(!log().contains("tls"), "{}", log());
+    }
 }
 
 #[test]

@@ -305,7 +305,8 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// What looks like the name of a test and is none: a function of the kernel, in the flamegraph.
-const NO_TESTS: &[&str] = &["exit_to_user_mode_loop"];
+const NO_TESTS: &[&str] =
+    &["exit_to_user_mode_loop", "idle_in_transaction_session_timeout", "default_transaction_read_only"];
 
 #[test]
 fn every_test_that_the_book_names_exists() {

@@ -133,6 +133,7 @@ fn without_a_connection_to_spare_it_waits_for_one() {
     load.wait_each("every client to be told", Instant::now(), Outcome::is_unavailable);
     for instance in &stack.instances {
         wait_for("the log tells why", || instance.log().contains("too many clients").then_some(()));
+        assert!(instance.log().contains("raise max_connections"), "{}", instance.log());
     }
     drop(strangers);
     let recovery = load.wait_served(Instant::now());

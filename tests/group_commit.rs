@@ -96,6 +96,65 @@ fn texts_longer_than_the_inbox_change_no_outcome() {
     }
 }
 
+/// SQLSTATEs that say nothing about a call and everything about its session.
+const OF_SESSION: [&str; 5] = ["25006", "26000", "42P05", "08P01", "0A000"];
+
+#[test]
+fn a_call_that_meets_a_spoilt_session_runs_in_the_next_one() {
+    for code in OF_SESSION {
+        for grouping in GROUPINGS {
+            let bank = Bank::with(&patient_with(grouping));
+            bank.database.execute(
+                "CREATE TABLE spoilt AS SELECT pid FROM pg_stat_activity
+                 WHERE application_name = 'rinha' AND datname = current_database()",
+            );
+            plant_failure(&bank.database, code, "pg_backend_pid() IN (SELECT pid FROM spoilt)");
+            let answers = in_one_batch(&bank, &["a", "boom", "boom", "b"]);
+            assert_eq!(statuses(&answers), [200; 4], "{code}, GROUP_CALLS_MIN={grouping}");
+            assert_eq!(bank.database.ledger_rows("boom"), 2, "{code}, GROUP_CALLS_MIN={grouping}");
+            assert_eq!(bank.metric("rinha_lane_connects_total"), 2, "{code}");
+            for reason in ["failed", "in_doubt"] {
+                let series = format!("rinha_unavailable_total{{reason=\"{reason}\"}}");
+                assert_eq!(bank.metric(&series), 0, "{code}, GROUP_CALLS_MIN={grouping}");
+            }
+            bank.database.assert_ledger_adds_up();
+        }
+    }
+}
+
+#[test]
+fn prepared_statements_that_are_gone_are_prepared_anew() {
+    let bank = Bank::open();
+    bank.database.execute(
+        "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             EXECUTE 'DEALLOCATE ALL';
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER forget BEFORE INSERT ON transacoes FOR EACH ROW
+         WHEN (NEW.descricao = 'forget') EXECUTE FUNCTION forget();",
+    );
+    for round in 1..=3 {
+        assert_eq!(bank.transact(1, 1, "c", "forget").status, 200);
+        assert_eq!(bank.transact(1, 1, "c", "after").status, 200);
+        assert_eq!(bank.ask(get("/clientes/1/extrato")).status, 200);
+        assert_eq!(bank.database.ledger_rows("after"), round);
+    }
+    assert_eq!(bank.metric("rinha_lane_connects_total"), 4);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
+fn a_call_that_blames_every_session_fails_and_the_others_are_served() {
+    let bank = Bank::open();
+    plant_failure(&bank.database, "0A000", "true");
+    assert_eq!(bank.transact(1, 1, "c", "boom").status, 503);
+    assert_eq!(bank.metric("rinha_lane_connects_total"), 2, "one new session, and that one stays");
+    assert_eq!(bank.transact(1, 1, "c", "after").status, 200);
+    assert_eq!(bank.metric("rinha_lane_connects_total"), 2);
+    assert_eq!(bank.database.ledger_rows("boom"), 0);
+}
+
 #[test]
 fn a_conflict_is_tried_again_and_succeeds() {
     for code in ["40001", "40P01"] {

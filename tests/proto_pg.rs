@@ -12,6 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
 use proto_pg::{Host, Url, Value};
+use rinha::config::Config;
 use rinha::lane::STATEMENTS;
 use sessions::{Exchange, SCENES, Scene};
 use support::{Database, workspace};
@@ -93,6 +94,16 @@ fn what_was_recorded_still_happens() {
     }
 }
 
+/// What a lane sets with the default settings of the server.
+fn settings() -> Vec<(&'static str, String)> {
+    let config = Config::from_environment(|name| match name {
+        "DATABASE_URL" => Some("postgresql://rinha@localhost/rinha".to_owned()),
+        "LISTEN" => Some("127.0.0.1:0".to_owned()),
+        _ => None,
+    });
+    config.expect("the settings are valid").session_settings
+}
+
 #[test]
 fn what_was_recorded_of_the_bank_still_happens() {
     let scene = Scene {
@@ -101,6 +112,11 @@ fn what_was_recorded_of_the_bank_still_happens() {
         statements: &STATEMENTS,
         turns: &[
             |lane| {
+                let settings = settings();
+                let (names, values): (Vec<&str>, Vec<&str>) =
+                    settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
+                let settings = [Value::TextArray(&names), Value::TextArray(&values)];
+                lane.call(0, 4, &settings).expect("there is room");
                 lane.call(1, 3, &[Value::Int8(10_001)]).expect("there is room");
                 lane.sync();
             },
@@ -123,6 +139,8 @@ fn what_was_recorded_of_the_bank_still_happens() {
         ],
         events: &[
             "Ready",
+            "Row 0",
+            "Done 0",
             "Row 1",
             "Row 1",
             "Row 1",

@@ -821,7 +821,7 @@ fn an_idle_lane_is_probed_and_given_up_when_it_does_not_answer() {
     let mut world = World::new(&[]);
     world.now.monotonic_us += 1_000_000;
     world.settle();
-    assert_eq!(world.batches(), [0], "the probe is an empty batch");
+    assert_eq!(world.batches(), [0], "nothing is done by a probe");
     assert!(world.engine.lanes[0].is_ready());
     world.now.monotonic_us += 1_000_000;
     world.advance();
@@ -891,6 +891,155 @@ fn an_empty_bank_is_not_served_until_its_clients_are_there() {
 }
 
 #[test]
+fn clients_are_told_why_a_database_that_can_be_reached_does_not_serve() {
+    let mut world = World::down(&[]);
+    world.database.ledger.accounts.clear();
+    world.connect();
+    world.settle();
+    let slot = world.credit(1, "a");
+    world.now.monotonic_us += 1_000_000;
+    world.advance();
+    assert!(world.answer(slot).contains("the database has no clients"));
+    let health = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.advance();
+    assert!(world.answer(health).contains("the database has no clients"));
+    // What was found last counts.
+    assert!(world.engine.poll_connect(world.now).is_some());
+    world.engine.lane_connect_failed(0, "refused", world.now);
+    let slot = world.credit(1, "a");
+    world.advance();
+    assert!(world.answer(slot).contains("the database cannot be reached"));
+}
+
+#[test]
+fn a_new_account_is_known_with_the_next_probe_also_under_load() {
+    let mut world = World::new(&[]);
+    world.database.ledger.accounts.insert(42, (0, 0));
+    let early = world.credit(42, "a");
+    world.settle();
+    assert_eq!(world.status(early), "404");
+    for _ in 0..10 {
+        // Never idle for as long as a second.
+        world.now.monotonic_us += 100_000;
+        world.credit(1, "a");
+        world.settle();
+    }
+    let slot = world.credit(42, "a");
+    world.settle();
+    assert_eq!(world.status(slot), "200");
+    world.database.ledger.accounts.remove(&42);
+    world.now.monotonic_us += 1_000_000;
+    world.settle();
+    let slot = world.credit(42, "a");
+    world.settle();
+    assert_eq!(world.status(slot), "404");
+}
+
+#[test]
+fn health_is_that_of_calls() {
+    let mut world = World::new(&[]);
+    let health = |world: &mut World| {
+        let slot = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+        world.advance();
+        world.status(slot)
+    };
+    let refuse = |world: &mut World, account: i32| {
+        world.database.call_failure = Some("23514");
+        let slot = world.credit(account, "a");
+        world.settle();
+        assert_eq!(world.status(slot), "503");
+    };
+    refuse(&mut world, 1);
+    refuse(&mut world, 1);
+    assert_eq!(health(&mut world), "200", "it may be this account's own trouble");
+    refuse(&mut world, 2);
+    assert_eq!(health(&mut world), "503");
+    world.credit(1, "a");
+    world.settle();
+    assert_eq!(health(&mut world), "200", "a call was served");
+    refuse(&mut world, 1);
+    refuse(&mut world, 2);
+    world.now.monotonic_us += 1_000_000;
+    world.settle();
+    assert_eq!(health(&mut world), "200", "a probe was served");
+}
+
+/// SQLSTATEs for which a session is left.
+const OF_SESSION: [&str; 5] = ["25006", "26000", "42P05", "08P01", "0A000"];
+
+#[test]
+fn a_spoilt_session_is_left_and_its_calls_run_in_the_next_one() {
+    for code in OF_SESSION {
+        for minimum in ONE_BY_ONE_AND_AS_A_SET {
+            let mut world = World::new(&[("GROUP_CALLS_MIN", minimum), ("ATTEMPTS_MAX", "2")]);
+            world.database.spoil(world.session, code);
+            let slots = [1, 1, 2].map(|account| world.credit(account, "a"));
+            world.settle();
+            assert!(!world.engine.lanes[0].wants_socket(), "{code}");
+            assert_eq!(slots.map(|slot| world.status(slot)), ["none"; 3], "they wait");
+            world.sleep();
+            assert_eq!(world.engine.poll_connect(world.now), Some((0, Attempt::Next)), "elsewhere first");
+            world.engine.lane_connected(0, world.now);
+            world.session = world.database.connect();
+            world.settle();
+            assert_eq!(slots.map(|slot| world.status(slot)), ["200"; 3], "{code}");
+            assert_eq!(world.rows(), ["a"; 3]);
+        }
+    }
+}
+
+#[test]
+fn a_probe_finds_a_spoilt_session_although_nobody_asks() {
+    let mut world = World::new(&[]);
+    world.database.spoil(world.session, "25006");
+    world.now.monotonic_us += 1_000_000;
+    world.settle();
+    assert!(!world.engine.lanes[0].wants_socket());
+    let health = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.advance();
+    assert!(world.answer(health).contains("read-only"));
+}
+
+#[test]
+fn what_else_is_in_flight_in_a_spoilt_session_is_answered_before_it_is_left() {
+    let mut world = World::new(&[("BATCH_CALLS_MAX", "1"), ("BATCHES_IN_FLIGHT_MAX", "2")]);
+    let slots = ["a", "b"].map(|name| world.credit(1, name));
+    world.advance();
+    // Each is a batch of its own; both are on their way when the session is spoilt.
+    world.database.spoil(world.session, "26000");
+    let answers = world.carry_to_database();
+    let third = world.credit(1, "c");
+    let end_of_first = 1 + answers.windows(6).position(|it| it == b"Z\0\0\0\x05I").expect("an end") + 5;
+    world.carry_to_lane(&answers[..end_of_first]);
+    assert!(world.engine.lanes[0].wants_socket(), "the second is still awaited");
+    assert_eq!(world.carry_to_database(), b"", "and nothing more is sent");
+    world.carry_to_lane(&answers[end_of_first..]);
+    assert!(!world.engine.lanes[0].wants_socket());
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert_eq!([slots[0], slots[1], third].map(|slot| world.status(slot)), ["200"; 3]);
+    assert_eq!(world.rows(), ["a", "b", "c"]);
+    assert!(!world.unavailable(Unavailable::InDoubt));
+}
+
+#[test]
+fn a_call_that_finds_every_session_spoilt_is_to_blame_itself() {
+    let mut world = World::new(&[]);
+    world.database.failures = vec![("a".to_owned(), "0A000"), ("a".to_owned(), "0A000")];
+    let slot = world.credit(1, "a");
+    world.settle();
+    assert!(!world.engine.lanes[0].wants_socket());
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert_eq!(world.status(slot), "503");
+    assert!(world.unavailable(Unavailable::Failed));
+    assert!(world.engine.lanes[0].is_ready(), "the second session stays");
+    assert_eq!(world.rows(), [""; 0]);
+}
+
+#[test]
 fn the_accounts_are_those_of_the_database() {
     let mut world = World::down(&[]);
     world.database.ledger.accounts.insert(42, (0, 0));
@@ -909,7 +1058,8 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
         .map(|_| {
             assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
             world.engine.lane_connect_failed(0, "refused", world.now);
-            let wait_us = world.engine.lanes[0].deadline_us() - world.now.monotonic_us;
+            let wait_us =
+                world.engine.lanes[0].deadline_us(&world.engine.site.config) - world.now.monotonic_us;
             assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
             world.now.monotonic_us += wait_us;
             world.now.looked_us = world.now.monotonic_us;
@@ -926,7 +1076,7 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
 fn attempts_go_on_from_place_to_place_and_start_over_after_each_session() {
     let mut world = World::down(&[]);
     let attempt = |world: &mut World| {
-        world.now.monotonic_us += 1_000_000;
+        world.now = Now::at_us(world.now.monotonic_us + 1_000_000);
         world.engine.poll_connect(world.now).expect("the lane wants to connect").1
     };
     assert_eq!(attempt(&mut world), Attempt::First);

@@ -19,6 +19,8 @@ pub(crate) struct Audit {
     rows_read: usize,
     batches_read: usize,
     failures_read: usize,
+    /// By session: batches of one call that failed for it, though they could go to another one.
+    spoilt_batches: BTreeMap<usize, usize>,
 }
 
 /// What became of one transaction.
@@ -28,7 +30,9 @@ struct Fate {
     committed_runs: usize,
     /// Batches it was in that came to nothing.
     failed_attempts: usize,
-    /// It failed with no other call before it in its batch.
+    /// Batches it was in alone, whose session was to blame.
+    spoilt_runs: usize,
+    /// It failed with no other call before it in its batch, and not for its session.
     has_failed_first: bool,
     /// It failed in a batch that is not over.
     is_failing: bool,
@@ -96,7 +100,7 @@ impl Audit {
         while let Some(failure) = postgres.failures_seen.get(self.failures_read) {
             self.failures_read += 1;
             if let Some(fate) = tag_of(&failure.description).and_then(|tag| self.fates.get_mut(tag)) {
-                fate.has_failed_first |= failure.is_first;
+                fate.has_failed_first |= failure.is_first && !failure.is_spoilt;
                 fate.is_failing = true;
                 fate.first_failed_at.get_or_insert(failure.at);
             }
@@ -130,7 +134,27 @@ impl Audit {
                         scene.violate(Check::Once, format!("{description} was run and committed twice"));
                     }
                 } else {
-                    fate.failed_attempts += 1;
+                    if batch.is_spoilt {
+                        fate.spoilt_runs += 1;
+                        if fate.spoilt_runs > config.lanes + 1 {
+                            scene.violate(
+                                Check::Spoilt,
+                                format!("{description} is given to spoilt sessions without end"),
+                            );
+                        }
+                        if fate.spoilt_runs <= config.lanes {
+                            let batches = self.spoilt_batches.entry(batch.session).or_default();
+                            *batches += 1;
+                            if *batches > config.batches_in_flight_max {
+                                scene.violate(
+                                    Check::Spoilt,
+                                    format!("the spoilt session {} is kept", batch.session),
+                                );
+                            }
+                        }
+                    } else {
+                        fate.failed_attempts += 1;
+                    }
                     fate.is_failing = false;
                     fate.first_failed_at.get_or_insert(batch.ended_at);
                 }
@@ -216,8 +240,10 @@ impl Audit {
     ) -> Result<(), Violation> {
         self.check_denied(tag)?;
         let fate = &self.fates[tag];
-        let attempts = fate.failed_attempts + usize::from(fate.is_failing) + unseen_attempts;
-        if fate.has_failed_first || attempts >= usize::from(config.attempts_max) {
+        let failing = usize::from(fate.is_failing);
+        let attempts = fate.failed_attempts + failing + unseen_attempts;
+        let has_met_new_session = fate.spoilt_runs + failing > config.lanes;
+        if fate.has_failed_first || has_met_new_session || attempts >= usize::from(config.attempts_max) {
             Ok(())
         } else {
             Err(Violation::new(Check::Failed, "it did not fail by itself"))

@@ -65,6 +65,8 @@ checks! {
     Alone => RunAgainInCompany,
     /// No transaction runs more often than `ATTEMPTS_MAX`.
     Attempts => AttemptsUnlimited,
+    /// A session that is spoilt is left, and a call meets a bounded number of them.
+    Spoilt => SpoiltSessionKept,
     /// Each balance is the sum of its rows, and no debit passes the limit.
     Ledger => RowsNotLocked,
     /// A batch is no larger than its limit.

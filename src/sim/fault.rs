@@ -68,6 +68,8 @@ faults! {
     LaneReset,
     /// PostgreSQL ends a session, with or without a word.
     LaneEnded,
+    /// Every call of a session fails from now on, and only a new session helps.
+    SessionSpoilt,
     /// PostgreSQL ends all sessions at once.
     DatabaseRestart,
     /// PostgreSQL takes no connection.
@@ -115,8 +117,8 @@ impl Fault {
             | Fault::CommitError => 100,
             Fault::HalfClose | Fault::MalformedRequest | Fault::StaleEvent | Fault::AcceptFails => 50,
             Fault::EarlyHalfClose | Fault::Stall | Fault::Reset | Fault::ForeignLock => 30,
-            Fault::LaneReset | Fault::LaneEnded | Fault::SilentDatabase => 20,
             Fault::StandStill => 10,
+            Fault::LaneReset | Fault::LaneEnded | Fault::SessionSpoilt | Fault::SilentDatabase => 20,
             Fault::TimeJump | Fault::DatabaseRestart => 5,
             Fault::InstanceKilled | Fault::InstanceDrained => 3,
         }

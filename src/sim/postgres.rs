@@ -42,6 +42,9 @@ pub(crate) struct Batch {
     /// It ended with a Sync; otherwise its session ended.
     pub(crate) is_synced: bool,
     pub(crate) is_committed: bool,
+    pub(crate) session: usize,
+    /// It was one call alone, and its session is to blame for the failure.
+    pub(crate) is_spoilt: bool,
 }
 
 /// A transaction that failed; its batch is over only at its Sync.
@@ -50,6 +53,8 @@ pub(crate) struct Failure {
     pub(crate) description: String,
     /// No other call was before it in its batch.
     pub(crate) is_first: bool,
+    /// Its session is to blame.
+    pub(crate) is_spoilt: bool,
     /// How many messages the server had read.
     pub(crate) at: u64,
 }
@@ -99,6 +104,12 @@ struct Session {
     is_hung_up: bool,
     is_ended: bool,
     lock_timeout_us: u64,
+    /// The SQLSTATE that every call fails with from now on.
+    spoilt: Option<&'static str>,
+    /// A call of this batch has failed for that.
+    has_met_spoilt: bool,
+    /// The call that was skipped last is one of a probe.
+    skips_probe: bool,
     transaction: Transaction,
     has_failed: bool,
     calls: usize,
@@ -163,6 +174,13 @@ impl Postgres {
             self.sessions[session].is_ended = true;
             self.sessions[session].put_back = None;
             self.end_batch(session, false, false);
+        }
+    }
+
+    /// From now on every call of this session fails with the SQLSTATE, and nothing but a new session helps.
+    pub(crate) fn spoil(&mut self, session: usize, code: &'static str) {
+        if self.sessions[session].is_started {
+            self.sessions[session].spoilt = Some(code);
         }
     }
 
@@ -234,9 +252,7 @@ impl Postgres {
         match tag {
             b'0' => {
                 session.is_started = true;
-                session.lock_timeout_us = startup_parameter(body, "lock_timeout")
-                    .and_then(|ms| ms.parse::<u64>().ok())
-                    .map_or(u64::MAX, |ms| ms * 1_000);
+                session.lock_timeout_us = u64::MAX;
                 message(&mut session.sent, b'R', &0i32.to_be_bytes());
                 message(&mut session.sent, b'Z', b"I");
             }
@@ -246,6 +262,7 @@ impl Postgres {
                 let bound = read_bind(body);
                 session.began_at.get_or_insert(self.messages);
                 if session.has_failed {
+                    session.skips_probe = is_probe(&bound.0, &bound.1);
                     session
                         .skipped
                         .extend(transactions(&bound.0, &bound.1).into_iter().map(|entry| entry.description));
@@ -254,7 +271,7 @@ impl Postgres {
                     session.bound = Some(bound);
                 }
             }
-            b'E' => session.calls += 1,
+            b'E' => session.calls += usize::from(!session.skips_probe),
             b'P' if session.has_failed => {}
             b'P' => message(&mut session.sent, b'1', b""),
             other => panic!("no fake for the message {:?}", char::from(other)),
@@ -271,8 +288,10 @@ impl Postgres {
         let first = if is_set { 0 } else { session.ran.len().saturating_sub(1) };
         for description in session.ran[first..].iter().chain(&session.skipped).cloned() {
             let is_first = session.calls == 1;
-            self.failures_seen.push(Failure { description, is_first, at: self.messages });
+            let is_spoilt = session.spoilt == Some(code);
+            self.failures_seen.push(Failure { description, is_first, is_spoilt, at: self.messages });
         }
+        session.has_met_spoilt = session.spoilt == Some(code);
         error(&mut session.sent, "ERROR", code);
         self.release(id);
     }
@@ -301,7 +320,10 @@ impl Postgres {
             }
             self.ledger.rows.extend(transaction.rows);
         }
+        let has_met_spoilt = std::mem::take(&mut session.has_met_spoilt);
         let batch = Batch {
+            is_spoilt: has_met_spoilt && is_synced && session.calls == 1,
+            session: id,
             calls: std::mem::take(&mut session.calls),
             ran: std::mem::take(&mut session.ran),
             skipped: std::mem::take(&mut session.skipped),
@@ -326,6 +348,27 @@ impl Postgres {
             return Executed::Failed("34000");
         };
         let transactions = transactions(&statement, &parameters);
+        let is_probe = is_probe(&statement, &parameters);
+        if let Some(code) = self.sessions[id].spoilt
+            && statement != "c"
+        {
+            match statement.as_str() {
+                "e" if !is_probe => self.sessions[id].calls += 1,
+                _ if is_probe => {}
+                _ => self.note_run(id, &transactions, 0),
+            }
+            return Executed::Failed(code);
+        }
+        if is_probe {
+            let empty = write_array(&[]);
+            let columns: &[Option<&[u8]>] = match statement.as_str() {
+                "s" => &[Some(&empty), Some(&empty)],
+                "t" => &[None, None],
+                _ => &[None],
+            };
+            row(&mut self.sessions[id].sent, columns);
+            return Executed::Done;
+        }
         match self.lock_rows(id, &statement, &transactions, now_us) {
             Executed::Done => {}
             Executed::Blocked => return Executed::Blocked,
@@ -335,6 +378,17 @@ impl Postgres {
             }
         }
         match statement.as_str() {
+            "v" => {
+                let names = read_array(&parameters[0], text);
+                let values = read_array(&parameters[1], text);
+                let lock_timeout = names.iter().zip(values).find(|(name, _)| *name == "lock_timeout");
+                let session = &mut self.sessions[id];
+                session.lock_timeout_us =
+                    lock_timeout.and_then(|(_, ms)| ms.parse::<u64>().ok()).map_or(u64::MAX, |ms| ms * 1_000);
+                let set = i64::try_from(names.len()).unwrap_or(i64::MAX).to_be_bytes();
+                row(&mut session.sent, &[Some(&[1]), Some(&[0]), Some(&set)]);
+                return Executed::Done;
+            }
             "c" => {
                 let out = &mut self.sessions[id].sent;
                 for account in self.ledger.accounts.keys() {
@@ -530,6 +584,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Whether it is a call for no account.
+fn is_probe(statement: &str, parameters: &[Vec<u8>]) -> bool {
+    match statement {
+        "s" => transactions(statement, parameters).is_empty(),
+        "t" | "e" => parameters.first().is_none_or(Vec::is_empty),
+        _ => false,
+    }
+}
+
 /// The transactions that a call of this statement asks for.
 fn transactions(statement: &str, parameters: &[Vec<u8>]) -> Vec<Entry> {
     let entry = |account: i32, value: i32, kind: &[u8], description: String| Entry {
@@ -556,19 +619,7 @@ fn transactions(statement: &str, parameters: &[Vec<u8>]) -> Vec<Entry> {
     }
 }
 
-/// The value of a parameter of a start-up message: names and values in turn, each with a NUL, behind the version.
-fn startup_parameter<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
-    let mut words = body.get(4..)?.split(|&byte| byte == 0);
-    while let Some(word) = words.next() {
-        let value = words.next()?;
-        if word == name.as_bytes() {
-            return str::from_utf8(value).ok();
-        }
-    }
-    None
-}
-
-/// Statement name and parameters of a Bind whose values are all binary and present.
+/// Statement name and parameters of a Bind whose values are all binary; NULL is empty.
 fn read_bind(body: &[u8]) -> (String, Vec<Vec<u8>>) {
     let mut rest = body;
     let _portal = take_string(&mut rest);
@@ -576,9 +627,9 @@ fn read_bind(body: &[u8]) -> (String, Vec<Vec<u8>>) {
     let formats = take_number(&mut rest, 2);
     take(&mut rest, formats * 2);
     let count = take_number(&mut rest, 2);
-    let parameters = (0..count).map(|_| {
-        let len_bytes = take_number(&mut rest, 4);
-        take(&mut rest, len_bytes).to_vec()
+    let parameters = (0..count).map(|_| match take_number(&mut rest, 4) {
+        0xffff_ffff => Vec::new(),
+        len_bytes => take(&mut rest, len_bytes).to_vec(),
     });
     (name, parameters.collect())
 }
@@ -669,10 +720,10 @@ mod tests {
         let mut postgres = Postgres::new();
         let sessions = [(); 2].map(|()| {
             let session = postgres.connect();
-            let body = [&196_608i32.to_be_bytes()[..], b"lock_timeout\x0050\0\0"].concat();
-            postgres.receive(session, len_field(body.len() + 4));
-            postgres.receive(session, body);
+            postgres.receive(session, len_field(8));
+            postgres.receive(session, 196_608i32.to_be_bytes());
             assert!(postgres.work(session, 0));
+            postgres.sessions[session].lock_timeout_us = 50_000;
             session
         });
         (postgres, sessions)

@@ -197,6 +197,7 @@ impl<'a> Telling<'a> {
             "t" => &["integer", "integer", "text", "text"],
             "s" => &["integer[]", "integer[]", "text[]", "text[]"],
             "e" => &["integer"],
+            "v" => &["text[]", "text[]"],
             _ => &["bigint"],
         };
         let count = self.int2("parameters");
@@ -218,6 +219,7 @@ impl<'a> Telling<'a> {
             return;
         };
         let of_type = of_type.unwrap_or(match len {
+            1 => "boolean",
             4 => "integer",
             8 => "bigint",
             _ if self.rest[4] == 1 => "jsonb",
@@ -229,6 +231,7 @@ impl<'a> Telling<'a> {
             let told = match of_type {
                 "text" => format!("{:?}", String::from_utf8_lossy(bytes)),
                 "jsonb" => format!("version {}, {:.60} …", bytes[0], String::from_utf8_lossy(&bytes[1..])),
+                "boolean" => (bytes == [1]).to_string(),
                 "integer" | "bigint" => number(bytes).to_string(),
                 array => format!("{{{}}}", elements(bytes, array).join(", ")),
             };

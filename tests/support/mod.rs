@@ -10,7 +10,9 @@ pub(crate) mod cluster;
 pub(crate) mod edge;
 pub(crate) mod framing;
 pub(crate) mod load;
+pub(crate) mod pgbouncer;
 pub(crate) mod proxy;
+pub(crate) mod session;
 pub(crate) mod wire;
 
 pub(crate) use balanced::Balanced;
