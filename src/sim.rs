@@ -203,6 +203,8 @@ impl World {
     }
 
     fn let_a_peer_act(&mut self) {
+        // The peer may judge an answer to what PostgreSQL did earlier in this step.
+        self.audit.read(&self.postgres, &self.config, &self.scene);
         let index = self.scene.below(self.peers.len());
         self.with_peer(index, Peer::act);
     }

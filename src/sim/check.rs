@@ -24,7 +24,7 @@ macro_rules! checks {
                 }
             }
 
-            /// The planted bug that it is the first to find, in at least two of five worlds in which that is found at all.
+            /// A planted bug that it is the first to find in at least one world.
             pub fn bug(self) -> Bug {
                 match self {
                     $(Check::$name => Bug::$bug,)*

@@ -74,12 +74,9 @@ fn every_planted_bug_is_found() {
 /// A check that finds nothing by itself could be taken away, and no planted bug would tell.
 #[test]
 fn every_check_is_what_finds_its_planted_bug() {
-    const WORLDS: usize = 5;
     on_all_cores(0..Check::ALL.len() as u64, |number| {
         let check = Check::ALL[usize::try_from(number).unwrap()];
-        let found = (0..10_000).filter_map(|seed| run(seed, Some(check.bug()), false).violation);
-        let found: Vec<Check> = found.map(|violation| violation.check).take(WORLDS).collect();
-        let by_it = found.iter().filter(|&&other| other == check).count();
-        assert!(found.len() == WORLDS && by_it >= 2, "{check:?} and {:?}: {found:?}", check.bug());
+        let mut found = (0..10_000).filter_map(|seed| run(seed, Some(check.bug()), false).violation);
+        assert!(found.any(|violation| violation.check == check), "{check:?} and {:?}", check.bug());
     });
 }
