@@ -4,10 +4,10 @@
 //! these say nothing, libpq's `fe-connect.c`. `docs/postgresql-uri.md` of the repository lists what differs, and why.
 
 use crate::request::Session;
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::{self, Debug, Display, Formatter};
-use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Where a server may be, and who we are there.
