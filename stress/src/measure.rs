@@ -182,14 +182,13 @@ pub fn measure_bank(
     progress: &Progress,
 ) -> Result<Run, Error> {
     let interrupt = &options.place.interrupt;
-    generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt, &mut || {})?;
+    generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt)?;
 
     let counts_before = settled(bank, interrupt)?;
     let others_before = Moment::now(bank, generator.group());
     let usage_before = usage_of(bank);
-    let mut tick = || progress.tick();
     progress.load(options.seconds);
-    let outcome = generator.run(&bank.url, connections, options.seconds, interrupt, &mut tick);
+    let outcome = generator.run(&bank.url, connections, options.seconds, interrupt);
     let usage_after = usage_of(bank);
     let others_after = Moment::now(bank, generator.group());
     progress.loaded();

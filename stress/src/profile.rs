@@ -88,7 +88,7 @@ pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
     let solo = Solo::start(SoloOptions::new(&options.server, &options.place))?;
     let target = format!("http://{}", solo.address()?);
     options.place.steps.run("warm-up", "done", || {
-        wrk.run(&target, options.connections, WARM_UP_SECONDS, &options.place.interrupt, &mut || {})
+        wrk.run(&target, options.connections, WARM_UP_SECONDS, &options.place.interrupt)
     })?;
 
     let data = options.place.logs.join("perf.data");

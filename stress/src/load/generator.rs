@@ -156,18 +156,17 @@ impl Generator {
         }
     }
 
-    /// Loads `target` for some seconds, calling `tick` all the while.
+    /// Loads `target` for some seconds.
     pub(crate) fn run(
         &self,
         target: &str,
         connections: Option<u32>,
         seconds: u32,
         interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
     ) -> Result<LoadFigures, Error> {
         match self {
-            Generator::Wrk(wrk) => wrk.run(target, connections.unwrap_or(1), seconds, interrupt, tick),
-            Generator::Open(open) => open.run(target, seconds, interrupt, tick),
+            Generator::Wrk(wrk) => wrk.run(target, connections.unwrap_or(1), seconds, interrupt),
+            Generator::Open(open) => open.run(target, seconds, interrupt),
         }
     }
 }

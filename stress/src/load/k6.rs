@@ -61,7 +61,6 @@ impl K6 {
         &self,
         script: Script<'_>,
         interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
     ) -> Result<(Service, ExitStatus), Error> {
         let mut arguments: Vec<OsString> =
             ["run", "--quiet", "--no-usage-report"].map(OsString::from).to_vec();
@@ -79,7 +78,7 @@ impl K6 {
             ..Launch::new("k6", &self.program, &self.scratch, self.scratch.join("k6.log"))
         })?;
         let patience = Duration::from_secs(script.seconds.into()) + PATIENCE;
-        let status = k6.wait_end_ticking(patience, interrupt, tick)?;
+        let status = k6.wait_end(patience, interrupt)?;
         Ok((k6, status))
     }
 }

@@ -34,7 +34,6 @@ impl Open {
         target: &str,
         seconds: u32,
         interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
     ) -> Result<LoadFigures, Error> {
         let summary = self.k6.scratch().join("summary.json");
         let _ = fs::remove_file(&summary);
@@ -44,7 +43,7 @@ impl Open {
             ("SUMMARY", summary.display().to_string()),
         ];
         let script = Script { path: &self.script, variables, environment: Vec::new(), seconds };
-        let (k6, status) = self.k6.run(script, interrupt, tick)?;
+        let (k6, status) = self.k6.run(script, interrupt)?;
         if !status.success() {
             return Err(k6.failure("failed"));
         }

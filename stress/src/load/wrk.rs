@@ -83,7 +83,6 @@ impl Wrk {
         connections: u32,
         seconds: u32,
         interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
     ) -> Result<LoadFigures, Error> {
         let (program, arguments) = self.command(target, connections, seconds);
         let mut wrk = start_generator(Launch {
@@ -91,7 +90,7 @@ impl Wrk {
             group: self.group.clone(),
             ..Launch::new("wrk", program, &self.scratch, self.scratch.join("wrk.log"))
         })?;
-        wrk.run_to_end_ticking(Duration::from_secs(seconds.into()) + PATIENCE, interrupt, tick)?;
+        wrk.run_to_end(Duration::from_secs(seconds.into()) + PATIENCE, interrupt)?;
         outcome_in(&wrk.log()).ok_or_else(|| wrk.failure("printed no result"))
     }
 }

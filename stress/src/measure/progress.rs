@@ -1,9 +1,11 @@
 //! What the user sees while it runs: a bar on a terminal, and one line for each run that is done.
 
+use std::cell::RefCell;
+use std::fmt::Write;
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::Run;
 
@@ -13,58 +15,48 @@ pub struct Progress {
     bar: ProgressBar,
     /// Whether runs get a line.
     is_told: bool,
-    name: std::cell::RefCell<String>,
-    load_began: std::cell::Cell<Option<Instant>>,
+    name: RefCell<String>,
 }
 
 impl Progress {
     /// On standard error; the bar only where that is a terminal.
     pub fn shown() -> Progress {
-        let target = if io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        Progress::on(target, true)
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        if !io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        // The template is ours and right; the bar's own style would do as well.
+        if let Ok(style) = ProgressStyle::with_template("{time} {msg}") {
+            bar.set_style(style.with_key("time", draw_time));
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress { bar, is_told: true, name: RefCell::default() }
     }
 
     /// Nowhere.
     pub fn hidden() -> Progress {
-        Progress::on(ProgressDrawTarget::hidden(), false)
-    }
-
-    fn on(target: ProgressDrawTarget, is_told: bool) -> Progress {
-        let bar = ProgressBar::with_draw_target(Some(1), target);
-        // The template is ours and right; the bar's own style would do as well.
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
-            bar.set_style(style);
-        }
-        Progress { bar, is_told, name: String::new().into(), load_began: None.into() }
+        Progress { bar: ProgressBar::hidden(), is_told: false, name: RefCell::default() }
     }
 
     pub(crate) fn begin(&self, case: &str, run: u32, runs: u32) {
         let name = if runs > 1 { format!("{case}, run {run} of {runs}") } else { case.to_owned() };
-        self.bar.set_position(0);
-        self.bar.set_message(format!("{name}: starting and warming up"));
+        self.tell(0, &format!("{name}: starting and warming up"));
         self.name.replace(name);
     }
 
     pub(crate) fn load(&self, seconds: u32) {
-        self.load_began.set(Some(Instant::now()));
-        self.bar.set_length(u64::from(seconds) * STEPS_PER_SECOND);
-        self.bar.set_message(format!("{}: loading", self.name.borrow()));
-    }
-
-    pub(crate) fn tick(&self) {
-        let Some(began) = self.load_began.get() else { return };
-        let steps = began.elapsed().as_millis()
-            / Duration::from_secs(1).as_millis().div_ceil(u128::from(STEPS_PER_SECOND));
-        self.bar.set_position(u64::try_from(steps).unwrap_or(u64::MAX).min(self.bar.length().unwrap_or(0)));
+        self.tell(seconds, &format!("{}: loading", self.name.borrow()));
     }
 
     pub(crate) fn loaded(&self) {
-        self.load_began.set(None);
-        self.bar.set_message(format!("{}: auditing the ledger", self.name.borrow()));
+        self.tell(0, &format!("{}: auditing the ledger", self.name.borrow()));
+    }
+
+    /// What is done now, and for how long, where that is known.
+    fn tell(&self, seconds: u32, message: &str) {
+        self.bar.reset_elapsed();
+        self.bar.set_length(seconds.into());
+        self.bar.set_message(message.to_owned());
     }
 
     pub(crate) fn end(&self, run: &Run) {
@@ -85,4 +77,14 @@ impl Progress {
     }
 }
 
-const STEPS_PER_SECOND: u64 = 10;
+/// The bar: how much of the time that it takes is over.
+fn draw_time(state: &ProgressState, into: &mut dyn Write) {
+    let whole_ms = u128::from(state.len().unwrap_or(0)) * 1000;
+    let done = (state.elapsed().as_millis() * WIDTH).checked_div(whole_ms).unwrap_or(0).min(WIDTH);
+    for cell in 0..WIDTH {
+        // If it cannot be drawn, nothing is lost.
+        let _ = into.write_char(if cell < done { '█' } else { '░' });
+    }
+}
+
+const WIDTH: u128 = 30;

@@ -183,31 +183,17 @@ impl Service {
 
     /// Waits for a tool that ends by itself.
     pub(crate) fn run_to_end(&mut self, patience: Duration, interrupt: &Interrupt) -> Result<(), Error> {
-        self.run_to_end_ticking(patience, interrupt, &mut || {})
-    }
-
-    /// The same, calling `tick` all the while.
-    pub(crate) fn run_to_end_ticking(
-        &mut self,
-        patience: Duration,
-        interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
-    ) -> Result<(), Error> {
-        let status = self.wait_end_ticking(patience, interrupt, tick)?;
+        let status = self.wait_end(patience, interrupt)?;
         if status.success() { Ok(()) } else { Err(self.failure("failed")) }
     }
 
     /// The same, however it ends: gives its status.
-    pub(crate) fn wait_end_ticking(
+    pub(crate) fn wait_end(
         &mut self,
         patience: Duration,
         interrupt: &Interrupt,
-        tick: &mut dyn FnMut(),
     ) -> Result<ExitStatus, Error> {
-        let ended = wait::until(patience, interrupt, || {
-            tick();
-            Ok(self.has_exited().then_some(()))
-        })?;
+        let ended = wait::until(patience, interrupt, || Ok(self.has_exited().then_some(())))?;
         let status = ended.and_then(|()| self.reap());
         status.ok_or_else(|| self.failure(&format!("did not end within {patience:?}")))
     }

@@ -147,7 +147,7 @@ fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> 
         seconds: options.seconds,
     };
     progress.load(options.seconds);
-    let ended = k6.run(script, &options.place.interrupt, &mut || progress.tick());
+    let ended = k6.run(script, &options.place.interrupt);
     progress.loaded();
     let (process, status) = ended?;
     if !status.success() && status.code() != Some(THRESHOLDS_HAVE_FAILED) {
