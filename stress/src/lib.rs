@@ -6,10 +6,11 @@
 //!
 //! - [`process`]: a [`Service`] is one process with its log, its [`cgroup::Group`] of limits and its way to stop;
 //!   [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
+//! - [`http`]: the one HTTP client. [`steps`]: one line for each step of a work.
 //! - [`setup`]: what has to be there: programs of others, found or installed, and the server, built.
 //! - [`stack`]: [`Postgres`], [`Instance`] and [`Nginx`], each alone or as a whole [`Stack`]; [`Observer`] is what the dashboards
 //!   get their data from.
-//! - [`http`]: the one HTTP client. [`load`]: what clients ask and are told; a closed and an open load, wrk and k6, attackers.
+//! - [`load`]: what clients ask and are told; a closed and an open load, wrk and k6, attackers.
 //! - [`ledger`]: whether the bank's books are right, by its counts or by what each client was told.
 //! - [`measure`]: a bank under load, measured, as `cargo stress run` does. [`reports`]: the runs that are kept.
 //! - [`trials`]: the challenge in k6, overload, hostile clients, and the soak.
@@ -20,6 +21,11 @@
 pub mod process;
 pub use process::{Service, cgroup, lock, throwaway, wait};
 
+pub mod http;
+
+pub mod steps;
+mod table;
+
 pub mod setup;
 pub use setup::{Workplace, compile, install, left_out};
 
@@ -28,8 +34,6 @@ pub use stack::{
     Bank, Durability, Frozen, Instance, InstanceOptions, LIMITS, Nginx, NginxOptions, Observer, Ports,
     Postgres, PostgresOptions, Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
 };
-
-pub mod http;
 
 pub mod load;
 
@@ -45,9 +49,6 @@ pub mod profile;
 
 pub mod syscalls;
 pub use syscalls::strace;
-
-pub mod steps;
-mod table;
 
 mod error;
 pub use error::Error;

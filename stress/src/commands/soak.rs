@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     /// Requests per second, in place of 70 % of the lowest of three measurements of the capacity
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<u32>,
-    /// Clients, each with one request under way at most; connections live for 2 to 3 s
+    /// Clients, each with one request under way at most; connections live for 2 to 4 s
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     clients: u32,
     /// The services' shares of the 1.5 CPU and 550 MB

@@ -20,7 +20,7 @@ pub struct ClosedLoad {
     pub clients: usize,
     /// When each sends its next request.
     pub pace: Pace,
-    /// How long a connection is kept at least, and half as long again at most; `None`: as long as it lasts.
+    /// How long a connection is kept at least, and twice that at most; `None`: as long as it lasts.
     pub connection_life: Option<Duration>,
     /// Whether a kept connection is asked without a look at whether the bank has closed it: then the request is broken off.
     pub is_blind: bool,
@@ -35,7 +35,7 @@ pub enum Pace {
     AtOnce,
     /// When it is due, each so long after the one before, or as soon as that one is answered.
     Every(Duration),
-    /// About so long after the answer.
+    /// So long after the answer, from half of it to half as long again.
     Rest(Duration),
 }
 
@@ -172,7 +172,7 @@ impl Shared {
                 Some((connection, until)) if is_of_use(&connection, until) => Ok((connection, until)),
                 Some(_) | None => {
                     let until =
-                        load.connection_life.map(|life| Instant::now() + half_more(life, &mut random));
+                        load.connection_life.map(|life| Instant::now() + at_least(life, life, &mut random));
                     Connection::connect(&load.address, PATIENCE).map(|connection| (connection, until))
                 }
             };
@@ -198,17 +198,17 @@ impl Shared {
             };
             self.records().push(Record { client, account, asked, sent_at, ended_at, outcome });
             if let Pace::Rest(rest) = load.pace {
-                thread::sleep(half_more(rest * 3 / 4, &mut random));
+                thread::sleep(at_least(rest / 2, rest, &mut random));
             }
         }
         Ok(left_out)
     }
 }
 
-/// From a time to half as long again.
-fn half_more(time: Duration, random: &mut Random) -> Duration {
-    let half_us = u64::try_from(time.as_micros() / 2).unwrap_or(u64::MAX);
-    time + Duration::from_micros(random.below(half_us.max(1)))
+/// A time, and up to `more`.
+fn at_least(time: Duration, more: Duration, random: &mut Random) -> Duration {
+    let more_us = u64::try_from(more.as_micros()).unwrap_or(u64::MAX);
+    time + Duration::from_micros(random.below(more_us.max(1)))
 }
 
 /// Moves a time that lies further back than [`LAG_MAX`] up to it, in whole intervals. Returns how many.
