@@ -14,8 +14,8 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use bare_core::{BareCore, Request};
+use rinha::http::response::Status;
 use rinha::metrics::{Endpoint, LaneState, Metrics};
-use rinha::response::Status;
 
 #[path = "../tests/thrift/bare_core.rs"]
 mod bare_core;

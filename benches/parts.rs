@@ -5,10 +5,10 @@
 
 use divan::{Bencher, black_box};
 use proto_pg::{Connection, Event, Session, Statement, Value, oid};
-use rinha::api::{self, Accounts, Face, Outcome};
-use rinha::chunked::ChunkedDecoder;
-use rinha::http;
-use rinha::response::{self, Persistence, Response, Status};
+use rinha::bank::{self, Accounts, Face, Outcome};
+use rinha::http::chunked::ChunkedDecoder;
+use rinha::http::head;
+use rinha::http::response::{self, Persistence, Response, Status};
 
 use bare_core::{BareCore, Request, TRANSACTION_BODY, idle, message, transaction_answer};
 
@@ -19,24 +19,24 @@ fn main() {
     divan::main();
 }
 
-const LIMITS: http::Limits =
-    http::Limits { head_len_max_bytes: 8_192, target_len_max_bytes: 4_096, body_len_max_bytes: 16_384 };
+const LIMITS: head::Limits =
+    head::Limits { head_len_max_bytes: 8_192, target_len_max_bytes: 4_096, body_len_max_bytes: 16_384 };
 
 #[divan::bench(args = [Request::Transaction, Request::Statement])]
 fn parse_head(bencher: Bencher<'_, '_>, request: Request) {
     let bytes = request.text();
-    bencher.bench_local(|| http::parse_head(black_box(&bytes), &LIMITS).is_ok_and(|head| head.is_some()));
+    bencher.bench_local(|| head::parse_head(black_box(&bytes), &LIMITS).is_ok_and(|head| head.is_some()));
 }
 
 #[divan::bench(args = ["/clientes/3/extrato", "/healthz", "/clientes/6/extrato"])]
 fn route(bencher: Bencher<'_, '_>, path: &str) {
     let accounts = Accounts::new((1..=5).collect());
-    bencher.bench_local(|| api::route("GET", black_box(path), Face::Bank, &accounts));
+    bencher.bench_local(|| bank::route("GET", black_box(path), Face::Bank, &accounts));
 }
 
 #[divan::bench(args = [TRANSACTION_BODY, "{\"valor\": 1.5, \"tipo\": \"c\", \"descricao\": \"deposito\"}"])]
 fn parse_transaction(body: &str) -> bool {
-    api::parse_transaction(black_box(body.as_bytes())).is_ok()
+    bank::parse_transaction(black_box(body.as_bytes())).is_ok()
 }
 
 /// A body in chunks of this many bytes.
@@ -64,7 +64,7 @@ fn write_transaction_answer(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         out.clear();
         let outcome = Outcome::Accepted { limit_cents: 1_000_000, balance_cents: -9_098 };
-        let answer = api::answer(black_box(outcome), &mut scratch);
+        let answer = bank::answer(black_box(outcome), &mut scratch);
         response::write_response(&mut out, &answer, Persistence::KeepAlive, false, &date);
         out.len()
     });

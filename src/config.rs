@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use log::LevelFilter;
 use proto_pg::{Host, Keepalive, Session, Url};
 
-use crate::http;
+use crate::http::head;
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,8 +204,8 @@ impl Config {
     }
 
     /// The wire limits of HTTP.
-    pub fn http_limits(&self) -> http::Limits {
-        http::Limits {
+    pub fn http_limits(&self) -> head::Limits {
+        head::Limits {
             head_len_max_bytes: self.head_len_max_bytes,
             target_len_max_bytes: self.target_len_max_bytes,
             body_len_max_bytes: self.body_len_max_bytes,

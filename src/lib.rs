@@ -31,65 +31,19 @@
 //!
 //! The modules below stand in reading order; each uses only those after it.
 
+#[cfg(feature = "shell")]
 pub mod server;
-
-pub mod system;
-
-pub mod link;
-
-pub mod resolver;
-
-pub mod watched;
-
-pub mod socket;
-
-pub mod token;
-
-pub mod log_writer;
-
-pub mod log_rate;
-
-pub mod healthcheck;
-
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
-
-pub mod turn;
-
-pub mod wire;
-
-pub mod pump;
-
+pub mod event_loop;
+pub mod net;
 pub mod engine;
-
-pub mod pace;
-
-pub mod lane;
-
-pub mod complaints;
-
-pub mod client;
-
 pub mod metrics;
-
-pub mod api;
-
+pub mod bank;
 pub mod config;
-
-pub mod chunked;
-
 pub mod http;
-
-pub mod uri;
-
-pub mod response;
-
 pub mod buf;
-
 pub mod slots;
-
 pub mod now;
-
 pub mod random;
-
 pub mod planted;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use lexopt::Arg;
 use rinha::config::{Config, ConfigError};
-use rinha::healthcheck;
-use rinha::log_rate::LogRate;
-use rinha::log_writer::LogWriter;
+use rinha::net::healthcheck;
+use rinha::net::log_rate::LogRate;
+use rinha::net::log_writer::LogWriter;
 use rinha::server::Server;
 
 /// A setting or an argument that cannot be used.

@@ -4,9 +4,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::api::{Reject, Route, Unavailable};
-use crate::http::Violation;
-use crate::response::Status;
+use crate::bank::{Reject, Route, Unavailable};
+use crate::http::head::Violation;
+use crate::http::response::Status;
 
 /// Everything one instance counts. Counters only ever rise; gauges are set by the engine each turn.
 #[derive(Clone, Debug)]

@@ -7,14 +7,15 @@ use mio::{Events, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::api::Face;
+use crate::bank::Face;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::resolver::Resolver;
-use crate::socket::Listener;
-use crate::system::System;
-use crate::token::Source;
-use crate::turn::{Network as _, Turn};
+use crate::event_loop::Turn;
+use crate::net::mio_network::System;
+use crate::net::network::Network as _;
+use crate::net::resolver::Resolver;
+use crate::net::socket::Listener;
+use crate::net::token::Source;
 
 /// One instance of the server, bound to its addresses.
 pub struct Server {

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 
 use proto_pg::{Host, Url, Value};
 use rinha::config::Config;
-use rinha::lane::STATEMENTS;
+use rinha::engine::lane::STATEMENTS;
 use sessions::{Exchange, SCENES, Scene};
 use support::{Database, workspace};
 

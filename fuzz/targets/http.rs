@@ -7,13 +7,13 @@ use std::sync::{LazyLock, Mutex};
 
 use fuzz::Pieces;
 use libfuzzer_sys::fuzz_target;
-use rinha::api::{Accounts, Call, Face, Outcome};
+use rinha::bank::{Accounts, Call, Face, Outcome};
 use rinha::buf::Pipe as _;
-use rinha::client::{AfterSend, Client, Site};
+use rinha::engine::client::{AfterSend, Client, Site};
 use rinha::config::Config;
 use rinha::metrics::Metrics;
 use rinha::now::Now;
-use rinha::response;
+use rinha::http::response;
 
 /// One for all inputs, since to make it costs more than most of them. Only its counters change, which decide nothing.
 static SITE: LazyLock<Mutex<Site>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use libfuzzer_sys::fuzz_target;
-use rinha::api::{Kind, Reject, parse_transaction};
+use rinha::bank::{Kind, Reject, parse_transaction};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Clients, engine and lanes together, against a server in memory: what every call ends in, whatever happens to it.
 
 use super::*;
-use crate::api::Unavailable;
+use crate::bank::Unavailable;
 use crate::buf::Pipe as _;
 use crate::sim::postgres::{self, Postgres};
 use proto_pg::CloseReason;

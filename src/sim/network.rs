@@ -7,15 +7,16 @@ use std::rc::{Rc, Weak};
 
 use proto_pg::{Connection, Host};
 
-use crate::lane::{Asked, Attempt};
+use crate::engine::lane::{Asked, Attempt};
+use crate::event_loop::Turn;
+use crate::net::network::Network;
+use crate::net::wire::Wire;
 use crate::now::Now;
 use crate::sim::check::Check;
 use crate::sim::fault::Fault;
 use crate::sim::scene::Scene;
 use crate::sim::socket::{Edge, ServerEnd, Shared, Socket};
 use crate::slots::Slot;
-use crate::turn::{Network, Turn};
-use crate::wire::Wire;
 
 /// Connections that wait to be accepted.
 pub(crate) type Backlog = Rc<RefCell<Waiting>>;

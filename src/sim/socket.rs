@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::buf::Pipe;
 use crate::config::Config;
-use crate::pump::{self, Fill, Readiness, Transport};
+use crate::net::transport::{self, Fill, Readiness, Transport};
 use crate::sim::fault::Fault;
 use crate::sim::scene::Scene;
 
@@ -272,12 +272,12 @@ impl Transport for ServerEnd {
 
     fn fill(&mut self, pipe: &mut impl Pipe, budget_bytes: usize) -> io::Result<(usize, Fill)> {
         let mut kernel = Kernel { socket: &self.socket, scene: &self.scene };
-        pump::fill(&mut kernel, pipe, &mut self.readiness, budget_bytes)
+        transport::fill(&mut kernel, pipe, &mut self.readiness, budget_bytes)
     }
 
     fn flush(&mut self, pipe: &mut impl Pipe, (): &()) -> io::Result<usize> {
         let mut kernel = Kernel { socket: &self.socket, scene: &self.scene };
-        let sent_bytes = pump::flush(&mut kernel, pipe, &mut self.readiness)?;
+        let sent_bytes = transport::flush(&mut kernel, pipe, &mut self.readiness)?;
         let socket = &mut *self.socket.borrow_mut();
         socket.asks_for_writable |= !self.readiness.is_writable;
         if pipe.send_pending().is_empty() {

@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 
 use proto_pg::Connection;
-use rinha::api::Face;
+use rinha::bank::Face;
 use rinha::buf::Pipe as _;
-use rinha::client::AfterSend;
 use rinha::config::Config;
 use rinha::engine::Engine;
-use rinha::lane::Asked;
+use rinha::engine::client::AfterSend;
+use rinha::engine::lane::Asked;
 use rinha::now::Now;
 use rinha::slots::Slot;
 

@@ -2,8 +2,8 @@
 
 use proto_pg::{CloseReason, Connection};
 
-use crate::lane::Asked;
-use crate::pump::{Fill, Transport};
+use crate::engine::lane::Asked;
+use crate::net::transport::{Fill, Transport};
 
 /// A connected socket to PostgreSQL.
 #[derive(Debug)]

@@ -10,12 +10,12 @@ use mio::{Registry, Token};
 use proto_pg::{Connection, Host};
 
 use crate::config::TcpOptions;
-use crate::lane::{Asked, Attempt};
-use crate::resolver::{Answer, Resolver};
-use crate::socket::Stream;
-use crate::token::Source;
-use crate::watched::{Connecting, Watched};
-use crate::wire::Wire;
+use crate::engine::lane::{Asked, Attempt};
+use crate::net::resolver::{Answer, Resolver};
+use crate::net::socket::Stream;
+use crate::net::stream::{Connecting, Watched};
+use crate::net::token::Source;
+use crate::net::wire::Wire;
 
 /// The socket of one lane, from nothing to connected.
 #[derive(Debug)]

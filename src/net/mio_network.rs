@@ -8,15 +8,15 @@ use mio::{Registry, Token};
 use proto_pg::{Connection, Host};
 
 use crate::config::TcpOptions;
-use crate::lane::{Asked, Attempt};
-use crate::link::{Link, Progress};
+use crate::engine::lane::{Asked, Attempt};
+use crate::net::connector::{Link, Progress};
+use crate::net::network::Network;
+use crate::net::resolver::Resolver;
+use crate::net::socket::{Listener, Stream};
+use crate::net::stream::Watched;
+use crate::net::token::Source;
 use crate::now::Now;
-use crate::resolver::Resolver;
 use crate::slots::Slot;
-use crate::socket::{Listener, Stream};
-use crate::token::Source;
-use crate::turn::Network;
-use crate::watched::Watched;
 
 /// The sockets' registry and the links of the lanes.
 #[derive(Debug)]

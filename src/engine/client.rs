@@ -1,15 +1,15 @@
 //! CORE: one HTTP connection: inbox, phase, outbox. It answers by itself what needs no database and hands out the
 //! rest as calls, one at a time; later pipelined requests wait in the inbox.
 
-use crate::api::{self, Call, Face, Outcome, Route, Unavailable};
+use crate::bank::{self, Call, Face, Outcome, Route, Unavailable};
 use crate::buf::{Inbox, Outbox, Pipe};
-use crate::chunked::ChunkedDecoder;
 use crate::config::Config;
-use crate::http::{self, Framing, Violation};
+use crate::http::chunked::ChunkedDecoder;
+use crate::http::head::{self, Framing, Violation};
+use crate::http::response::{self, Date, Persistence, Response};
 use crate::metrics::{Endpoint, Metrics};
 use crate::now::Now;
 use crate::planted::{Bug, planted};
-use crate::response::{self, Date, Persistence, Response};
 
 /// One HTTP connection.
 ///
@@ -77,7 +77,7 @@ pub struct Site {
     /// Limits and waits.
     pub config: Config,
     /// The accounts that exist.
-    pub accounts: api::Accounts,
+    pub accounts: bank::Accounts,
     /// Why calls are not served, as far as is known without one; `None` if they are.
     pub problem: Option<Unavailable>,
     /// Whether the server is about to stop, so that every answer is its connection's last.
@@ -98,7 +98,7 @@ impl Site {
     pub(crate) fn for_test(settings: &[(&str, &str)]) -> Site {
         Site {
             config: Config::for_test(settings),
-            accounts: api::Accounts::new(vec![1, 2, 3, 4, 5]),
+            accounts: bank::Accounts::new(vec![1, 2, 3, 4, 5]),
             problem: Some(Unavailable::DatabaseDown),
             is_draining: false,
             date: response::date_at(0),
@@ -213,7 +213,7 @@ impl Client {
             site.metrics.count_reject(reject);
         }
         let mut body = std::mem::take(&mut site.scratch);
-        self.respond(request, &api::answer(outcome, &mut body), site);
+        self.respond(request, &bank::answer(outcome, &mut body), site);
         site.scratch = body;
     }
 
@@ -298,7 +298,7 @@ impl Client {
             }
             return Flow::Wait;
         }
-        let head = match http::parse_head(self.inbox.unread(), &site.config.http_limits()) {
+        let head = match head::parse_head(self.inbox.unread(), &site.config.http_limits()) {
             Ok(Some(head)) => head,
             Ok(None) => return self.await_more_head(site),
             Err(violation) => {
@@ -310,7 +310,7 @@ impl Client {
         let expects_continue = head.expects_continue;
         let is_head_only = head.method == "HEAD";
         let persistence = if site.is_draining { Persistence::Close } else { head.persistence };
-        let route = api::route(head.method, head.path, self.face, &site.accounts);
+        let route = bank::route(head.method, head.path, self.face, &site.accounts);
         let len_bytes = head.len_bytes;
         self.inbox.consume(len_bytes);
 
@@ -331,7 +331,7 @@ impl Client {
                 let persistence = if expects_continue { Persistence::Close } else { persistence };
                 self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
                 site.metrics.count_reject(reject);
-                self.write(Endpoint::Other, &api::rejection(reject), persistence, is_head_only, site);
+                self.write(Endpoint::Other, &bank::rejection(reject), persistence, is_head_only, site);
                 self.phase = match persistence {
                     Persistence::KeepAlive if planted(Bug::RefusedContentKept) => Phase::Idle,
                     Persistence::Close => Phase::Flushing { lingers: !body.is_empty() || site.is_draining },
@@ -345,7 +345,7 @@ impl Client {
     /// Drops the empty lines before a request line. Returns whether a request has begun: empty lines alone, with the first
     /// byte of one more, are no message, so they start no deadline and are owed no answer.
     fn drop_empty_lines(&mut self) -> bool {
-        let empty_bytes = http::empty_lines_len_bytes(self.inbox.unread());
+        let empty_bytes = head::empty_lines_len_bytes(self.inbox.unread());
         if empty_bytes > 0 {
             self.inbox.consume(empty_bytes);
             self.inbox.shrink();
@@ -430,20 +430,20 @@ impl Client {
     fn judge(&mut self, request: Request, content_bytes: usize, site: &mut Site) -> Verdict {
         match request.route {
             Route::Transaction { account } => {
-                match api::parse_transaction(&self.inbox.unread()[..content_bytes]) {
+                match bank::parse_transaction(&self.inbox.unread()[..content_bytes]) {
                     Ok(transaction) => return Verdict::Call(Call::Transaction { account, transaction }),
                     Err(reject) => {
                         site.metrics.count_reject(reject);
-                        self.respond(request, &api::rejection(reject), site);
+                        self.respond(request, &bank::rejection(reject), site);
                     }
                 }
             }
             Route::Statement { account } => return Verdict::Call(Call::Statement { account }),
-            Route::Health => self.respond(request, &api::health(site.problem), site),
+            Route::Health => self.respond(request, &bank::health(site.problem), site),
             Route::Metrics => {
                 let mut body = std::mem::take(&mut site.scratch);
                 site.metrics.render(&mut body);
-                self.respond(request, &api::metrics(&body), site);
+                self.respond(request, &bank::metrics(&body), site);
                 site.scratch = body;
             }
         }
@@ -502,7 +502,7 @@ impl Client {
         site.metrics.count_violation(violation);
         let is_head_only = self.is_head_only();
         let mut body = std::mem::take(&mut site.scratch);
-        let response = api::violation(violation, &mut body);
+        let response = bank::violation(violation, &mut body);
         self.write(Endpoint::Other, &response, Persistence::Close, is_head_only, site);
         site.scratch = body;
         self.phase = Phase::Flushing { lingers: true };

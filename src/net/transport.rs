@@ -2,8 +2,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use mio::event::Event;
-
 use crate::buf::Pipe;
 use crate::planted::{Bug, planted};
 
@@ -25,17 +23,6 @@ impl Readiness {
     /// For a new connection: nothing is known, so try.
     pub const TRY: Readiness =
         Readiness { is_readable: true, is_writable: true, is_read_closed: false, is_urgent: false };
-
-    // ANCHOR: record
-    /// Adds what an event says.
-    pub fn record(&mut self, event: &Event) {
-        self.is_readable |=
-            event.is_readable() || event.is_read_closed() || event.is_priority() || event.is_error();
-        self.is_writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        self.is_read_closed |= event.is_read_closed();
-        self.is_urgent |= event.is_priority();
-    }
-    // ANCHOR_END: record
 }
 
 /// A connected socket with what it was last known to be ready for, as a turn uses it.

@@ -1,7 +1,7 @@
 //! Each phase of a client against each input.
 
 use super::*;
-use crate::api::Reject;
+use crate::bank::Reject;
 
 /// One client with everything around it, and a clock that tests move.
 struct World {

@@ -7,11 +7,11 @@ use mio::{Interest, Registry, Token};
 
 use crate::buf::Pipe;
 use crate::config::TcpOptions;
-use crate::pump::{self, Fill, Readiness, Transport};
-use crate::socket::Stream;
+use crate::net::socket::Stream;
+use crate::net::transport::{self, Fill, Readiness, Transport};
 
 /// What a stream is watched for from the start. Urgent data is dropped, but has to be known of: a read ends at its mark,
-/// and so looks like one that has drained the socket ([`pump::fill`]).
+/// and so looks like one that has drained the socket ([`transport::fill`]).
 const READS: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
 /// A connected stream, watched for reads only until a write comes up short.
@@ -39,9 +39,16 @@ impl Watched {
     }
 
     /// Adds what an event says.
+    // ANCHOR: record
     pub fn record(&mut self, event: &Event) {
-        self.readiness.record(event);
+        let readiness = &mut self.readiness;
+        readiness.is_readable |=
+            event.is_readable() || event.is_read_closed() || event.is_priority() || event.is_error();
+        readiness.is_writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        readiness.is_read_closed |= event.is_read_closed();
+        readiness.is_urgent |= event.is_priority();
     }
+    // ANCHOR_END: record
 }
 
 impl Transport for Watched {
@@ -52,11 +59,11 @@ impl Transport for Watched {
     }
 
     fn fill(&mut self, pipe: &mut impl Pipe, budget_bytes: usize) -> io::Result<(usize, Fill)> {
-        pump::fill(&mut self.stream, pipe, &mut self.readiness, budget_bytes)
+        transport::fill(&mut self.stream, pipe, &mut self.readiness, budget_bytes)
     }
 
     fn flush(&mut self, pipe: &mut impl Pipe, registry: &Registry) -> io::Result<usize> {
-        let sent_bytes = pump::flush(&mut self.stream, pipe, &mut self.readiness)?;
+        let sent_bytes = transport::flush(&mut self.stream, pipe, &mut self.readiness)?;
         // ANCHOR: short_write
         if !self.readiness.is_writable && !self.asks_for_writable {
             // Should it have become writable in between, this raises the edge.

@@ -2,7 +2,7 @@
 //!
 //! Format: RFC 9112, section 7.1, "Chunked Transfer Coding".
 
-use crate::http::{Limits, Violation};
+use crate::http::head::{Limits, Violation};
 
 /// Takes the chunked coding off a body, in place and as it arrives (RFC 9112, section 7.1).
 ///

@@ -13,12 +13,13 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use crate::api::Face;
+use crate::bank::Face;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::event_loop::Turn;
 use crate::metrics::LaneState;
+use crate::net::network::Network as _;
 use crate::planted::{self, Bug};
-use crate::turn::{Network as _, Turn};
 
 pub(crate) mod answer;
 pub(crate) mod audit;

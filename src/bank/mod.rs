@@ -8,9 +8,9 @@ use std::io::Write as _;
 use serde::Deserialize as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-use crate::http::Violation;
+use crate::http::head::Violation;
+use crate::http::response::{Response, Status};
 use crate::planted::{Bug, planted};
-use crate::response::{Response, Status};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

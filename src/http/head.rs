@@ -7,8 +7,8 @@
 
 use std::mem::MaybeUninit;
 
-use crate::response::{Persistence, Status};
-use crate::uri;
+use crate::http::response::{Persistence, Status};
+use crate::http::uri;
 
 /// What one request may measure. Each has its status in [`Violation`].
 #[derive(Clone, Copy, Debug)]

@@ -1,17 +1,22 @@
 //! CORE: clients on one side, lanes on the other. Holds the queue between them, makes the batches, keeps the deadlines
 //! and pushes back when there is too much.
 
+pub mod client;
+pub mod complaints;
+pub mod drain_rate;
+pub mod lane;
+
 use std::collections::VecDeque;
 
-use crate::api::{Accounts, Call, Face, Outcome, Reject, Unavailable};
-use crate::client::{AfterSend, Client, Site};
+use crate::bank::{Accounts, Call, Face, Outcome, Reject, Unavailable};
 use crate::config::Config;
-use crate::lane::{self, Attempt, Lane, LaneEvent, Ticket};
+use crate::engine::client::{AfterSend, Client, Site};
+use crate::engine::drain_rate::Pace;
+use crate::engine::lane::{Attempt, Lane, LaneEvent, Ticket};
+use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
-use crate::pace::Pace;
 use crate::planted::{Bug, planted};
-use crate::response;
 use crate::slots::{Slot, Slots};
 
 /// The whole core of one server.

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 
 use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid};
 
-use crate::api::{Accounts, Call, Outcome, Reject, Unavailable};
+use crate::bank::{Accounts, Call, Outcome, Reject, Unavailable};
 use crate::buf::Pipe;
-use crate::complaints::Complaints;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
+use crate::engine::complaints::Complaints;
 use crate::metrics::LaneState;
 use crate::now::Now;
 use crate::planted::{Bug, planted};
