@@ -1,7 +1,10 @@
 //! CORE: the two ends of a byte pipe. An [`Inbox`] is filled by the shell and read by a protocol; an [`Outbox`] is
 //! written by a protocol and drained by the shell.
 
-/// A byte pipe as the shell sees it: room to receive into, bytes to send.
+use std::io::ErrorKind;
+
+/// What speaks a protocol over one socket, as the event loop sees it: room to receive into, bytes to send. An HTTP client
+/// and a lane are both one.
 pub trait Pipe {
     /// Where received bytes go. Empty while nothing more can be taken in.
     fn recv_space(&mut self) -> &mut [u8];
@@ -11,6 +14,10 @@ pub trait Pipe {
     fn send_pending(&self) -> &[u8];
     /// Drops the oldest `n` pending bytes: the socket has taken them.
     fn send_advance(&mut self, n: usize);
+    /// The peer will send nothing more. It may still read.
+    fn peer_closed(&mut self);
+    /// The connection is broken: nothing more can be sent or received.
+    fn lost(&mut self, error: ErrorKind);
 }
 
 /// Bytes that arrived and are not consumed yet.

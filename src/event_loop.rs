@@ -1,12 +1,13 @@
-//! SHELL: the turn over any network, the system's or a simulated one: receive, advance, send, expire, reap. It moves bytes
-//! between sockets and byte pipes, those of clients and of `proto_pg`'s connections alike, and reads none of them.
+//! CORE: one turn over any network, the system's or a simulated one: receive, advance, send, expire, reap. It moves bytes
+//! between sockets and byte pipes, those of clients and of lanes alike, and reads none of them.
 
 use std::io::{self, ErrorKind};
 
 use crate::bank::Face;
-use crate::buf::Pipe as _;
+use crate::buf::Pipe;
 use crate::engine::Engine;
 use crate::engine::client::AfterSend;
+use crate::engine::lane::Lane;
 use crate::net::network::Network;
 use crate::net::transport::{Fill, Transport};
 use crate::now::Now;
@@ -22,6 +23,8 @@ pub struct Turn<N: Network> {
     listeners: Vec<Listening<N::Listener>>,
     /// The socket of each client, at the index of its slot.
     peers: Vec<Option<Peer<N::Stream>>>,
+    /// The socket of each lane that is connected.
+    lane_streams: Vec<Option<N::Stream>>,
     /// Out of descriptors or memory: nothing is accepted before this time, or before a client leaves.
     accept_again_at_us: u64,
     /// When the next failure to accept is worth a line in the log.
@@ -56,6 +59,7 @@ impl<N: Network> Turn<N> {
         let listening = |(position, (listener, face))| Listening { position, listener, face, is_ready: true };
         Turn {
             peers: (0..engine.config().clients_max).map(|_| None).collect(),
+            lane_streams: (0..engine.config().lanes).map(|_| None).collect(),
             listeners: listeners.into_iter().enumerate().map(listening).collect(),
             engine,
             network,
@@ -71,6 +75,11 @@ impl<N: Network> Turn<N> {
         let peer = peer(&mut self.peers, slot)?;
         self.engine.mark_due(slot);
         Some(&mut peer.stream)
+    }
+
+    /// The socket of a lane that an event is about, unless it is still connecting.
+    pub fn lane_event(&mut self, lane: usize) -> Option<&mut N::Stream> {
+        self.lane_streams.get_mut(lane)?.as_mut()
     }
 
     /// Notes that a listener's backlog is not empty.
@@ -130,18 +139,15 @@ impl<N: Network> Turn<N> {
 
     /// Says good-bye to PostgreSQL, as far as its sockets take it at once.
     pub fn leave_database(&mut self) {
-        for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
-            if let Some(connection) = lane.connection() {
-                connection.terminate();
-                self.network.send_for_lane(index, connection);
-            }
-        }
+        self.engine.lanes().iter_mut().for_each(Lane::terminate);
+        self.send_to_lanes();
     }
 
     /// Whether a socket that was ready before, and still is, can be worked on right away.
     fn has_work_that_no_event_tells(&self, now: Now) -> bool {
         self.engine.has_due()
-            || (0..self.engine.config().lanes).any(|lane| self.network.is_lane_readable(lane))
+            || self.engine.has_ended_lane()
+            || self.lane_streams.iter().flatten().any(Transport::is_readable)
             || (self.can_accept(now) && self.listeners.iter().any(|listening| listening.is_ready))
     }
 
@@ -161,9 +167,9 @@ impl<N: Network> Turn<N> {
     fn receive(&mut self) {
         self.connect_lanes();
         let budget_bytes = self.engine.config().turn_read_bytes;
-        for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
-            if let Some(connection) = lane.connection() {
-                self.network.receive_for_lane(index, connection, budget_bytes);
+        for (lane, stream) in self.engine.lanes().iter_mut().zip(&mut self.lane_streams) {
+            if let Some(stream) = stream {
+                receive_from(stream, lane, budget_bytes);
             }
         }
         self.accept();
@@ -179,17 +185,8 @@ impl<N: Network> Turn<N> {
         let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
             return;
         };
-        if !peer.stream.is_readable() {
-            return;
-        }
-        let received = peer.stream.fill(client, budget_bytes);
-        match &received {
-            Ok((_, Fill::Eof)) => client.peer_closed(),
-            Ok((_, Fill::PipeFull)) if planted(Bug::FullInboxIsTheEnd) => client.lost(),
-            Ok((_, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => {}
-            Err(_reset) => client.lost(),
-        }
-        self.engine.metrics().received_bytes += received.map_or(0, |(bytes, _)| bytes as u64);
+        let received_bytes = receive_from(&mut peer.stream, client, budget_bytes);
+        self.engine.metrics().received_bytes += received_bytes as u64;
     }
 
     fn accept(&mut self) {
@@ -256,7 +253,10 @@ impl<N: Network> Turn<N> {
         let now = self.network.now();
         while let Some((lane, result)) = self.network.poll_connected(&self.engine.config().database_hosts) {
             match result {
-                Ok(()) => self.engine.lane_connected(lane, now),
+                Ok(stream) => {
+                    self.lane_streams[lane] = Some(stream);
+                    self.engine.lane_connected(lane, now);
+                }
                 Err(error) => self.connect_failed(lane, &error, now),
             }
         }
@@ -279,9 +279,9 @@ impl<N: Network> Turn<N> {
     }
 
     fn send_to_lanes(&mut self) {
-        for (index, lane) in self.engine.lanes().iter_mut().enumerate() {
-            if let Some(connection) = lane.connection() {
-                self.network.send_for_lane(index, connection);
+        for (lane, stream) in self.engine.lanes().iter_mut().zip(&mut self.lane_streams) {
+            if let Some(stream) = stream {
+                send_from(lane, stream, self.network.registry());
             }
         }
     }
@@ -298,11 +298,8 @@ impl<N: Network> Turn<N> {
         let (Some(peer), Some(client)) = (peer(&mut self.peers, slot), self.engine.client(slot)) else {
             return;
         };
-        let sent = peer.stream.flush(client, self.network.registry());
-        if sent.is_err() {
-            client.lost();
-        }
-        self.engine.metrics().sent_bytes += sent.unwrap_or(0) as u64;
+        let sent_bytes = send_from(client, &mut peer.stream, self.network.registry());
+        self.engine.metrics().sent_bytes += sent_bytes as u64;
         match self.engine.after_send(slot, || self.network.now()) {
             AfterSend::Close => self.closing.push(slot),
             AfterSend::ShutDownWrite => {
@@ -325,8 +322,9 @@ impl<N: Network> Turn<N> {
     /// Acts on deadlines. Only here: what was known to be ready before has been received, worked on and sent by now.
     #[inline(never)]
     fn expire(&mut self) {
-        let network = &self.network;
-        let has_made_due = self.engine.expire(network.now(), |lane| network.is_lane_readable(lane));
+        let streams = &self.lane_streams;
+        let is_readable = |lane: usize| streams[lane].as_ref().is_some_and(Transport::is_readable);
+        let has_made_due = self.engine.expire(self.network.now(), is_readable);
         // A probe must not wait for the next event.
         self.send_to_lanes();
         if has_made_due {
@@ -351,7 +349,8 @@ impl<N: Network> Turn<N> {
         }
         for (index, lane) in self.engine.lanes().iter().enumerate() {
             if !lane.wants_socket() {
-                self.network.disconnect(index);
+                self.lane_streams[index] = None;
+                self.network.abandon_connect(index);
             }
         }
     }
@@ -363,4 +362,34 @@ fn peer<S>(peers: &mut [Option<Peer<S>>], slot: Slot) -> Option<&mut Peer<S>> {
         .get_mut(slot.index as usize)?
         .as_mut()
         .filter(|peer| peer.slot == slot || planted(Bug::EventGenerationIgnored))
+}
+
+/// Moves what arrived on a socket into its pipe, and tells it about the end. Returns how many bytes came in.
+fn receive_from<S: Transport>(stream: &mut S, pipe: &mut impl Pipe, budget_bytes: usize) -> usize {
+    if !stream.is_readable() {
+        return 0;
+    }
+    match stream.fill(pipe, budget_bytes) {
+        Ok((received_bytes, Fill::Eof)) => {
+            pipe.peer_closed();
+            received_bytes
+        }
+        Ok((received_bytes, Fill::PipeFull)) if planted(Bug::FullInboxIsTheEnd) => {
+            pipe.lost(ErrorKind::ConnectionReset);
+            received_bytes
+        }
+        Ok((received_bytes, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => received_bytes,
+        Err(error) => {
+            pipe.lost(error.kind());
+            0
+        }
+    }
+}
+
+/// Moves what a pipe has pending onto its socket. Returns how many bytes went out.
+fn send_from<S: Transport>(pipe: &mut impl Pipe, stream: &mut S, registry: &S::Registry) -> usize {
+    stream.flush(pipe, registry).unwrap_or_else(|error| {
+        pipe.lost(error.kind());
+        0
+    })
 }

@@ -11,7 +11,7 @@ use crate::bank::Face;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::event_loop::Turn;
-use crate::net::mio_network::System;
+use crate::net::mio_network::MioNetwork;
 use crate::net::network::Network as _;
 use crate::net::resolver::Resolver;
 use crate::net::socket::Listener;
@@ -22,7 +22,7 @@ pub struct Server {
     poll: Poll,
     events: Events,
     signals: Signals,
-    turn: Turn<System>,
+    turn: Turn<MioNetwork>,
     /// Signals that were caught.
     stops: u32,
 }
@@ -68,7 +68,8 @@ impl Server {
         // Room for an event of every socket, the signals and the resolver: a look that left some out would be none.
         let sockets_max = config.clients_max as usize + config.lanes + listeners.len();
         let events = Events::with_capacity(sockets_max + 2);
-        let system = System::new(poll.registry().try_clone()?, resolver, config.database_tcp, config.lanes);
+        let system =
+            MioNetwork::new(poll.registry().try_clone()?, resolver, config.database_tcp, config.lanes);
         let engine = Engine::new(config, jitter_seed, system.now());
         Ok(Server { poll, events, signals, turn: Turn::new(engine, system, listeners), stops: 0 })
     }
@@ -128,7 +129,10 @@ impl Server {
                         stream.record(event);
                     }
                 }
-                Source::Lane(position) => self.turn.network.lane_event(position as usize, event),
+                Source::Lane(position) => match self.turn.lane_event(position as usize) {
+                    Some(stream) => stream.record(event),
+                    None => self.turn.network.connect_event(position as usize, event),
+                },
                 Source::Listener(position) => self.turn.listener_event(position as usize),
                 Source::Signal => {
                     self.stops += u32::try_from(self.signals.pending().count()).unwrap_or(u32::MAX);

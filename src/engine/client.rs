@@ -1,6 +1,8 @@
 //! CORE: one HTTP connection: inbox, phase, outbox. It answers by itself what needs no database and hands out the
 //! rest as calls, one at a time; later pipelined requests wait in the inbox.
 
+use std::io::ErrorKind;
+
 use crate::bank::{self, Call, Face, Outcome, Route, Unavailable};
 use crate::buf::{Inbox, Outbox, Pipe};
 use crate::config::Config;
@@ -13,7 +15,7 @@ use crate::planted::{Bug, planted};
 
 /// One HTTP connection.
 ///
-/// The shell moves bytes through [`Pipe`], reports the end of the peer's half with [`Client::peer_closed`], and asks
+/// The shell moves bytes through [`Pipe`], reports the end of the peer's half with [`Pipe::peer_closed`], and asks
 /// after each send what becomes of the socket ([`Client::after_send`]). The engine calls [`Client::advance`] whenever
 /// bytes came in, and [`Client::answer`] once for each call that it got from there.
 #[derive(Debug)]
@@ -141,19 +143,6 @@ impl Client {
             phase_deadline_us: now.after_ms(config.idle_timeout_ms),
             send_deadline_us: u64::MAX,
         }
-    }
-
-    /// The peer closed its half. Its requests that are complete are still answered.
-    pub fn peer_closed(&mut self) {
-        self.is_peer_closed = true;
-        if matches!(self.phase, Phase::Lingering) || planted(Bug::HalfCloseEndsAll) {
-            self.phase = Phase::Closed;
-        }
-    }
-
-    /// The transport is gone; nothing can be sent.
-    pub fn lost(&mut self) {
-        self.phase = Phase::Closed;
     }
 
     /// Whether a call is out, whose answer this client awaits.
@@ -588,6 +577,18 @@ impl Pipe for Client {
 
     fn send_advance(&mut self, n: usize) {
         self.outbox.advance(n);
+    }
+
+    /// Requests that are complete are still answered.
+    fn peer_closed(&mut self) {
+        self.is_peer_closed = true;
+        if matches!(self.phase, Phase::Lingering) || planted(Bug::HalfCloseEndsAll) {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    fn lost(&mut self, _error: ErrorKind) {
+        self.phase = Phase::Closed;
     }
 }
 

@@ -2,6 +2,7 @@
 //! answers held back until their batch is committed.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 
 use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid};
 
@@ -46,7 +47,7 @@ pub enum Attempt {
 /// One connection to PostgreSQL.
 ///
 /// The shell connects when told to ([`Lane::wants_connect`]), reports [`Lane::connected`] or [`Lane::connect_failed`],
-/// and moves bytes through [`Lane::connection`]. The engine drains [`Lane::poll_event`] to `None` after each input.
+/// and moves bytes through its [`Pipe`]. The engine drains [`Lane::poll_event`] to `None` after each input.
 pub struct Lane {
     state: State,
     /// One entry for each Sync that is not answered yet, oldest first. Empty unless ready.
@@ -70,6 +71,9 @@ pub struct Lane {
     is_serving: bool,
     /// Where the next attempt to connect goes.
     attempt: Attempt,
+    /// Why the socket has ended. The connection closes once everything that arrived before has been looked at, since
+    /// each answer in it is one doubt less.
+    end: Option<CloseReason>,
     retry_wait_ms: u64,
     /// Spreads waits, so that lanes that fell together do not come back together.
     jitter: Random,
@@ -178,6 +182,7 @@ impl Lane {
             is_suspect: false,
             is_serving: false,
             attempt: Attempt::First,
+            end: None,
             retry_wait_ms: config.reconnect_min_ms,
             jitter: Random::new(seed),
             complaints: Complaints::default(),
@@ -222,9 +227,22 @@ impl Lane {
         }
     }
 
-    /// The byte pipe, while there is a socket for it.
-    pub fn connection(&mut self) -> Option<&mut Connection<Asked>> {
+    /// Its session, while there is one.
+    #[cfg(test)]
+    pub(crate) fn connection(&mut self) -> Option<&mut Connection<Asked>> {
         self.state.connection()
+    }
+
+    /// Whether the socket has ended and [`Lane::poll_event`] is yet to say so.
+    pub fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Says good-bye to PostgreSQL; the message is pending afterwards.
+    pub fn terminate(&mut self) {
+        if let Some(connection) = self.state.connection() {
+            connection.terminate();
+        }
     }
 
     /// Whether the shell is to keep a socket, connecting or connected.
@@ -358,7 +376,12 @@ impl Lane {
                 self.is_releasing = false;
                 self.held_bytes.clear();
             }
-            match self.state.connection()?.poll_event()? {
+            let connection = self.state.connection()?;
+            let Some(event) = connection.poll_event() else {
+                connection.close(self.end.take()?);
+                continue;
+            };
+            match event {
                 Event::Ready => self.set_up_session(config),
                 Event::Row { ticket: Asked::Settings, row } => match session_problem(&row) {
                     Ok(None) => {}
@@ -429,7 +452,7 @@ impl Lane {
 
     /// Closes the connection; its events follow through [`Lane::poll_event`].
     pub fn close(&mut self, reason: CloseReason) {
-        if let Some(connection) = self.connection() {
+        if let Some(connection) = self.state.connection() {
             connection.close(reason);
         }
     }
@@ -440,7 +463,7 @@ impl Lane {
 
     /// Makes the session what a batch needs, and asks for the accounts.
     fn set_up_session(&mut self, config: &Config) {
-        let Some(connection) = self.connection() else { return };
+        let Some(connection) = self.state.connection() else { return };
         let (names, values): (Vec<&str>, Vec<&str>) =
             config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
         call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
@@ -607,6 +630,7 @@ impl Lane {
             self.held_bytes.clear();
         }
         self.is_releasing = false;
+        self.end = None;
     }
 }
 
@@ -675,21 +699,36 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
     }
 }
 
-impl Pipe for Connection<Asked> {
+impl Pipe for Lane {
     fn recv_space(&mut self) -> &mut [u8] {
-        Connection::recv_space(self)
+        self.state.connection().map_or(&mut [], Connection::recv_space)
     }
 
     fn recv_commit(&mut self, n: usize) {
-        Connection::recv_commit(self, n);
+        if let Some(connection) = self.state.connection() {
+            connection.recv_commit(n);
+        }
     }
 
     fn send_pending(&self) -> &[u8] {
-        Connection::send_pending(self)
+        match &self.state {
+            State::Down { .. } | State::Connecting { .. } => &[],
+            State::Starting { connection, .. } | State::Ready { connection, .. } => connection.send_pending(),
+        }
     }
 
     fn send_advance(&mut self, n: usize) {
-        Connection::send_advance(self, n);
+        if let Some(connection) = self.state.connection() {
+            connection.send_advance(n);
+        }
+    }
+
+    fn peer_closed(&mut self) {
+        self.end.get_or_insert(CloseReason::PeerClosed);
+    }
+
+    fn lost(&mut self, error: ErrorKind) {
+        self.end.get_or_insert(CloseReason::Transport(error));
     }
 }
 

@@ -197,6 +197,11 @@ impl Engine {
         &mut self.lanes
     }
 
+    /// Whether a lane's socket has ended and the next turn must not wait to say so.
+    pub fn has_ended_lane(&self) -> bool {
+        self.lanes.iter().any(Lane::has_ended)
+    }
+
     /// The next lane that wants a socket, and to where; it is connecting from now on.
     pub fn poll_connect(&mut self, now: Now) -> Option<(usize, Attempt)> {
         if self.site.is_draining && self.seats.is_empty() {

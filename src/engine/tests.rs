@@ -846,7 +846,7 @@ fn an_answer_for_a_client_that_left_reaches_nobody() {
     let gone = world.credit(1, "a");
     world.advance();
     let answer = world.carry_to_database();
-    world.engine.client(gone).unwrap().lost();
+    world.engine.client(gone).unwrap().lost(std::io::ErrorKind::ConnectionReset);
     world.engine.remove(gone);
     let next = world.credit(2, "b");
     assert_eq!(next.index, gone.index, "the slot is used again");

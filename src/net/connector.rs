@@ -1,4 +1,4 @@
-//! SHELL: the way of a lane to its socket: finds the server's address and connects.
+//! SHELL: resolves and connects a lane's socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,19 +7,18 @@ use std::path::Path;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use proto_pg::{Connection, Host};
+use proto_pg::Host;
 
 use crate::config::TcpOptions;
-use crate::engine::lane::{Asked, Attempt};
+use crate::engine::lane::Attempt;
 use crate::net::resolver::{Answer, Resolver};
 use crate::net::socket::Stream;
-use crate::net::stream::{Connecting, Watched};
+use crate::net::stream::{ConnectingStream, RegisteredStream};
 use crate::net::token::Source;
-use crate::net::wire::Wire;
 
-/// The socket of one lane, from nothing to connected.
+/// One lane's attempts to connect, one at a time.
 #[derive(Debug)]
-pub struct Link {
+pub struct Connector {
     lane: usize,
     state: State,
     /// Counts attempts, so that an answer to the look-up of an earlier one can be told apart.
@@ -34,29 +33,17 @@ pub struct Link {
 
 #[derive(Debug)]
 enum State {
-    Down,
+    Idle,
     Resolving,
-    Connecting(Connecting),
-    Open(Wire<Watched>),
+    Connecting(ConnectingStream),
 }
 
-/// What a step of connecting came to.
-#[derive(Debug)]
-pub enum Progress {
-    /// Nothing to report yet.
-    Pending,
-    /// The socket is connected.
-    Connected,
-    /// It failed; the link is down.
-    Failed(io::Error),
-}
-
-impl Link {
-    /// A link without a socket, for the lane at this position.
-    pub fn new(lane: usize) -> Link {
-        Link {
+impl Connector {
+    /// For the lane at this position; idle.
+    pub fn new(lane: usize) -> Connector {
+        Connector {
             lane,
-            state: State::Down,
+            state: State::Idle,
             attempts: 0,
             host: 0,
             addresses: VecDeque::new(),
@@ -64,17 +51,15 @@ impl Link {
         }
     }
 
-    /// Drops the socket.
-    pub fn close(&mut self) {
-        self.state = State::Down;
+    /// Abandons the attempt, if there is one.
+    pub fn abandon(&mut self) {
+        self.state = State::Idle;
     }
 
-    /// Adds what an event says about the socket.
+    /// Adds what an event says about the socket that is connecting.
     pub fn record(&mut self, event: &Event) {
-        match &mut self.state {
-            State::Connecting(stream) => stream.record(event),
-            State::Open(wire) => wire.stream().record(event),
-            State::Down | State::Resolving => {}
+        if let State::Connecting(stream) = &mut self.state {
+            stream.record(event);
         }
     }
 
@@ -82,7 +67,7 @@ impl Link {
     /// followed by the first.
     ///
     /// # Errors
-    /// It failed at once; the link is down. The text names host and address.
+    /// It failed at once; the connector is idle. The text names host and address.
     pub fn connect(
         &mut self,
         hosts: &[Host],
@@ -91,7 +76,7 @@ impl Link {
         registry: &Registry,
     ) -> io::Result<()> {
         self.attempts += 1;
-        self.state = State::Down;
+        self.state = State::Idle;
         match attempt {
             Attempt::First => {
                 self.host = 0;
@@ -128,49 +113,30 @@ impl Link {
     /// Goes on with the addresses of a name. An answer to an earlier attempt is dropped.
     ///
     /// # Errors
-    /// The name has no address, or connecting failed at once; the link is down. The text names host and address.
+    /// The name has no address, or connecting failed at once; the connector is idle. The text names host and address.
     pub fn resolved(&mut self, answer: Answer, hosts: &[Host], registry: &Registry) -> io::Result<()> {
         if answer.attempt != self.attempts || !matches!(self.state, State::Resolving) {
             return Ok(());
         }
-        self.state = State::Down;
+        self.state = State::Idle;
         self.addresses = answer.addresses.map_err(|error| self.named(&error))?.into();
         self.start_tcp(&hosts[self.host], registry)
     }
 
-    /// Looks whether connecting has come to an end.
-    pub fn poll_connected(&mut self, registry: &Registry, options: &TcpOptions) -> Progress {
-        match std::mem::replace(&mut self.state, State::Down) {
-            State::Connecting(stream) if stream.has_ended() => match stream.finish(registry, options) {
-                Ok(stream) => {
-                    self.state = State::Open(Wire::new(stream));
-                    Progress::Connected
-                }
-                Err(error) => Progress::Failed(self.named(&error)),
-            },
+    /// The connected socket, or why there is none, once the attempt has ended.
+    pub fn poll_connected(
+        &mut self,
+        registry: &Registry,
+        options: &TcpOptions,
+    ) -> Option<io::Result<RegisteredStream>> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Connecting(stream) if stream.has_ended() => {
+                Some(stream.finish(registry, options).map_err(|error| self.named(&error)))
+            }
             state => {
                 self.state = state;
-                Progress::Pending
+                None
             }
-        }
-    }
-
-    /// As [`Wire::is_readable`]; nothing before there is one.
-    pub fn is_readable(&self) -> bool {
-        matches!(&self.state, State::Open(wire) if wire.is_readable())
-    }
-
-    /// As [`Wire::receive`]; nothing before there is one.
-    pub fn receive(&mut self, connection: &mut Connection<Asked>, budget_bytes: usize) {
-        if let State::Open(wire) = &mut self.state {
-            wire.receive(connection, budget_bytes);
-        }
-    }
-
-    /// As [`Wire::send`]; nothing before there is one.
-    pub fn send(&mut self, connection: &mut Connection<Asked>, registry: &Registry) {
-        if let State::Open(wire) = &mut self.state {
-            wire.send(connection, registry);
         }
     }
 
@@ -189,7 +155,7 @@ impl Link {
     fn start(&mut self, stream: io::Result<Stream>, registry: &Registry) -> io::Result<()> {
         let position = u32::try_from(self.lane).unwrap_or(u32::MAX);
         let token = Token::from(Source::Lane(position));
-        let connecting = stream.and_then(|stream| Connecting::new(stream, registry, token));
+        let connecting = stream.and_then(|stream| ConnectingStream::new(stream, registry, token));
         self.state = State::Connecting(connecting.map_err(|error| self.named(&error))?);
         Ok(())
     }

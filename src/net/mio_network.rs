@@ -5,41 +5,41 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use proto_pg::{Connection, Host};
+use proto_pg::Host;
 
 use crate::config::TcpOptions;
-use crate::engine::lane::{Asked, Attempt};
-use crate::net::connector::{Link, Progress};
+use crate::engine::lane::Attempt;
+use crate::net::connector::Connector;
 use crate::net::network::Network;
 use crate::net::resolver::Resolver;
 use crate::net::socket::{Listener, Stream};
-use crate::net::stream::Watched;
+use crate::net::stream::RegisteredStream;
 use crate::net::token::Source;
 use crate::now::Now;
 use crate::slots::Slot;
 
-/// The sockets' registry and the links of the lanes.
+/// The registry of `Poll`, and what connects the lanes.
 #[derive(Debug)]
-pub struct System {
+pub struct MioNetwork {
     registry: Registry,
     resolver: Resolver,
     /// For the lanes that connect over TCP.
     tcp_options: TcpOptions,
-    /// The socket of each lane.
-    links: Vec<Link>,
+    /// One for each lane.
+    connectors: Vec<Connector>,
     /// When the monotonic clock started.
     start: Instant,
     looked_us: u64,
 }
 
-impl System {
+impl MioNetwork {
     /// A network for this many lanes.
-    pub fn new(registry: Registry, resolver: Resolver, tcp_options: TcpOptions, lanes: usize) -> System {
-        System {
+    pub fn new(registry: Registry, resolver: Resolver, tcp_options: TcpOptions, lanes: usize) -> MioNetwork {
+        MioNetwork {
             registry,
             resolver,
             tcp_options,
-            links: (0..lanes).map(Link::new).collect(),
+            connectors: (0..lanes).map(Connector::new).collect(),
             start: Instant::now(),
             looked_us: 0,
         }
@@ -52,18 +52,18 @@ impl System {
         Now { looked_us: self.looked_us, ..now }
     }
 
-    /// Adds what an event says about a lane's socket.
-    pub fn lane_event(&mut self, lane: usize, event: &Event) {
-        if let Some(link) = self.links.get_mut(lane) {
-            link.record(event);
+    /// Adds what an event says about a lane's socket that is connecting.
+    pub fn connect_event(&mut self, lane: usize, event: &Event) {
+        if let Some(connector) = self.connectors.get_mut(lane) {
+            connector.record(event);
         }
     }
 }
 
-impl Network for System {
+impl Network for MioNetwork {
     type Listener = Listener;
     type Accepted = Stream;
-    type Stream = Watched;
+    type Stream = RegisteredStream;
 
     fn now(&self) -> Now {
         Now {
@@ -77,8 +77,8 @@ impl Network for System {
         listener.accept()
     }
 
-    fn watch(&mut self, accepted: Stream, slot: Slot) -> io::Result<Watched> {
-        Watched::new(accepted, &self.registry, Token::from(Source::Client(slot)))
+    fn watch(&mut self, accepted: Stream, slot: Slot) -> io::Result<RegisteredStream> {
+        RegisteredStream::new(accepted, &self.registry, Token::from(Source::Client(slot)))
     }
 
     fn registry(&self) -> &Registry {
@@ -86,38 +86,22 @@ impl Network for System {
     }
 
     fn connect(&mut self, lane: usize, hosts: &[Host], attempt: Attempt) -> io::Result<()> {
-        self.links[lane].connect(hosts, attempt, &self.resolver, &self.registry)
+        self.connectors[lane].connect(hosts, attempt, &self.resolver, &self.registry)
     }
 
-    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<()>)> {
+    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<RegisteredStream>)> {
         while let Some(answer) = self.resolver.poll_answer() {
             let lane = answer.lane;
-            if let Err(error) = self.links[lane].resolved(answer, hosts, &self.registry) {
+            if let Err(error) = self.connectors[lane].resolved(answer, hosts, &self.registry) {
                 return Some((lane, Err(error)));
             }
         }
-        self.links.iter_mut().enumerate().find_map(|(lane, link)| {
-            match link.poll_connected(&self.registry, &self.tcp_options) {
-                Progress::Pending => None,
-                Progress::Connected => Some((lane, Ok(()))),
-                Progress::Failed(error) => Some((lane, Err(error))),
-            }
+        self.connectors.iter_mut().enumerate().find_map(|(lane, connector)| {
+            Some((lane, connector.poll_connected(&self.registry, &self.tcp_options)?))
         })
     }
 
-    fn is_lane_readable(&self, lane: usize) -> bool {
-        self.links[lane].is_readable()
-    }
-
-    fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize) {
-        self.links[lane].receive(connection, budget_bytes);
-    }
-
-    fn send_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>) {
-        self.links[lane].send(connection, &self.registry);
-    }
-
-    fn disconnect(&mut self, lane: usize) {
-        self.links[lane].close();
+    fn abandon_connect(&mut self, lane: usize) {
+        self.connectors[lane].abandon();
     }
 }

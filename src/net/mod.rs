@@ -5,7 +5,6 @@
 
 pub mod network;
 pub mod transport;
-pub mod wire;
 
 #[cfg(feature = "shell")]
 pub mod mio_network;

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use proto_pg::{Connection, Host};
+use proto_pg::Host;
 
-use crate::engine::lane::{Asked, Attempt};
+use crate::engine::lane::Attempt;
 use crate::net::transport::Transport;
 use crate::now::Now;
 use crate::slots::Slot;
@@ -42,18 +42,9 @@ pub trait Network {
     /// It failed at once.
     fn connect(&mut self, lane: usize, hosts: &[Host], attempt: Attempt) -> io::Result<()>;
 
-    /// The next lane whose attempt to connect has come to its end, and how. The hosts are those of the attempt.
-    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<()>)>;
+    /// The next lane whose attempt to connect has ended: its socket, or why it has none. The hosts are those of the attempt.
+    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<Self::Stream>)>;
 
-    /// Whether this lane's socket has something to receive that no event will tell of.
-    fn is_lane_readable(&self, lane: usize) -> bool;
-
-    /// Moves what arrived for a lane into it.
-    fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize);
-
-    /// Moves what a lane has pending onto its socket.
-    fn send_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>);
-
-    /// Drops a lane's socket, if it has one.
-    fn disconnect(&mut self, lane: usize);
+    /// Abandons a lane's attempt to connect, if there is one.
+    fn abandon_connect(&mut self, lane: usize);
 }

@@ -20,7 +20,7 @@ const READS: Interest = Interest::READABLE.add(Interest::PRIORITY);
 /// would wake the loop a second time for every request: measured, 3 waits per request to a database on a Unix socket
 /// instead of 2, and 4 with nginx on another one.
 #[derive(Debug)]
-pub struct Watched {
+pub struct RegisteredStream {
     stream: Stream,
     token: Token,
     readiness: Readiness,
@@ -28,14 +28,14 @@ pub struct Watched {
     asks_for_writable: bool,
 }
 
-impl Watched {
+impl RegisteredStream {
     /// Watches a stream that is connected.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
-    pub fn new(mut stream: Stream, registry: &Registry, token: Token) -> io::Result<Watched> {
+    pub fn new(mut stream: Stream, registry: &Registry, token: Token) -> io::Result<RegisteredStream> {
         stream.register(registry, token, READS)?;
-        Ok(Watched { stream, token, readiness: Readiness::TRY, asks_for_writable: false })
+        Ok(RegisteredStream { stream, token, readiness: Readiness::TRY, asks_for_writable: false })
     }
 
     /// Adds what an event says.
@@ -51,7 +51,7 @@ impl Watched {
     // ANCHOR_END: record
 }
 
-impl Transport for Watched {
+impl Transport for RegisteredStream {
     type Registry = Registry;
 
     fn is_readable(&self) -> bool {
@@ -81,20 +81,20 @@ impl Transport for Watched {
 
 /// A stream that is connecting, watched for how that ends.
 #[derive(Debug)]
-pub struct Connecting {
+pub struct ConnectingStream {
     stream: Stream,
     token: Token,
     has_ended: bool,
 }
 
-impl Connecting {
+impl ConnectingStream {
     /// Watches a stream that began to connect.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
-    pub fn new(mut stream: Stream, registry: &Registry, token: Token) -> io::Result<Connecting> {
+    pub fn new(mut stream: Stream, registry: &Registry, token: Token) -> io::Result<ConnectingStream> {
         stream.register(registry, token, Interest::WRITABLE)?;
-        Ok(Connecting { stream, token, has_ended: false })
+        Ok(ConnectingStream { stream, token, has_ended: false })
     }
 
     /// Adds what an event says.
@@ -102,7 +102,7 @@ impl Connecting {
         self.has_ended |= event.is_writable() || event.is_error();
     }
 
-    /// Whether [`Connecting::finish`] can tell.
+    /// Whether [`ConnectingStream::finish`] can tell.
     pub fn has_ended(&self) -> bool {
         self.has_ended
     }
@@ -111,11 +111,11 @@ impl Connecting {
     ///
     /// # Errors
     /// Why it could not connect.
-    pub fn finish(mut self, registry: &Registry, options: &TcpOptions) -> io::Result<Watched> {
+    pub fn finish(mut self, registry: &Registry, options: &TcpOptions) -> io::Result<RegisteredStream> {
         self.stream.finish_connect()?;
         self.stream.set_tcp_options(options)?;
         self.stream.reregister(registry, self.token, READS)?;
-        Ok(Watched {
+        Ok(RegisteredStream {
             stream: self.stream,
             token: self.token,
             readiness: Readiness::TRY,

@@ -210,6 +210,10 @@ mod tests {
         fn send_advance(&mut self, n: usize) {
             self.pending.drain(..n);
         }
+
+        fn peer_closed(&mut self) {}
+
+        fn lost(&mut self, _error: ErrorKind) {}
     }
 
     fn fill_from(

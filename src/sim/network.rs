@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::{Rc, Weak};
 
-use proto_pg::{Connection, Host};
+use proto_pg::Host;
 
-use crate::engine::lane::{Asked, Attempt};
+use crate::engine::lane::Attempt;
 use crate::event_loop::Turn;
 use crate::net::network::Network;
-use crate::net::wire::Wire;
 use crate::now::Now;
 use crate::sim::check::Check;
 use crate::sim::fault::Fault;
@@ -52,7 +51,7 @@ pub(crate) struct SimNetwork {
     scene: Scene,
     /// The client sockets, by slot. Those that are closed are swept out now and then.
     clients: Vec<(Slot, Weak<RefCell<Socket>>)>,
-    links: Vec<Link>,
+    lanes: Vec<LaneSocket>,
     /// Slots that were given back: their events may still be under way.
     stale: VecDeque<Slot>,
     /// Lanes whose new socket PostgreSQL is yet to learn of.
@@ -62,14 +61,15 @@ pub(crate) struct SimNetwork {
     looked_us: u64,
 }
 
-enum Link {
-    Down,
-    Connecting { outcome: Option<Outcome> },
-    Open { wire: Wire<ServerEnd>, socket: Shared },
+/// What the kernel knows of a lane's socket.
+enum LaneSocket {
+    None,
+    Connecting { end: Option<ConnectEnd> },
+    Connected { socket: Weak<RefCell<Socket>> },
 }
 
 #[derive(Clone, Copy)]
-enum Outcome {
+enum ConnectEnd {
     Connected,
     Refused,
 }
@@ -83,7 +83,7 @@ impl SimNetwork {
         SimNetwork {
             scene,
             clients: Vec::new(),
-            links: (0..lanes).map(|_| Link::Down).collect(),
+            lanes: (0..lanes).map(|_| LaneSocket::None).collect(),
             stale: VecDeque::new(),
             connected: Vec::new(),
             is_database_away: false,
@@ -116,34 +116,41 @@ impl SimNetwork {
     /// Whether an event is pending.
     pub(crate) fn has_event(&self) -> bool {
         self.client_sockets().any(|socket| socket.borrow().has_edge())
-            || self.links.iter().any(|link| match link {
-                Link::Down => false,
-                Link::Connecting { outcome } => outcome.is_some(),
-                Link::Open { socket, .. } => socket.borrow().has_edge(),
+            || self.lanes.iter().any(|lane| match lane {
+                LaneSocket::None => false,
+                LaneSocket::Connecting { end } => end.is_some(),
+                LaneSocket::Connected { socket } => has_edge(socket),
             })
     }
 
     /// Attempts to connect come to their end, or hang.
     pub(crate) fn answer_connects(&mut self) {
-        for link in &mut self.links {
-            if let Link::Connecting { outcome: outcome @ None } = link
+        for lane in &mut self.lanes {
+            if let LaneSocket::Connecting { end: end @ None } = lane
                 && !self.scene.strikes(Fault::ConnectHangs)
             {
                 let is_refused = self.is_database_away || self.scene.strikes(Fault::ConnectRefused);
-                *outcome = Some(if is_refused { Outcome::Refused } else { Outcome::Connected });
+                *end = Some(if is_refused { ConnectEnd::Refused } else { ConnectEnd::Connected });
             }
         }
     }
 }
 
+/// Whether an event is pending for a socket that the server still holds.
+fn has_edge(socket: &Weak<RefCell<Socket>>) -> bool {
+    socket.upgrade().is_some_and(|socket| socket.borrow().has_edge())
+}
+
 /// Delivers all pending events to a turn, as a wait does.
 pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>) {
     let scene = turn.network.scene.clone();
-    for link in &mut turn.network.links {
-        if let Link::Open { wire, socket } = link
+    for lane in 0..turn.network.lanes.len() {
+        if let LaneSocket::Connected { socket } = &turn.network.lanes[lane]
+            && let Some(socket) = socket.upgrade()
             && socket.borrow().has_edge()
+            && let Some(stream) = turn.lane_event(lane)
         {
-            wire.stream().record(socket.borrow_mut().take_edge());
+            stream.record(socket.borrow_mut().take_edge());
         }
     }
     let clients = &mut turn.network.clients;
@@ -206,51 +213,34 @@ impl Network for SimNetwork {
     }
 
     fn connect(&mut self, lane: usize, _hosts: &[Host], _attempt: Attempt) -> io::Result<()> {
-        self.links[lane] = Link::Down;
+        self.lanes[lane] = LaneSocket::None;
         if self.scene.strikes(Fault::ConnectRefused) {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        self.links[lane] = Link::Connecting { outcome: None };
+        self.lanes[lane] = LaneSocket::Connecting { end: None };
         Ok(())
     }
 
-    fn poll_connected(&mut self, _hosts: &[Host]) -> Option<(usize, io::Result<()>)> {
-        let (lane, outcome) = self.links.iter().enumerate().find_map(|(lane, link)| match link {
-            Link::Connecting { outcome } => Some((lane, (*outcome)?)),
-            Link::Down | Link::Open { .. } => None,
+    fn poll_connected(&mut self, _hosts: &[Host]) -> Option<(usize, io::Result<ServerEnd>)> {
+        let (lane, end) = self.lanes.iter().enumerate().find_map(|(lane, socket)| match socket {
+            LaneSocket::Connecting { end } => Some((lane, (*end)?)),
+            LaneSocket::None | LaneSocket::Connected { .. } => None,
         })?;
-        match outcome {
-            Outcome::Connected => {
+        match end {
+            ConnectEnd::Connected => {
                 let socket = Socket::new(LANE_BUFFER_BYTES, &self.scene);
                 self.connected.push(socket.clone());
-                let wire = Wire::new(ServerEnd::new(socket.clone(), self.scene.clone()));
-                self.links[lane] = Link::Open { wire, socket };
-                Some((lane, Ok(())))
+                self.lanes[lane] = LaneSocket::Connected { socket: Rc::downgrade(&socket) };
+                Some((lane, Ok(ServerEnd::new(socket, self.scene.clone()))))
             }
-            Outcome::Refused => {
-                self.links[lane] = Link::Down;
+            ConnectEnd::Refused => {
+                self.lanes[lane] = LaneSocket::None;
                 Some((lane, Err(ErrorKind::ConnectionRefused.into())))
             }
         }
     }
 
-    fn is_lane_readable(&self, lane: usize) -> bool {
-        matches!(&self.links[lane], Link::Open { wire, .. } if wire.is_readable())
-    }
-
-    fn receive_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>, budget_bytes: usize) {
-        if let Link::Open { wire, .. } = &mut self.links[lane] {
-            wire.receive(connection, budget_bytes);
-        }
-    }
-
-    fn send_for_lane(&mut self, lane: usize, connection: &mut Connection<Asked>) {
-        if let Link::Open { wire, .. } = &mut self.links[lane] {
-            wire.send(connection, &());
-        }
-    }
-
-    fn disconnect(&mut self, lane: usize) {
-        self.links[lane] = Link::Down;
+    fn abandon_connect(&mut self, lane: usize) {
+        self.lanes[lane] = LaneSocket::None;
     }
 }

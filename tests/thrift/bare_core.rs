@@ -3,13 +3,12 @@
 
 use std::fmt::Write as _;
 
-use proto_pg::Connection;
 use rinha::bank::Face;
-use rinha::buf::Pipe as _;
+use rinha::buf::Pipe;
 use rinha::config::Config;
 use rinha::engine::Engine;
 use rinha::engine::client::AfterSend;
-use rinha::engine::lane::Asked;
+use rinha::engine::lane::Lane;
 use rinha::now::Now;
 use rinha::slots::Slot;
 
@@ -87,8 +86,8 @@ impl BareCore {
             self.engine.mark_due(*slot);
         }
         assert_eq!(self.turn(), 0, "nothing is answered before it is committed");
-        send_all(connection(&mut self.engine));
-        receive(connection(&mut self.engine), &self.database_answer);
+        send_all(lane(&mut self.engine));
+        receive(lane(&mut self.engine), &self.database_answer);
         assert_eq!(self.turn(), self.clients.len(), "every client has its answer");
     }
 
@@ -122,20 +121,20 @@ impl BareCore {
 
     /// Takes the lane from down to ready.
     fn log_in(&mut self) {
-        let (lane, _) = self.engine.poll_connect(self.now).expect("the lane wants to connect");
-        self.engine.lane_connected(lane, self.now);
-        send_all(connection(&mut self.engine));
+        let (index, _) = self.engine.poll_connect(self.now).expect("the lane wants to connect");
+        self.engine.lane_connected(index, self.now);
+        send_all(lane(&mut self.engine));
         let mut answer = message(b'R', &0i32.to_be_bytes());
         answer.extend(idle());
         self.log_in_step(&answer);
 
-        let prepared = count_messages(connection(&mut self.engine).send_pending(), b'P');
-        send_all(connection(&mut self.engine));
+        let prepared = count_messages(lane(&mut self.engine).send_pending(), b'P');
+        send_all(lane(&mut self.engine));
         let mut answer = message(b'1', b"").repeat(prepared);
         answer.extend(idle());
         self.log_in_step(&answer);
 
-        send_all(connection(&mut self.engine));
+        send_all(lane(&mut self.engine));
         let mut answer = call_answer(&[&[1], &[0], &15i64.to_be_bytes()]);
         answer.extend(message(b'2', b""));
         for account in 1..=5i32 {
@@ -144,11 +143,11 @@ impl BareCore {
         answer.extend(message(b'C', b"SELECT 5\0"));
         answer.extend(idle());
         self.log_in_step(&answer);
-        assert!(self.engine.lanes()[lane].is_ready(), "the lane is ready once it has the accounts");
+        assert!(self.engine.lanes()[index].is_ready(), "the lane is ready once it has the accounts");
     }
 
     fn log_in_step(&mut self, answer: &[u8]) {
-        receive(connection(&mut self.engine), answer);
+        receive(lane(&mut self.engine), answer);
         self.engine.advance(self.now);
     }
 }
@@ -275,19 +274,19 @@ fn int8_array(element: i64, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn connection(engine: &mut Engine) -> &mut Connection<Asked> {
-    engine.lanes()[0].connection().expect("the lane has a socket")
+fn lane(engine: &mut Engine) -> &mut Lane {
+    &mut engine.lanes()[0]
 }
 
 /// The socket takes all that is pending.
-fn send_all(connection: &mut Connection<Asked>) {
-    connection.send_advance(connection.send_pending().len());
+fn send_all(pipe: &mut impl Pipe) {
+    pipe.send_advance(pipe.send_pending().len());
 }
 
 /// The socket gives these bytes at once.
-fn receive(connection: &mut Connection<Asked>, bytes: &[u8]) {
-    connection.recv_space()[..bytes.len()].copy_from_slice(bytes);
-    connection.recv_commit(bytes.len());
+fn receive(pipe: &mut impl Pipe, bytes: &[u8]) {
+    pipe.recv_space()[..bytes.len()].copy_from_slice(bytes);
+    pipe.recv_commit(bytes.len());
 }
 
 /// How many of the messages have this tag.

@@ -489,7 +489,7 @@ fn a_lost_transport_closes_every_phase() {
     {
         let mut world = World::new();
         world.receive(bytes);
-        world.client.lost();
+        world.client.lost(ErrorKind::ConnectionReset);
         assert!(!world.client.is_awaiting());
         assert_eq!(world.after_send(), AfterSend::Close, "{bytes:?}");
     }

@@ -8,11 +8,11 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 
-/// One link and what is around it: the hosts `a` and `b` with two addresses each.
+/// One connector and what is around it: the hosts `a` and `b` with two addresses each.
 struct World {
     poll: Poll,
     resolver: Resolver,
-    link: Link,
+    connector: Connector,
     hosts: Vec<Host>,
 }
 
@@ -45,31 +45,29 @@ impl World {
         World {
             poll,
             resolver: resolver.unwrap(),
-            link: Link::new(0),
+            connector: Connector::new(0),
             hosts: ["a", "unknown", "b"].map(host).to_vec(),
         }
     }
 
     /// One attempt, to its end.
     fn attempt(&mut self, attempt: Attempt) -> io::Result<()> {
-        self.link.connect(&self.hosts, attempt, &self.resolver, self.poll.registry())?;
+        self.connector.connect(&self.hosts, attempt, &self.resolver, self.poll.registry())?;
         let options = TcpOptions { keepalive: None, user_timeout_ms: None };
         let mut events = Events::with_capacity(8);
         loop {
             while let Some(answer) = self.resolver.poll_answer() {
-                self.link.resolved(answer, &self.hosts, self.poll.registry())?;
+                self.connector.resolved(answer, &self.hosts, self.poll.registry())?;
             }
-            match self.link.poll_connected(self.poll.registry(), &options) {
-                Progress::Connected => return Ok(()),
-                Progress::Failed(error) => return Err(error),
-                Progress::Pending => {}
+            if let Some(connected) = self.connector.poll_connected(self.poll.registry(), &options) {
+                return connected.map(drop);
             }
             self.poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
             assert!(!events.is_empty(), "the attempt comes to no end");
             events
                 .iter()
                 .filter(|event| event.token() == Token::from(Source::Lane(0)))
-                .for_each(|event| self.link.record(event));
+                .for_each(|event| self.connector.record(event));
         }
     }
 }
@@ -92,7 +90,7 @@ fn every_address_of_a_host_is_tried_before_the_next_host() {
             for (position, expected) in expected.iter().enumerate() {
                 let is_very_first = (round, position) == (0, 0);
                 let result = world.attempt(if is_very_first { Attempt::First } else { Attempt::Next });
-                assert_eq!(&world.link.target, expected, "round {round}");
+                assert_eq!(&world.connector.target, expected, "round {round}");
                 let is_alive = *expected == format!("{}, {}", &expected[..1], addresses[alive]);
                 match result {
                     Ok(()) => assert!(is_alive, "{expected}"),
@@ -112,10 +110,10 @@ fn after_a_session_it_begins_with_the_first_host_again() {
     let mut world = World::new(addresses);
     for _ in 0..2 {
         assert!(world.attempt(Attempt::First).is_err());
-        assert_eq!(world.link.target, format!("a, {}", addresses[0]));
+        assert_eq!(world.connector.target, format!("a, {}", addresses[0]));
         assert!(world.attempt(Attempt::Next).is_err());
         assert!(world.attempt(Attempt::Next).is_err(), "the host that nobody knows");
         world.attempt(Attempt::Next).unwrap();
-        assert_eq!(world.link.target, format!("b, {}", addresses[2]));
+        assert_eq!(world.connector.target, format!("b, {}", addresses[2]));
     }
 }
