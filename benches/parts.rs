@@ -5,7 +5,7 @@
 
 use divan::{Bencher, black_box};
 use proto_pg::{Connection, Event, Session, Statement, Value, oid};
-use rinha::bank::{self, Accounts, Face, Outcome};
+use rinha::bank::{self, Accounts, ListenerKind, Outcome};
 use rinha::http::chunked::ChunkedDecoder;
 use rinha::http::head;
 use rinha::http::response::{self, Persistence, Response, Status};
@@ -31,7 +31,7 @@ fn parse_head(bencher: Bencher<'_, '_>, request: Request) {
 #[divan::bench(args = ["/clientes/3/extrato", "/healthz", "/clientes/6/extrato"])]
 fn route(bencher: Bencher<'_, '_>, path: &str) {
     let accounts = Accounts::new((1..=5).collect());
-    bencher.bench_local(|| bank::route("GET", black_box(path), Face::Bank, &accounts));
+    bencher.bench_local(|| bank::route("GET", black_box(path), ListenerKind::Bank, &accounts));
 }
 
 #[divan::bench(args = [TRANSACTION_BODY, "{\"valor\": 1.5, \"tipo\": \"c\", \"descricao\": \"deposito\"}"])]

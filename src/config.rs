@@ -122,9 +122,9 @@ settings! {
     batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
         "Batches that one lane has sent and not seen answered.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
-        "Calls that wait for a lane. Beyond it requests are answered 503.";
-    queue_wait_max_ms: u64, "QUEUE_WAIT_MAX_MS" = 100 in 1..=60_000, "ms",
-        "With more calls waiting than PostgreSQL did of late in this time, and more than fill a batch, requests are answered 503 at once.";
+        "Maximum calls waiting for a lane. Beyond it, new requests get 503. Below CLIENTS_MAX it may refuse clients that wait for their answers.";
+    queue_wait_max_ms: u64, "QUEUE_WAIT_MAX_MS" = 1_000 in 1..=60_000, "ms",
+        "Maximum expected queueing delay. Beyond it, new requests get 503 at once. Below QUEUE_TIMEOUT_MS it may refuse calls that would be served in time.";
     queue_timeout_ms: u64, "QUEUE_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
         "How long a call waits for a lane, also while the database is away. After it the request is answered 503.";
     answer_timeout_ms: u64, "ANSWER_TIMEOUT_MS" = 4_000 in 10..=600_000, "ms",

@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::bank::Face;
+use crate::bank::ListenerKind;
 use crate::buf::Pipe;
 use crate::engine::Engine;
 use crate::engine::client::AfterSend;
@@ -15,7 +15,7 @@ use crate::planted::{Bug, planted};
 use crate::slots::Slot;
 
 /// The engine with the sockets around it, and what happens between two waits.
-pub struct Turn<N: Network> {
+pub struct EventLoop<N: Network> {
     /// The core.
     pub engine: Engine,
     /// Where the sockets come from.
@@ -39,7 +39,7 @@ struct Listening<L> {
     /// Tells its events from those of the others, some of which may have been closed.
     position: usize,
     listener: L,
-    face: Face,
+    kind: ListenerKind,
     is_ready: bool,
 }
 
@@ -53,11 +53,11 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 /// How long the log is silent after a line about a failed accept.
 const WARN_INTERVAL_MS: u64 = 10_000;
 
-impl<N: Network> Turn<N> {
+impl<N: Network> EventLoop<N> {
     /// The first turn is yet to come.
-    pub fn new(engine: Engine, network: N, listeners: Vec<(N::Listener, Face)>) -> Turn<N> {
-        let listening = |(position, (listener, face))| Listening { position, listener, face, is_ready: true };
-        Turn {
+    pub fn new(engine: Engine, network: N, listeners: Vec<(N::Listener, ListenerKind)>) -> EventLoop<N> {
+        let listening = |(position, (listener, kind))| Listening { position, listener, kind, is_ready: true };
+        EventLoop {
             peers: (0..engine.config().clients_max).map(|_| None).collect(),
             lane_streams: (0..engine.config().lanes).map(|_| None).collect(),
             listeners: listeners.into_iter().enumerate().map(listening).collect(),
@@ -211,7 +211,7 @@ impl<N: Network> Turn<N> {
         let now = self.network.now();
         match accepted {
             Ok(accepted) => {
-                if let Some(slot) = self.engine.accept(listening.face, now) {
+                if let Some(slot) = self.engine.accept(listening.kind, now) {
                     self.seat(slot, accepted);
                 }
             }

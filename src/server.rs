@@ -7,10 +7,10 @@ use mio::{Events, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::bank::Face;
+use crate::bank::ListenerKind;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::event_loop::Turn;
+use crate::event_loop::EventLoop;
 use crate::net::mio_network::MioNetwork;
 use crate::net::network::Network as _;
 use crate::net::resolver::Resolver;
@@ -22,7 +22,7 @@ pub struct Server {
     poll: Poll,
     events: Events,
     signals: Signals,
-    turn: Turn<MioNetwork>,
+    event_loop: EventLoop<MioNetwork>,
     /// Signals that were caught.
     stops: u32,
 }
@@ -41,11 +41,11 @@ impl Server {
         let resolver = Resolver::start(waker, config.lanes)?;
 
         let mut listeners = Vec::new();
-        let faces = [
-            ("LISTEN", Face::Bank, "listening", &config.listen),
-            ("METRICS_LISTEN", Face::Metrics, "metrics", &config.metrics_listen),
+        let kinds = [
+            ("LISTEN", ListenerKind::Bank, "listening", &config.listen),
+            ("METRICS_LISTEN", ListenerKind::Metrics, "metrics", &config.metrics_listen),
         ];
-        for (setting, face, verb, addresses) in faces {
+        for (setting, kind, verb, addresses) in kinds {
             for address in addresses {
                 let bound = Listener::bind(address, config.listen_backlog, config.socket_buffer_len_bytes);
                 let bound = bound.map_err(|error| {
@@ -59,7 +59,7 @@ impl Server {
                     let position = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
                     listener.register(poll.registry(), Token::from(Source::Listener(position)))?;
                     log::info!("{verb} on {listener}");
-                    listeners.push((listener, face));
+                    listeners.push((listener, kind));
                 }
             }
         }
@@ -71,7 +71,7 @@ impl Server {
         let system =
             MioNetwork::new(poll.registry().try_clone()?, resolver, config.database_tcp, config.lanes);
         let engine = Engine::new(config, jitter_seed, system.now());
-        Ok(Server { poll, events, signals, turn: Turn::new(engine, system, listeners), stops: 0 })
+        Ok(Server { poll, events, signals, event_loop: EventLoop::new(engine, system, listeners), stops: 0 })
     }
 
     /// Serves until SIGTERM or SIGINT, then until every request in flight is answered, or `drain_timeout_ms` is over,
@@ -84,20 +84,26 @@ impl Server {
             self.turn(u64::MAX)?;
         }
         let deadline_us = self.drain();
-        while !self.turn.is_drained() && self.stops < 2 && !self.turn.network.now().is_past(deadline_us) {
+        while !self.event_loop.is_drained()
+            && self.stops < 2
+            && !self.event_loop.network.now().is_past(deadline_us)
+        {
             self.turn(deadline_us)?;
         }
-        if !self.turn.engine.is_drained() {
-            log::warn!("stopped with connections open: {}", self.turn.engine.metrics().connections_open);
+        if !self.event_loop.engine.is_drained() {
+            log::warn!(
+                "stopped with connections open: {}",
+                self.event_loop.engine.metrics().connections_open
+            );
         }
-        self.turn.leave_database();
+        self.event_loop.leave_database();
         log::info!("stopped");
         Ok(())
     }
 
     fn turn(&mut self, wake_at_us: u64) -> io::Result<()> {
         self.wait(wake_at_us)?;
-        self.turn.run();
+        self.event_loop.run();
         Ok(())
     }
 
@@ -109,8 +115,8 @@ impl Server {
         // there is closed on. So what came due during the wait takes another look, and so does an interrupted wait, which
         // has not looked at all.
         loop {
-            let now = self.turn.network.begin_look();
-            let timeout = match self.turn.wake_at_us().min(wake_at_us) {
+            let now = self.event_loop.network.begin_look();
+            let timeout = match self.event_loop.wake_at_us().min(wake_at_us) {
                 u64::MAX => None,
                 deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
             };
@@ -125,15 +131,15 @@ impl Server {
         for event in &self.events {
             match Source::from(event.token()) {
                 Source::Client(slot) => {
-                    if let Some(stream) = self.turn.client_event(slot) {
+                    if let Some(stream) = self.event_loop.client_event(slot) {
                         stream.record(event);
                     }
                 }
-                Source::Lane(position) => match self.turn.lane_event(position as usize) {
+                Source::Lane(position) => match self.event_loop.lane_event(position as usize) {
                     Some(stream) => stream.record(event),
-                    None => self.turn.network.connect_event(position as usize, event),
+                    None => self.event_loop.network.connect_event(position as usize, event),
                 },
-                Source::Listener(position) => self.turn.listener_event(position as usize),
+                Source::Listener(position) => self.event_loop.listener_event(position as usize),
                 Source::Signal => {
                     self.stops += u32::try_from(self.signals.pending().count()).unwrap_or(u32::MAX);
                 }
@@ -146,11 +152,11 @@ impl Server {
 
     /// Lets nobody new in, and lets the engine finish. Returns when it has to be done.
     fn drain(&mut self) -> u64 {
-        log::info!("stopping: {} connections are open", self.turn.engine.metrics().connections_open);
-        self.turn.close_listeners(Listener::unpublish, Listener::is_unpublished);
-        let now = self.turn.network.now();
-        self.turn.engine.drain(now);
-        now.after_ms(self.turn.engine.config().drain_timeout_ms)
+        log::info!("stopping: {} connections are open", self.event_loop.engine.metrics().connections_open);
+        self.event_loop.close_listeners(Listener::unpublish, Listener::is_unpublished);
+        let now = self.event_loop.network.now();
+        self.event_loop.engine.drain(now);
+        now.after_ms(self.event_loop.engine.config().drain_timeout_ms)
     }
 }
 

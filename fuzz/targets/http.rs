@@ -7,16 +7,16 @@ use std::sync::{LazyLock, Mutex};
 
 use fuzz::Pieces;
 use libfuzzer_sys::fuzz_target;
-use rinha::bank::{Accounts, Call, Face, Outcome};
+use rinha::bank::{Accounts, Call, ListenerKind, Outcome};
 use rinha::buf::Pipe as _;
-use rinha::engine::client::{AfterSend, Client, Site};
+use rinha::engine::client::{AfterSend, Client, Context};
 use rinha::config::Config;
 use rinha::metrics::Metrics;
 use rinha::now::Now;
 use rinha::http::response;
 
 /// One for all inputs, since to make it costs more than most of them. Only its counters change, which decide nothing.
-static SITE: LazyLock<Mutex<Site>> = LazyLock::new(|| {
+static SITE: LazyLock<Mutex<Context>> = LazyLock::new(|| {
     let config = Config::from_environment(|name| match name {
         "DATABASE_URL" => Some("postgresql://rinha@localhost/rinha".to_owned()),
         "LISTEN" => Some("127.0.0.1:0".to_owned()),
@@ -25,7 +25,7 @@ static SITE: LazyLock<Mutex<Site>> = LazyLock::new(|| {
         "TARGET_LEN_MAX_BYTES" => Some("64".to_owned()),
         _ => None,
     });
-    Mutex::new(Site {
+    Mutex::new(Context {
         config: config.expect("the settings are valid"),
         accounts: Accounts::new(vec![1, 2, 3, 4, 5]),
         is_database_reached: true,
@@ -38,8 +38,8 @@ static SITE: LazyLock<Mutex<Site>> = LazyLock::new(|| {
 });
 
 /// What a client that sends these bytes, and then nothing more, brings about. Each call is answered at once.
-fn verdict(mut bytes: Pieces<'_>, site: &mut Site) -> (Vec<Call>, Vec<u16>) {
-    let mut client = Client::new(Face::Bank, &site.config, site.now);
+fn verdict(mut bytes: Pieces<'_>, context: &mut Context) -> (Vec<Call>, Vec<u16>) {
+    let mut client = Client::new(ListenerKind::Bank, &context.config, context.now);
     let (mut calls, mut answers) = (Vec::new(), Vec::new());
     let mut has_ended = false;
     loop {
@@ -51,9 +51,9 @@ fn verdict(mut bytes: Pieces<'_>, site: &mut Site) -> (Vec<Call>, Vec<u16>) {
             progress = true;
             client.peer_closed();
         }
-        while let Some(call) = client.advance(site) {
+        while let Some(call) = client.advance(context) {
             calls.push(call);
-            client.answer(Outcome::Accepted { limit_cents: 1, balance_cents: 2 }, site);
+            client.answer(Outcome::Accepted { limit_cents: 1, balance_cents: 2 }, context);
             progress = true;
         }
         let pending = client.send_pending();
@@ -61,7 +61,7 @@ fn verdict(mut bytes: Pieces<'_>, site: &mut Site) -> (Vec<Call>, Vec<u16>) {
         answers.extend_from_slice(pending);
         let sent = pending.len();
         client.send_advance(sent);
-        if client.after_send(&site.config, || site.now) == AfterSend::Close {
+        if client.after_send(&context.config, || context.now) == AfterSend::Close {
             return (calls, statuses(&answers));
         }
         assert!(progress, "neither side does anything more, and the connection stays open");
@@ -78,11 +78,11 @@ fn statuses(answers: &[u8]) -> Vec<u16> {
 
 fuzz_target!(|data: &[u8]| {
     let Some((&how, bytes)) = data.split_first() else { return };
-    let mut site = SITE.lock().expect("a panic ends the process");
-    let whole = verdict(Pieces::whole(bytes), &mut site);
-    let in_pieces = verdict(Pieces::cut(bytes, how), &mut site);
+    let mut context = SITE.lock().expect("a panic ends the process");
+    let whole = verdict(Pieces::whole(bytes), &mut context);
+    let in_pieces = verdict(Pieces::cut(bytes, how), &mut context);
     assert_eq!(in_pieces, whole);
     // An empty line before a request line is no message.
     let behind_empty_line = [b"\r\n", bytes].concat();
-    assert_eq!(verdict(Pieces::cut(&behind_empty_line, how), &mut site), whole);
+    assert_eq!(verdict(Pieces::cut(&behind_empty_line, how), &mut context), whole);
 });

@@ -33,7 +33,7 @@ pub enum Route {
 
 /// Which of its two faces the server shows on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
+pub enum ListenerKind {
     /// `LISTEN`: the bank.
     Bank,
     /// `METRICS_LISTEN`: nothing but the metrics.
@@ -246,11 +246,11 @@ impl Unavailable {
 /// `NotFound` before `MethodNotAllowed`: a method is judged only on a path that exists.
 // Out of line, so that profiles name it.
 #[inline(never)]
-pub fn route(method: &str, path: &str, face: Face, accounts: &Accounts) -> Result<Route, Reject> {
-    let (route, allow) = match face {
-        Face::Bank => bank_route(path, accounts).ok_or(Reject::NotFound)?,
-        Face::Metrics if path == "/metrics" => (Route::Metrics, Allow::GetAndHead),
-        Face::Metrics => return Err(Reject::NotFound),
+pub fn route(method: &str, path: &str, kind: ListenerKind, accounts: &Accounts) -> Result<Route, Reject> {
+    let (route, allow) = match kind {
+        ListenerKind::Bank => bank_route(path, accounts).ok_or(Reject::NotFound)?,
+        ListenerKind::Metrics if path == "/metrics" => (Route::Metrics, Allow::GetAndHead),
+        ListenerKind::Metrics => return Err(Reject::NotFound),
     };
     let is_allowed = match allow {
         Allow::GetAndHead => matches!(method, "GET" | "HEAD"),

@@ -151,7 +151,7 @@ fn a_raw_control_character_in_a_name_is_not_json_and_an_escaped_one_is() {
 }
 
 fn routed(method: &str, path: &str) -> Result<Route, Reject> {
-    route(method, path, Face::Bank, &Accounts::new(vec![5, 1, 3]))
+    route(method, path, ListenerKind::Bank, &Accounts::new(vec![5, 1, 3]))
 }
 
 #[test]
@@ -179,8 +179,8 @@ fn an_id_is_a_plain_decimal_of_a_known_account() {
 fn before_the_accounts_are_known_only_the_form_of_an_id_is_judged() {
     let unknown = Accounts::default();
     let path = "/clientes/6/extrato";
-    assert_eq!(route("GET", path, Face::Bank, &unknown), Ok(Route::Statement { account: 6 }));
-    assert_eq!(route("GET", "/clientes/06/extrato", Face::Bank, &unknown), Err(Reject::NotFound));
+    assert_eq!(route("GET", path, ListenerKind::Bank, &unknown), Ok(Route::Statement { account: 6 }));
+    assert_eq!(route("GET", "/clientes/06/extrato", ListenerKind::Bank, &unknown), Err(Reject::NotFound));
 }
 
 #[test]
@@ -218,9 +218,9 @@ fn other_methods_are_told_what_works() {
 #[test]
 fn the_metrics_have_a_face_of_their_own() {
     let accounts = Accounts::new(vec![1]);
-    assert_eq!(route("GET", "/metrics", Face::Metrics, &accounts), Ok(Route::Metrics));
-    assert_eq!(route("GET", "/clientes/1/extrato", Face::Metrics, &accounts), Err(Reject::NotFound));
-    assert_eq!(route("GET", "/healthz", Face::Metrics, &accounts), Err(Reject::NotFound));
+    assert_eq!(route("GET", "/metrics", ListenerKind::Metrics, &accounts), Ok(Route::Metrics));
+    assert_eq!(route("GET", "/clientes/1/extrato", ListenerKind::Metrics, &accounts), Err(Reject::NotFound));
+    assert_eq!(route("GET", "/healthz", ListenerKind::Metrics, &accounts), Err(Reject::NotFound));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use crate::bank::{self, Call, Face, Outcome, Route, Unavailable};
+use crate::bank::{self, Call, ListenerKind, Outcome, Route, Unavailable};
 use crate::buf::{Inbox, Outbox, Pipe};
 use crate::config::Config;
 use crate::http::chunked::ChunkedDecoder;
@@ -20,7 +20,7 @@ use crate::planted::{Bug, planted};
 /// bytes came in, and [`Client::answer`] once for each call that it got from there.
 #[derive(Debug)]
 pub struct Client {
-    face: Face,
+    kind: ListenerKind,
     inbox: Inbox,
     outbox: Outbox,
     phase: Phase,
@@ -75,7 +75,7 @@ enum Body {
 }
 
 /// What all clients of one server share.
-pub struct Site {
+pub struct Context {
     /// Limits and waits.
     pub config: Config,
     /// The accounts that exist.
@@ -95,10 +95,10 @@ pub struct Site {
 }
 
 #[cfg(test)]
-impl Site {
+impl Context {
     /// A bank with the accounts 1 to 5, no database yet, at time 0.
-    pub(crate) fn for_test(settings: &[(&str, &str)]) -> Site {
-        Site {
+    pub(crate) fn for_test(settings: &[(&str, &str)]) -> Context {
+        Context {
             config: Config::for_test(settings),
             accounts: bank::Accounts::new(vec![1, 2, 3, 4, 5]),
             problem: Some(Unavailable::DatabaseDown),
@@ -131,9 +131,9 @@ enum Flow {
 
 impl Client {
     /// A connection that has just been accepted.
-    pub fn new(face: Face, config: &Config, now: Now) -> Client {
+    pub fn new(kind: ListenerKind, config: &Config, now: Now) -> Client {
         Client {
-            face,
+            kind,
             // Content is collected behind its head has gone; the rest is room for the coding of a chunked one.
             inbox: Inbox::new(config.inbox_len_bytes, config.body_len_max_bytes + config.head_len_max_bytes),
             outbox: Outbox::default(),
@@ -169,12 +169,12 @@ impl Client {
     ///
     /// After a call was returned the client awaits [`Client::answer`]. `None` means that it needs more bytes, or room
     /// in its outbox, or has nothing more to do.
-    pub fn advance(&mut self, site: &mut Site) -> Option<Call> {
+    pub fn advance(&mut self, context: &mut Context) -> Option<Call> {
         loop {
             let flow = match self.phase {
-                Phase::Idle | Phase::Head => self.read_head(site),
-                Phase::Body { .. } => self.read_body(site),
-                Phase::Skipping { .. } => self.skip_body(site),
+                Phase::Idle | Phase::Head => self.read_head(context),
+                Phase::Body { .. } => self.read_body(context),
+                Phase::Skipping { .. } => self.skip_body(context),
                 // Here and not as it comes in: so it is an inbox of it in each turn, like everybody's, however fast it comes.
                 Phase::Lingering => {
                     self.inbox.consume(self.inbox.unread().len());
@@ -194,24 +194,24 @@ impl Client {
     ///
     /// # Panics
     /// If no call is out: our own bug.
-    pub fn answer(&mut self, outcome: Outcome<'_>, site: &mut Site) {
+    pub fn answer(&mut self, outcome: Outcome<'_>, context: &mut Context) {
         let Phase::Awaiting { request } = self.phase else {
             panic!("an answer for a client that awaits none")
         };
         if let Outcome::Rejected(reject) = outcome {
-            site.metrics.count_reject(reject);
+            context.metrics.count_reject(reject);
         }
-        let mut body = std::mem::take(&mut site.scratch);
-        self.respond(request, &bank::answer(outcome, &mut body), site);
-        site.scratch = body;
+        let mut body = std::mem::take(&mut context.scratch);
+        self.respond(request, &bank::answer(outcome, &mut body), context);
+        context.scratch = body;
     }
 
     /// Acts on a deadline that has passed.
-    pub fn expire(&mut self, site: &mut Site) {
-        if site.now.is_past(self.send_deadline_us) {
-            site.metrics.closed_send_timeout += 1;
+    pub fn expire(&mut self, context: &mut Context) {
+        if context.now.is_past(self.send_deadline_us) {
+            context.metrics.closed_send_timeout += 1;
             self.phase = Phase::Closed;
-        } else if site.now.is_past(self.phase_deadline_us) {
+        } else if context.now.is_past(self.phase_deadline_us) {
             match self.phase {
                 // It still reads its answer, and has its own deadline for that.
                 Phase::Idle | Phase::Skipping { .. } | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
@@ -222,7 +222,7 @@ impl Client {
                 | Phase::Closed => {
                     self.phase = Phase::Closed;
                 }
-                Phase::Head | Phase::Body { .. } => self.refuse(Violation::TooSlow, site),
+                Phase::Head | Phase::Body { .. } => self.refuse(Violation::TooSlow, context),
                 // The engine sees to it that every call has its answer.
                 Phase::Awaiting { .. } => self.phase_deadline_us = u64::MAX,
             }
@@ -275,9 +275,9 @@ impl Client {
         }
     }
 
-    fn read_head(&mut self, site: &mut Site) -> Flow {
+    fn read_head(&mut self, context: &mut Context) -> Flow {
         self.waits_for_outbox =
-            self.outbox.len() >= site.config.outbox_len_max_bytes && !planted(Bug::OutboxUnlimited);
+            self.outbox.len() >= context.config.outbox_len_max_bytes && !planted(Bug::OutboxUnlimited);
         if self.waits_for_outbox {
             return Flow::Wait;
         }
@@ -287,43 +287,46 @@ impl Client {
             }
             return Flow::Wait;
         }
-        let head = match head::parse_head(self.inbox.unread(), &site.config.http_limits()) {
+        let head = match head::parse_head(self.inbox.unread(), &context.config.http_limits()) {
             Ok(Some(head)) => head,
-            Ok(None) => return self.await_more_head(site),
+            Ok(None) => return self.await_more_head(context),
             Err(violation) => {
-                self.refuse(violation, site);
+                self.refuse(violation, context);
                 return Flow::Again;
             }
         };
         let framing = head.framing;
         let expects_continue = head.expects_continue;
         let is_head_only = head.method == "HEAD";
-        let persistence = if site.is_draining { Persistence::Close } else { head.persistence };
-        let route = bank::route(head.method, head.path, self.face, &site.accounts);
+        let persistence = if context.is_draining { Persistence::Close } else { head.persistence };
+        let route = bank::route(head.method, head.path, self.kind, &context.accounts);
         let len_bytes = head.len_bytes;
         self.inbox.consume(len_bytes);
 
         let body = Body::new(framing);
         match route {
             Ok(route) => {
-                let request = Request { route, persistence, is_head_only, started_us: site.now.monotonic_us };
+                let request =
+                    Request { route, persistence, is_head_only, started_us: context.now.monotonic_us };
                 let expects_continue = expects_continue || planted(Bug::ContinueUnasked);
                 if expects_continue && !body.is_empty() && self.inbox.unread().is_empty() {
                     response::write_continue(self.outbox.writer());
                 }
                 self.phase = Phase::Body { request, body };
-                self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
+                self.phase_deadline_us = context.now.after_ms(context.config.body_timeout_ms);
             }
             Err(reject) => {
                 // Without the `100 Continue` that it waits for, a client may leave the content out: what follows on
                 // this connection could be either.
                 let persistence = if expects_continue { Persistence::Close } else { persistence };
-                self.phase_deadline_us = site.now.after_ms(site.config.body_timeout_ms);
-                site.metrics.count_reject(reject);
-                self.write(Endpoint::Other, &bank::rejection(reject), persistence, is_head_only, site);
+                self.phase_deadline_us = context.now.after_ms(context.config.body_timeout_ms);
+                context.metrics.count_reject(reject);
+                self.write(Endpoint::Other, &bank::rejection(reject), persistence, is_head_only, context);
                 self.phase = match persistence {
                     Persistence::KeepAlive if planted(Bug::RefusedContentKept) => Phase::Idle,
-                    Persistence::Close => Phase::Flushing { lingers: !body.is_empty() || site.is_draining },
+                    Persistence::Close => {
+                        Phase::Flushing { lingers: !body.is_empty() || context.is_draining }
+                    }
                     Persistence::KeepAlive | Persistence::KeepAliveSaid => Phase::Skipping { body },
                 };
             }
@@ -342,14 +345,14 @@ impl Client {
         !matches!(self.inbox.unread(), [] | [b'\r'])
     }
 
-    fn await_more_head(&mut self, site: &mut Site) -> Flow {
+    fn await_more_head(&mut self, context: &mut Context) -> Flow {
         if self.is_peer_closed {
-            self.refuse(Violation::Malformed("the request is incomplete"), site);
+            self.refuse(Violation::Malformed("the request is incomplete"), context);
             return Flow::Again;
         }
         if matches!(self.phase, Phase::Idle) {
             self.phase = Phase::Head;
-            self.phase_deadline_us = site.now.after_ms(site.config.head_timeout_ms);
+            self.phase_deadline_us = context.now.after_ms(context.config.head_timeout_ms);
         }
         if self.inbox.is_full() {
             self.inbox.grow(self.inbox.unread().len() + 1);
@@ -357,7 +360,7 @@ impl Client {
         Flow::Wait
     }
 
-    fn read_body(&mut self, site: &mut Site) -> Flow {
+    fn read_body(&mut self, context: &mut Context) -> Flow {
         let Phase::Body { request, body } = &mut self.phase else { return Flow::Wait };
         let request = *request;
         // Where the content ends in the inbox, and where the next request starts.
@@ -367,14 +370,14 @@ impl Client {
             }
             Body::Length { remaining_bytes } => {
                 self.inbox.grow(*remaining_bytes);
-                return self.await_more_body(site);
+                return self.await_more_body(context);
             }
             Body::Chunked { decoder, content_bytes } => {
                 let undecoded = &mut self.inbox.unread_mut()[*content_bytes..];
-                let decoded = match decoder.decode(undecoded, &site.config.http_limits()) {
+                let decoded = match decoder.decode(undecoded, &context.config.http_limits()) {
                     Ok(decoded) => decoded,
                     Err(violation) => {
-                        self.refuse(violation, site);
+                        self.refuse(violation, context);
                         return Flow::Again;
                     }
                 };
@@ -386,12 +389,12 @@ impl Client {
                     }
                     self.inbox.truncate(*content_bytes);
                     self.inbox.grow(*content_bytes + 1);
-                    return self.await_more_body(site);
+                    return self.await_more_body(context);
                 }
                 (*content_bytes, coding_start + decoded.read_bytes)
             }
         };
-        let verdict = self.judge(request, content_bytes, site);
+        let verdict = self.judge(request, content_bytes, context);
         self.inbox.consume(if planted(Bug::PipelinedRequestsDropped) {
             self.inbox.unread().len()
         } else {
@@ -407,39 +410,39 @@ impl Client {
         }
     }
 
-    fn await_more_body(&mut self, site: &mut Site) -> Flow {
+    fn await_more_body(&mut self, context: &mut Context) -> Flow {
         if self.is_peer_closed {
-            self.refuse(Violation::Malformed("the request is incomplete"), site);
+            self.refuse(Violation::Malformed("the request is incomplete"), context);
             return Flow::Again;
         }
         Flow::Wait
     }
 
     /// Answers a complete request, or makes the call that will. Its content is the start of the inbox.
-    fn judge(&mut self, request: Request, content_bytes: usize, site: &mut Site) -> Verdict {
+    fn judge(&mut self, request: Request, content_bytes: usize, context: &mut Context) -> Verdict {
         match request.route {
             Route::Transaction { account } => {
                 match bank::parse_transaction(&self.inbox.unread()[..content_bytes]) {
                     Ok(transaction) => return Verdict::Call(Call::Transaction { account, transaction }),
                     Err(reject) => {
-                        site.metrics.count_reject(reject);
-                        self.respond(request, &bank::rejection(reject), site);
+                        context.metrics.count_reject(reject);
+                        self.respond(request, &bank::rejection(reject), context);
                     }
                 }
             }
             Route::Statement { account } => return Verdict::Call(Call::Statement { account }),
-            Route::Health => self.respond(request, &bank::health(site.problem), site),
+            Route::Health => self.respond(request, &bank::health(context.problem), context),
             Route::Metrics => {
-                let mut body = std::mem::take(&mut site.scratch);
-                site.metrics.render(&mut body);
-                self.respond(request, &bank::metrics(&body), site);
-                site.scratch = body;
+                let mut body = std::mem::take(&mut context.scratch);
+                context.metrics.render(&mut body);
+                self.respond(request, &bank::metrics(&body), context);
+                context.scratch = body;
             }
         }
         Verdict::Answered
     }
 
-    fn skip_body(&mut self, site: &mut Site) -> Flow {
+    fn skip_body(&mut self, context: &mut Context) -> Flow {
         let Phase::Skipping { body } = &mut self.phase else { return Flow::Wait };
         let arrived_bytes = self.inbox.unread().len();
         let (skipped_bytes, is_done) = match body {
@@ -449,7 +452,8 @@ impl Client {
                 (skipped_bytes, *remaining_bytes == 0)
             }
             Body::Chunked { decoder, content_bytes: _ } => {
-                let Ok(decoded) = decoder.decode(self.inbox.unread_mut(), &site.config.http_limits()) else {
+                let Ok(decoded) = decoder.decode(self.inbox.unread_mut(), &context.config.http_limits())
+                else {
                     // The request has its answer; a second one would be taken for that of the next request.
                     self.phase = Phase::Flushing { lingers: true };
                     return Flow::Again;
@@ -459,7 +463,7 @@ impl Client {
         };
         self.inbox.consume(skipped_bytes);
         if is_done {
-            self.become_idle(site);
+            self.become_idle(context);
             return Flow::Again;
         }
         if self.is_peer_closed {
@@ -469,33 +473,33 @@ impl Client {
     }
 
     /// Writes the answer to a request that was read whole.
-    fn respond(&mut self, request: Request, response: &Response<'_>, site: &mut Site) {
-        let persistence = if site.is_draining { Persistence::Close } else { request.persistence };
+    fn respond(&mut self, request: Request, response: &Response<'_>, context: &mut Context) {
+        let persistence = if context.is_draining { Persistence::Close } else { request.persistence };
         let endpoint = Endpoint::from(request.route);
-        self.write(endpoint, response, persistence, request.is_head_only, site);
-        site.metrics.record_duration(endpoint, site.now.monotonic_us - request.started_us);
+        self.write(endpoint, response, persistence, request.is_head_only, context);
+        context.metrics.record_duration(endpoint, context.now.monotonic_us - request.started_us);
         match persistence {
             // Pipelined requests will go unanswered: linger, so that they cause no reset. A client that does not know
             // that the server stops may have one on its way.
             Persistence::Close => {
-                let lingers = !self.inbox.unread().is_empty() || site.is_draining;
+                let lingers = !self.inbox.unread().is_empty() || context.is_draining;
                 self.phase = Phase::Flushing { lingers };
-                self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
+                self.phase_deadline_us = context.now.after_ms(context.config.send_timeout_ms);
             }
-            Persistence::KeepAlive | Persistence::KeepAliveSaid => self.become_idle(site),
+            Persistence::KeepAlive | Persistence::KeepAliveSaid => self.become_idle(context),
         }
     }
 
     /// Answers what is no valid request, and ends the connection.
-    fn refuse(&mut self, violation: Violation, site: &mut Site) {
-        site.metrics.count_violation(violation);
+    fn refuse(&mut self, violation: Violation, context: &mut Context) {
+        context.metrics.count_violation(violation);
         let is_head_only = self.is_head_only();
-        let mut body = std::mem::take(&mut site.scratch);
+        let mut body = std::mem::take(&mut context.scratch);
         let response = bank::violation(violation, &mut body);
-        self.write(Endpoint::Other, &response, Persistence::Close, is_head_only, site);
-        site.scratch = body;
+        self.write(Endpoint::Other, &response, Persistence::Close, is_head_only, context);
+        context.scratch = body;
         self.phase = Phase::Flushing { lingers: true };
-        self.phase_deadline_us = site.now.after_ms(site.config.send_timeout_ms);
+        self.phase_deadline_us = context.now.after_ms(context.config.send_timeout_ms);
     }
 
     /// Whether the request that is being read is a HEAD, as far as its method is here: no answer to it has content, whatever
@@ -515,19 +519,19 @@ impl Client {
         response: &Response<'_>,
         persistence: Persistence,
         is_head_only: bool,
-        site: &mut Site,
+        context: &mut Context,
     ) {
         let is_head_only = is_head_only && !planted(Bug::HeadGetsContent);
-        response::write_response(self.outbox.writer(), response, persistence, is_head_only, &site.date);
-        site.metrics.count_response(endpoint, response.status);
+        response::write_response(self.outbox.writer(), response, persistence, is_head_only, &context.date);
+        context.metrics.count_response(endpoint, response.status);
     }
 
-    fn become_idle(&mut self, site: &Site) {
-        let config = &site.config;
+    fn become_idle(&mut self, context: &Context) {
+        let config = &context.config;
         self.phase = Phase::Idle;
-        self.phase_deadline_us = site.now.after_ms(config.idle_timeout_ms);
-        if site.is_draining {
-            self.drain(site.now.after_ms(config.drain_idle_ms));
+        self.phase_deadline_us = context.now.after_ms(config.idle_timeout_ms);
+        if context.is_draining {
+            self.drain(context.now.after_ms(config.drain_idle_ms));
         }
         self.inbox.shrink();
     }

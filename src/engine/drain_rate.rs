@@ -1,92 +1,126 @@
-//! CORE: how fast calls have left the queue of late, and from that, how long one more would wait in it.
+//! CORE: how fast calls leave the queue when it is never empty, and from that, how long one more would wait.
 
-/// Calls, and the time that it took them to leave the queue one after another.
+/// The fastest of the last few windows of busy time.
 ///
-/// Only full batches count, and only if more calls were left behind by the batch before: then the database set the pace.
-/// A quiet time says nothing about what it can do, and the pace before it stays the best guess.
+/// Only full batches count, and only if the batch before left calls behind: then the database set the rate. A quiet time
+/// says nothing about what it can do, and the rate before it stays the best guess.
+///
+/// The fastest window and not the mean: a database that stands still for a second (a checkpoint, a used-up share of CPU
+/// time, a paused machine) is as fast afterwards as before. Such a stall falls into one window, since it is one gap between
+/// two batches, and the other windows outweigh it. A database that has really become slow fills all windows.
 #[derive(Debug, Default)]
-pub struct Pace {
-    calls: u64,
-    busy_us: u64,
+pub struct DrainRate {
+    /// The windows that are complete; the oldest is overwritten.
+    windows: [Window; WINDOWS],
+    next_window: usize,
+    current: Window,
     /// When the newest batch left calls behind, in monotonic microseconds.
     left_some_at_us: Option<u64>,
 }
 
-/// What is older than this, in microseconds of a busy queue, counts for half at most. Longer than what may hold a database
-/// up for a moment, as a quota of CPU time does, or a row lock.
-const SPAN_US: u64 = 1_000_000;
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    calls: u64,
+    busy_us: u64,
+}
 
-impl Pace {
+const WINDOWS: usize = 4;
+/// Busy time of a window, in microseconds. A quota of CPU time is given every 100 ms, so a window spans several.
+const WINDOW_US: u64 = 250_000;
+
+impl DrainRate {
     /// A batch has left the queue.
     pub fn record_batch(&mut self, calls: usize, is_full: bool, leaves_some: bool, now_us: u64) {
         if let Some(since_us) = self.left_some_at_us
             && is_full
         {
-            self.calls += calls as u64;
-            self.busy_us += now_us.saturating_sub(since_us);
+            self.current.calls += calls as u64;
+            self.current.busy_us += now_us.saturating_sub(since_us);
         }
-        if self.busy_us > SPAN_US {
-            self.calls = self.calls.div_ceil(2);
-            self.busy_us /= 2;
+        if self.current.busy_us >= WINDOW_US {
+            self.windows[self.next_window] = std::mem::take(&mut self.current);
+            self.next_window = (self.next_window + 1) % WINDOWS;
         }
         self.left_some_at_us = leaves_some.then_some(now_us);
     }
 
-    /// How long a call would wait behind `calls` others, in microseconds. `None` while it was measured for less than
-    /// `wait_max_us`, the time that it is to tell of: one slow batch, as the first one of a cold database, is no pace.
-    pub fn wait_us(&self, calls: usize, wait_max_us: u64) -> Option<u64> {
-        let is_known = self.calls > 0 && self.busy_us >= wait_max_us;
-        is_known.then(|| (calls as u64).saturating_mul(self.busy_us) / self.calls)
+    /// How long a call would wait behind `calls` others, in microseconds. `None` until every window is complete: a few
+    /// slow batches, as the first ones of a cold database, are no rate.
+    pub fn wait_us(&self, calls: usize) -> Option<u64> {
+        let wait_us =
+            |window: &Window| (calls as u64).saturating_mul(window.busy_us).checked_div(window.calls);
+        self.windows.iter().try_fold(u64::MAX, |least, window| Some(least.min(wait_us(window)?)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const WAIT_MAX_US: u64 = 100_000;
+    use crate::random::Random;
 
     /// So many full batches of ten calls, one every so many microseconds, with more behind each of them.
-    fn batches(pace: &mut Pace, batches: u64, interval_us: u64, now_us: &mut u64) {
+    fn batches(rate: &mut DrainRate, batches: u64, interval_us: u64, now_us: &mut u64) {
         for _ in 0..batches {
-            pace.record_batch(10, true, true, *now_us);
+            rate.record_batch(10, true, true, *now_us);
             *now_us += interval_us;
         }
     }
 
     #[test]
-    fn the_wait_follows_what_the_database_did_of_late() {
-        let mut pace = Pace::default();
+    fn the_wait_is_known_after_a_second_and_follows_the_database() {
+        let mut rate = DrainRate::default();
         let mut now_us = 0;
-        assert_eq!(pace.wait_us(100, WAIT_MAX_US), None);
-        batches(&mut pace, 10, 10_000, &mut now_us);
-        assert_eq!(pace.wait_us(100, WAIT_MAX_US), None, "measured for 90 ms, too short a time to tell");
-        batches(&mut pace, 1, 10_000, &mut now_us);
-        assert_eq!(pace.wait_us(100, WAIT_MAX_US), Some(100_000));
-        // Half as fast for a while, and it is believed.
-        batches(&mut pace, 1_000, 20_000, &mut now_us);
-        assert!(pace.wait_us(100, WAIT_MAX_US).unwrap() > 198_000);
+        assert_eq!(rate.wait_us(100), None);
+        batches(&mut rate, 100, 10_000, &mut now_us);
+        assert_eq!(rate.wait_us(100), None, "measured for 990 ms");
+        batches(&mut rate, 1, 10_000, &mut now_us);
+        assert_eq!(rate.wait_us(100), Some(100_000));
+        // Half as fast: it is believed once every window says so.
+        batches(&mut rate, 50, 20_000, &mut now_us);
+        assert_eq!(rate.wait_us(100), Some(100_000));
+        batches(&mut rate, 20, 20_000, &mut now_us);
+        assert_eq!(rate.wait_us(100), Some(200_000));
     }
 
+    /// Made-up databases: each with a rate of its own, and stalls of 0.1 to 2 s, up to three of them in a row. The wait is
+    /// never judged longer than it is at that rate.
     #[test]
-    fn a_moment_of_standstill_hardly_counts() {
-        let mut pace = Pace::default();
-        let mut now_us = 0;
-        batches(&mut pace, 1_000, 1_000, &mut now_us);
-        now_us += 250_000;
-        batches(&mut pace, 1, 1_000, &mut now_us);
-        assert!(pace.wait_us(100, WAIT_MAX_US).unwrap() < 20_000, "{pace:?}");
+    fn stalls_never_make_the_wait_look_longer_than_the_rate_does() {
+        for seed in 0..300 {
+            let mut random = Random::new(seed);
+            let mut rate = DrainRate::default();
+            let interval_us = random.between(500, 80_000);
+            let mut now_us = 0;
+            // As many batches as fill the windows, without a stall.
+            let calm_batches = 2 * WINDOWS as u64 * (WINDOW_US / interval_us + 1);
+            for _ in 0..50 {
+                batches(&mut rate, calm_batches, interval_us, &mut now_us);
+                for _ in 0..random.between(1, WINDOWS as u64 - 1) {
+                    rate.record_batch(10, true, true, now_us);
+                    now_us += random.between(100_000, 2_000_000);
+                    rate.record_batch(10, true, true, now_us);
+                    now_us += interval_us;
+                    let wait_us = rate.wait_us(100).expect("known by now");
+                    assert!(wait_us <= 10 * interval_us, "seed {seed}: {wait_us} at {interval_us}: {rate:?}");
+                }
+            }
+        }
     }
 
     #[test]
     fn a_quiet_time_and_a_batch_that_is_not_full_tell_nothing() {
-        let mut pace = Pace::default();
+        let mut rate = DrainRate::default();
         let mut now_us = 0;
-        batches(&mut pace, 200, 1_000, &mut now_us);
-        let before = pace.wait_us(100, WAIT_MAX_US).unwrap();
-        pace.record_batch(10, true, false, now_us);
-        pace.record_batch(10, true, true, now_us + 10_000_000);
-        pace.record_batch(1, false, true, now_us + 20_000_000);
-        assert!(pace.wait_us(100, WAIT_MAX_US).unwrap().abs_diff(before) < before / 10);
+        batches(&mut rate, 2_000, 1_000, &mut now_us);
+        let before = rate.wait_us(100);
+        assert_eq!(before, Some(10_000));
+        for _ in 0..2 * WINDOWS {
+            rate.record_batch(10, true, false, now_us);
+            now_us += 10_000_000;
+            rate.record_batch(10, true, true, now_us);
+            now_us += 10_000_000;
+            rate.record_batch(1, false, true, now_us);
+        }
+        assert_eq!(rate.wait_us(100), before);
     }
 }

@@ -2,22 +2,24 @@
 //! and pushes back when there is too much.
 
 pub mod client;
+pub mod clients;
 pub mod complaints;
 pub mod drain_rate;
 pub mod lane;
 
 use std::collections::VecDeque;
 
-use crate::bank::{Accounts, Call, Face, Outcome, Reject, Unavailable};
+use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
-use crate::engine::client::{AfterSend, Client, Site};
-use crate::engine::drain_rate::Pace;
+use crate::engine::client::{AfterSend, Client, Context};
+use crate::engine::clients::Clients;
+use crate::engine::drain_rate::DrainRate;
 use crate::engine::lane::{Attempt, Lane, LaneEvent, Ticket};
 use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
 use crate::planted::{Bug, planted};
-use crate::slots::{Slot, Slots};
+use crate::slots::Slot;
 
 /// The whole core of one server.
 ///
@@ -27,10 +29,8 @@ use crate::slots::{Slot, Slots};
 /// A call takes one way through it: client, queue, batch, lane, held answer, client. It has exactly one end: answered
 /// after its commit, or unavailable with a reason. A call that may have run is never sent again.
 pub struct Engine {
-    site: Site,
-    seats: Slots<Seat>,
-    /// Clients that something happened to since the shell last took them, each once.
-    due: Vec<Slot>,
+    context: Context,
+    clients: Clients,
     lanes: Vec<Lane>,
     /// Calls that wait for a lane, oldest first. With `again`, at most `queue_calls_max`, but for those that come back
     /// from a lane: they were counted before.
@@ -39,7 +39,7 @@ pub struct Engine {
     again: VecDeque<Ticket>,
     /// The batch in the making; empty between two.
     gathered: Vec<Ticket>,
-    pace: Pace,
+    drain_rate: DrainRate,
     /// Calls of the newest batch: as many are gathered for the next one.
     last_batch_calls: usize,
     /// When the oldest call of `queue` stops waiting for others to share its batch, in monotonic microseconds.
@@ -60,11 +60,6 @@ enum Failures {
     /// All of them for one account: it may be that account's own trouble.
     OfOne(i32),
     OfSeveral,
-}
-
-struct Seat {
-    client: Client,
-    is_due: bool,
 }
 
 /// What an engine holds.
@@ -93,13 +88,12 @@ impl Engine {
         let lanes =
             (0..config.lanes as u64).map(|lane| Lane::new(&config, seed.wrapping_add(lane))).collect();
         Engine {
-            seats: Slots::new(config.clients_max),
-            due: Vec::new(),
+            clients: Clients::new(config.clients_max),
             lanes,
             queue: VecDeque::with_capacity(config.queue_calls_max),
             again: VecDeque::new(),
             gathered: Vec::with_capacity(config.batch_calls_max),
-            pace: Pace::default(),
+            drain_rate: DrainRate::default(),
             last_batch_calls: 0,
             gather_deadline_us: 0,
             next_number: 0,
@@ -107,7 +101,7 @@ impl Engine {
             unserved_since_us: Some(now.monotonic_us),
             why_down: Unavailable::DatabaseDown,
             failures: Failures::None,
-            site: Site {
+            context: Context {
                 config,
                 accounts: Accounts::default(),
                 problem: Some(Unavailable::DatabaseDown),
@@ -122,74 +116,60 @@ impl Engine {
 
     /// The settings it runs with.
     pub fn config(&self) -> &Config {
-        &self.site.config
+        &self.context.config
     }
 
     /// What it counts.
     pub fn metrics(&mut self) -> &mut Metrics {
-        &mut self.site.metrics
+        &mut self.context.metrics
     }
 
     /// Whether another connection would be taken in.
     pub fn can_accept(&self) -> bool {
-        !self.seats.is_full()
+        !self.clients.is_full()
     }
 
     /// Takes in a connection. `None` when there are `clients_max` already.
-    pub fn accept(&mut self, face: Face, now: Now) -> Option<Slot> {
-        let mut client = Client::new(face, &self.site.config, now);
-        if self.site.is_draining {
-            client.drain(now.after_ms(self.site.config.drain_idle_ms));
+    pub fn accept(&mut self, kind: ListenerKind, now: Now) -> Option<Slot> {
+        let mut client = Client::new(kind, &self.context.config, now);
+        if self.context.is_draining {
+            client.drain(now.after_ms(self.context.config.drain_idle_ms));
         }
-        let slot = self.seats.insert(Seat { client, is_due: false }).ok()?;
-        self.site.metrics.connections_accepted += 1;
-        self.mark_due(slot);
+        let slot = self.clients.insert(client)?;
+        self.context.metrics.connections_accepted += 1;
         Some(slot)
     }
 
     /// The client of a slot, for its bytes. `None` once it was removed.
     pub fn client(&mut self, slot: Slot) -> Option<&mut Client> {
-        self.seats.get_mut(slot).map(|seat| &mut seat.client)
+        self.clients.get_mut(slot)
     }
 
     /// Something happened to this client: it takes part in this turn.
     pub fn mark_due(&mut self, slot: Slot) {
-        if let Some(seat) = self.seats.get_mut(slot)
-            && !seat.is_due
-        {
-            seat.is_due = true;
-            self.due.push(slot);
-        }
+        self.clients.mark_due(slot);
     }
 
     /// Moves the due clients into `into`, which is overwritten. Those that still have something to do are to be marked
     /// again.
     pub fn take_due(&mut self, into: &mut Vec<Slot>) {
-        into.clear();
-        std::mem::swap(into, &mut self.due);
-        for &slot in &*into {
-            if let Some(seat) = self.seats.get_mut(slot) {
-                seat.is_due = false;
-            }
-        }
+        self.clients.take_due(into);
     }
 
     /// Whether a client is due already, so that the next turn must not wait.
     pub fn has_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.clients.due().is_empty()
     }
 
     /// What becomes of a client's socket, now that the shell has sent what it could; `now` is asked if a wait begins.
     pub fn after_send(&mut self, slot: Slot, now: impl Fn() -> Now) -> AfterSend {
-        self.seats
-            .get_mut(slot)
-            .map_or(AfterSend::Close, |seat| seat.client.after_send(&self.site.config, now))
+        self.clients.after_send(slot, &self.context, now)
     }
 
     /// Frees a client's slot. What the database still answers for it is counted and dropped.
     pub fn remove(&mut self, slot: Slot) {
-        self.seats.remove(slot);
-        self.site.metrics.connections_open = self.seats.len() as u64;
+        self.clients.remove(slot);
+        self.context.metrics.connections_open = self.clients.len() as u64;
     }
 
     /// The lanes, for their sockets and bytes.
@@ -204,48 +184,46 @@ impl Engine {
 
     /// The next lane that wants a socket, and to where; it is connecting from now on.
     pub fn poll_connect(&mut self, now: Now) -> Option<(usize, Attempt)> {
-        if self.site.is_draining && self.seats.is_empty() {
+        if self.context.is_draining && self.clients.is_empty() {
             return None;
         }
         let index = self.lanes.iter().position(|lane| lane.wants_connect(now))?;
-        let attempt = self.lanes[index].connecting(&self.site.config, now);
-        self.site.metrics.lane_connects += 1;
+        let attempt = self.lanes[index].connecting(&self.context.config, now);
+        self.context.metrics.lane_connects += 1;
         Some((index, attempt))
     }
 
     /// A lane's socket is connected.
     pub fn lane_connected(&mut self, index: usize, now: Now) {
-        self.lanes[index].connected(&self.site.config, now);
+        self.lanes[index].connected(&self.context.config, now);
     }
 
     /// A lane's attempt to connect failed.
     pub fn lane_connect_failed(&mut self, index: usize, problem: &str, now: Now) {
-        self.site.metrics.lane_closes += 1;
+        self.context.metrics.lane_closes += 1;
         self.why_down = Unavailable::DatabaseDown;
         self.lanes[index].complain(index, problem, "", now);
-        self.lanes[index].connect_failed(&self.site.config, now);
+        self.lanes[index].connect_failed(&self.context.config, now);
     }
 
     /// Ends every connection after its current request, and idle ones soon.
     pub fn drain(&mut self, now: Now) {
-        self.site.is_draining = true;
-        let deadline_us = now.after_ms(self.site.config.drain_idle_ms);
-        for (_slot, seat) in self.seats.iter_mut() {
-            seat.client.drain(deadline_us);
-        }
+        self.context.is_draining = true;
+        let deadline_us = now.after_ms(self.context.config.drain_idle_ms);
+        self.clients.iter_mut().for_each(|client| client.drain(deadline_us));
     }
 
     /// Whether every client has left.
     pub fn is_drained(&self) -> bool {
-        self.seats.is_empty()
+        self.clients.is_empty()
     }
 
     /// When there will be something to do although nothing came in, in monotonic microseconds.
     pub fn deadline_us(&self) -> u64 {
-        let sweep_us = if self.seats.is_empty() { u64::MAX } else { self.next_sweep_us };
+        let sweep_us = if self.clients.is_empty() { u64::MAX } else { self.next_sweep_us };
         let queue_us = [&self.again, &self.queue]
             .map(|calls| calls.front().map_or(u64::MAX, |ticket| ticket.send_deadline_us));
-        let lane_us = match self.lanes.iter().map(|lane| lane.deadline_us(&self.site.config)).min() {
+        let lane_us = match self.lanes.iter().map(|lane| lane.deadline_us(&self.context.config)).min() {
             Some(deadline_us) if !planted(Bug::LaneDeadlineForgotten) => deadline_us,
             Some(_) | None => u64::MAX,
         };
@@ -261,10 +239,10 @@ impl Engine {
     // Out of line, so that profiles name it.
     #[inline(never)]
     pub fn advance(&mut self, now: Now) {
-        if self.site.now.unix_s != now.unix_s {
-            self.site.date = response::date_at(now.unix_s);
+        if self.context.now.unix_s != now.unix_s {
+            self.context.date = response::date_at(now.unix_s);
         }
-        self.site.now = now;
+        self.context.now = now;
         for index in 0..self.lanes.len() {
             self.take_lane_events(index);
         }
@@ -280,8 +258,8 @@ impl Engine {
     /// that `is_lane_readable`, and a client that is due again, may have what it waits for in its socket; the next turn
     /// reads on without a wait, and judges then. Whether it made more clients due, which are to be sent to.
     pub fn expire(&mut self, now: Now, is_lane_readable: impl Fn(usize) -> bool) -> bool {
-        self.site.now = now;
-        let due_before = self.due.len();
+        self.context.now = now;
+        let due_before = self.clients.due().len();
         for index in 0..self.lanes.len() {
             if !is_lane_readable(index) {
                 if self.lanes[index].is_connect_overdue(now) {
@@ -290,7 +268,7 @@ impl Engine {
                 }
                 // One lane is enough to know of new accounts.
                 let reads_accounts = self.lanes.iter().position(Lane::is_ready) == Some(index);
-                self.lanes[index].expire(reads_accounts, &self.site.config, now);
+                self.lanes[index].expire(reads_accounts, &self.context.config, now);
                 self.take_lane_events(index);
             }
         }
@@ -300,46 +278,46 @@ impl Engine {
         if !planted(Bug::GaugesOfTheTurnBefore) {
             self.set_gauges();
         }
-        self.due.len() > due_before
+        self.clients.due().len() > due_before
     }
 
     /// Notes whether the database can be reached.
     fn note_lanes(&mut self) {
-        let now = self.site.now;
+        let now = self.context.now;
         let is_serving = self.lanes.iter().any(Lane::is_serving) && self.failures != Failures::OfSeveral;
         let is_reached = self.lanes.iter().any(Lane::is_ready);
         if is_reached {
-            self.site.problem = if is_serving { None } else { Some(Unavailable::Failed) };
+            self.context.problem = if is_serving { None } else { Some(Unavailable::Failed) };
         }
         if is_reached && !(planted(Bug::OutageRemembered) && self.unserved_since_us.is_some()) {
             self.unserved_since_us = None;
         } else {
-            self.site.problem = Some(self.why_down);
+            self.context.problem = Some(self.why_down);
             if self.unserved_since_us.is_none() {
                 self.unserved_since_us = Some(now.monotonic_us);
                 // Calls that wait for it to come back have a patience of their own, and it may come back as another
                 // one.
-                self.pace = Pace::default();
+                self.drain_rate = DrainRate::default();
             }
         }
     }
 
     fn take_lane_events(&mut self, index: usize) {
-        let now = self.site.now;
+        let now = self.context.now;
         let lane = &mut self.lanes[index];
-        while let Some(event) = lane.poll_event(&self.site.config, now) {
+        while let Some(event) = lane.poll_event(&self.context.config, now) {
             match event {
                 LaneEvent::Ready(accounts) => {
                     log::info!("lane {index} is ready; the bank has {} clients", accounts.len());
-                    self.site.accounts = accounts;
+                    self.context.accounts = accounts;
                     self.failures = Failures::None;
                 }
                 LaneEvent::Probed(account_ids) => {
                     if let Some(ids) = account_ids
-                        && !self.site.accounts.are(ids)
+                        && !self.context.accounts.are(ids)
                     {
                         log::info!("the bank has {} clients", ids.len());
-                        self.site.accounts = Accounts::new(ids.to_vec());
+                        self.context.accounts = Accounts::new(ids.to_vec());
                     }
                     self.failures = Failures::None;
                 }
@@ -347,10 +325,10 @@ impl Engine {
                     if let Call::Transaction { .. } = ticket.call {
                         self.failures = Failures::None;
                     }
-                    deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
+                    self.clients.deliver(ticket.slot, outcome, &mut self.context);
                 }
                 LaneEvent::RunAgain(ticket) => {
-                    self.site.metrics.calls_run_again += 1;
+                    self.context.metrics.calls_run_again += 1;
                     if !planted(Bug::RolledBackForgotten) {
                         self.again.push_back(ticket);
                     }
@@ -369,10 +347,10 @@ impl Engine {
                         };
                     }
                     let outcome = Outcome::Rejected(Reject::Unavailable(reason));
-                    deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
+                    self.clients.deliver(ticket.slot, outcome, &mut self.context);
                 }
                 LaneEvent::Closed(reason) => {
-                    self.site.metrics.lane_closes += 1;
+                    self.context.metrics.lane_closes += 1;
                     self.why_down = lane::why_down(&reason);
                     lane.complain(index, &reason.to_string(), lane::remedy(&reason), now);
                 }
@@ -388,93 +366,89 @@ impl Engine {
         let reason = self.unserved_since_us.map_or(Unavailable::QueueTimeout, |_| self.why_down);
         for calls in [&mut self.again, &mut self.queue] {
             while let Some(ticket) =
-                calls.pop_front_if(|ticket| self.site.now.is_past(ticket.send_deadline_us))
+                calls.pop_front_if(|ticket| self.context.now.is_past(ticket.send_deadline_us))
             {
                 let outcome = Outcome::Rejected(Reject::Unavailable(reason));
-                deliver(&mut self.seats, &mut self.due, &mut self.site, ticket.slot, outcome);
+                self.clients.deliver(ticket.slot, outcome, &mut self.context);
             }
         }
     }
 
     fn sweep(&mut self) {
-        let now = self.site.now;
+        let now = self.context.now;
         if !now.is_past(self.next_sweep_us) || planted(Bug::SweepForgotten) {
             return;
         }
         self.next_sweep_us = now.after_ms(SWEEP_INTERVAL_MS);
-        for (slot, seat) in self.seats.iter_mut() {
-            // A peer that floods us after its answer would be due for ever.
-            let is_judged = !seat.is_due || seat.client.is_lingering();
-            if is_judged && now.is_past(seat.client.deadline_us()) {
-                seat.client.expire(&mut self.site);
-                if !seat.is_due {
-                    seat.is_due = true;
-                    self.due.push(slot);
-                }
-            }
-        }
+        self.clients.expire(&mut self.context);
     }
 
     fn serve_due_clients(&mut self) {
-        for index in 0..self.due.len() {
-            let slot = self.due[index];
-            while let Some(call) = self.next_call(slot) {
+        for index in 0..self.clients.due().len() {
+            let slot = self.clients.due()[index];
+            while let Some(call) = self.clients.advance(slot, &mut self.context) {
                 match self.admit() {
                     Ok(()) => self.enqueue(slot, call),
                     Err(reason) => {
                         let outcome = Outcome::Rejected(Reject::Unavailable(reason));
-                        deliver(&mut self.seats, &mut self.due, &mut self.site, slot, outcome);
+                        self.clients.deliver(slot, outcome, &mut self.context);
                     }
                 }
             }
         }
     }
 
-    fn next_call(&mut self, slot: Slot) -> Option<Call> {
-        self.seats.get_mut(slot)?.client.advance(&mut self.site)
-    }
-
     /// Whether one more call may wait for a lane.
-    fn admit(&self) -> Result<(), Unavailable> {
-        let config = &self.site.config;
+    fn admit(&mut self) -> Result<(), Unavailable> {
+        let config = &self.context.config;
         let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
         if self
             .unserved_since_us
-            .is_some_and(|since_us| self.site.now.is_past(since_us.saturating_add(timeout_us)))
+            .is_some_and(|since_us| self.context.now.is_past(since_us.saturating_add(timeout_us)))
         {
             Err(self.why_down)
-        } else if self.is_behind()
-            || (self.queue.len() + self.again.len() >= config.queue_calls_max
-                && !planted(Bug::QueueUnlimited))
-        {
+        } else if self.is_behind() || self.is_queue_full() {
             Err(Unavailable::QueueFull)
         } else {
             Ok(())
         }
     }
 
-    /// Whether the calls that wait would keep the database busy for too long. One batch of them may always wait.
+    /// Whether a call that joins the queue would be given up before its turn, as far as the drain rate tells. One batch may
+    /// always wait.
     ///
-    /// A refusal at once is worth more than one after a long wait: its client knows where it stands, and the database has
-    /// its hands free for those who are let in. The number of calls alone does not tell, for a thousand of them are 70 ms
-    /// to one database and 2 s to another.
+    /// A refusal at once is worth more than one after a long wait: the client knows where it stands, and PostgreSQL works for
+    /// those who still wait. The number of calls alone does not tell: a thousand are 70 ms to one database and 2 s to another.
     fn is_behind(&self) -> bool {
-        let config = &self.site.config;
-        let wait_max_us = config.queue_wait_max_ms.saturating_mul(1_000);
+        let config = &self.context.config;
         let queued = self.queue.len() + self.again.len();
-        queued >= config.batch_calls_max
-            && self.pace.wait_us(queued, wait_max_us).is_some_and(|wait_us| wait_us > wait_max_us)
+        let wait_max_us = config.queue_wait_max_ms.saturating_mul(1_000);
+        queued >= config.batch_calls_max && self.drain_rate.wait_us(queued).is_some_and(|us| us > wait_max_us)
+    }
+
+    /// Whether the queue is at its limit. Calls whose clients have left are dropped first: they take no client's place.
+    fn is_queue_full(&mut self) -> bool {
+        if planted(Bug::QueueUnlimited) {
+            return false;
+        }
+        let calls_max = self.context.config.queue_calls_max;
+        if self.queue.len() + self.again.len() >= calls_max {
+            let waiting = self.queue.len();
+            self.queue.retain(|ticket| self.clients.is_awaiting(ticket.slot));
+            self.context.metrics.calls_abandoned += (waiting - self.queue.len()) as u64;
+        }
+        self.queue.len() + self.again.len() >= calls_max
     }
 
     fn enqueue(&mut self, slot: Slot, call: Call) {
         if self.queue.is_empty() {
-            self.gather_deadline_us = self.site.now.after_ms(self.site.config.gather_ms);
+            self.gather_deadline_us = self.context.now.after_ms(self.context.config.gather_ms);
         }
         self.queue.push_back(Ticket {
             number: self.next_number,
             slot,
             call,
-            send_deadline_us: self.site.now.after_ms(self.site.config.queue_timeout_ms),
+            send_deadline_us: self.context.now.after_ms(self.context.config.queue_timeout_ms),
             attempts: 0,
             spoilt_sessions: 0,
             is_alone: false,
@@ -485,20 +459,25 @@ impl Engine {
     /// Gives every lane that is free what waits, as one batch, unless it is worth waiting for more.
     fn send_batches(&mut self) {
         for index in 0..self.lanes.len() {
-            while self.lanes[index].can_take_batch(&self.site.config) {
-                if self.is_gathering() && !self.site.now.is_past(self.gather_deadline_us) {
+            while self.lanes[index].can_take_batch(&self.context.config) {
+                if self.is_gathering() && !self.context.now.is_past(self.gather_deadline_us) {
                     return;
                 }
                 self.gather_batch();
                 if self.gathered.is_empty() {
                     return;
                 }
-                self.lanes[index].send_batch(&self.gathered, &self.site.config, self.site.now);
+                self.lanes[index].send_batch(&self.gathered, &self.context.config, self.context.now);
                 self.last_batch_calls = self.gathered.len();
-                let is_full = self.gathered.len() >= self.site.config.batch_calls_max;
+                let is_full = self.gathered.len() >= self.context.config.batch_calls_max;
                 let leaves_some = !self.queue.is_empty();
-                self.pace.record_batch(self.gathered.len(), is_full, leaves_some, self.site.now.monotonic_us);
-                self.site.metrics.record_batch(self.gathered.len() as u64);
+                self.drain_rate.record_batch(
+                    self.gathered.len(),
+                    is_full,
+                    leaves_some,
+                    self.context.now.monotonic_us,
+                );
+                self.context.metrics.record_batch(self.gathered.len() as u64);
                 self.gathered.clear();
             }
         }
@@ -510,7 +489,7 @@ impl Engine {
     /// would go alone, and the others would wait until it is committed; a batch costs PostgreSQL about as much as thirty
     /// more calls in it. After a small batch nothing waits: then there is no crowd, and the latency of one call counts.
     fn is_gathering(&self) -> bool {
-        let config = &self.site.config;
+        let config = &self.context.config;
         self.again.is_empty()
             && !self.queue.is_empty()
             && self.queue.len() < self.last_batch_calls
@@ -521,7 +500,7 @@ impl Engine {
     /// Takes the next batch off the queues: a call that was rolled back goes alone and first.
     fn gather_batch(&mut self) {
         let calls_max =
-            if planted(Bug::BatchUnlimited) { usize::MAX } else { self.site.config.batch_calls_max };
+            if planted(Bug::BatchUnlimited) { usize::MAX } else { self.context.config.batch_calls_max };
         while self.gathered.is_empty()
             && let Some(ticket) = self.again.pop_front()
         {
@@ -545,7 +524,7 @@ impl Engine {
             self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
         }
         // ANCHOR_END: sort
-        if planted(Bug::SetsUnsorted) && self.gathered.len() >= self.site.config.group_calls_min {
+        if planted(Bug::SetsUnsorted) && self.gathered.len() >= self.context.config.group_calls_min {
             self.gathered.sort_unstable_by_key(|ticket| ticket.number);
         }
         if planted(Bug::BatchesSortedEitherWay) && self.next_number.is_multiple_of(2) {
@@ -555,10 +534,10 @@ impl Engine {
 
     /// Adds a call to the batch, unless its client has left: nobody would learn what became of it.
     fn gather(&mut self, ticket: Ticket) {
-        if self.seats.get(ticket.slot).is_some_and(|seat| seat.client.is_awaiting()) {
+        if self.clients.is_awaiting(ticket.slot) {
             self.gathered.push(Ticket { attempts: ticket.attempts + 1, ..ticket });
         } else {
-            self.site.metrics.calls_abandoned += 1;
+            self.context.metrics.calls_abandoned += 1;
         }
     }
 
@@ -566,10 +545,10 @@ impl Engine {
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn census(&mut self) -> Census {
         use crate::buf::Pipe as _;
-        let outboxes = self.seats.iter_mut().map(|(_, seat)| seat.client.send_pending().len());
+        let outboxes = self.clients.iter_mut().map(|client| client.send_pending().len());
         Census {
             outbox_len_max_bytes: outboxes.max().unwrap_or(0),
-            clients: self.seats.len(),
+            clients: self.clients.len(),
             queued: self.queue.len(),
             again: self.again.len(),
             in_flight: self.lanes.iter().map(Lane::in_flight_calls).collect(),
@@ -578,28 +557,11 @@ impl Engine {
     }
 
     fn set_gauges(&mut self) {
-        let metrics = &mut self.site.metrics;
-        metrics.connections_open = self.seats.len() as u64;
+        let metrics = &mut self.context.metrics;
+        metrics.connections_open = self.clients.len() as u64;
         metrics.calls_queued = (self.queue.len() + self.again.len()) as u64;
         metrics.calls_in_flight = self.lanes.iter().map(|lane| lane.in_flight_calls() as u64).sum();
         metrics.set_lanes(self.lanes.iter().map(Lane::metered_state));
-    }
-}
-
-/// Gives a client the end of its call. A client that has left is not there any more: its slot is stale.
-fn deliver(seats: &mut Slots<Seat>, due: &mut Vec<Slot>, site: &mut Site, slot: Slot, outcome: Outcome<'_>) {
-    if let Outcome::Rejected(Reject::Unavailable(reason)) = outcome {
-        site.metrics.count_unavailable(reason);
-    }
-    match seats.get_mut(slot) {
-        Some(seat) if seat.client.is_awaiting() || planted(Bug::AnswerUnawaited) => {
-            seat.client.answer(outcome, site);
-            if !seat.is_due && !planted(Bug::AnswerNotSent) {
-                seat.is_due = true;
-                due.push(slot);
-            }
-        }
-        Some(_) | None => site.metrics.answers_late += 1,
     }
 }
 

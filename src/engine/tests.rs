@@ -3,6 +3,7 @@
 use super::*;
 use crate::bank::Unavailable;
 use crate::buf::Pipe as _;
+use crate::random::Random;
 use crate::sim::postgres::{self, Postgres};
 use proto_pg::CloseReason;
 use sessions::Exchange;
@@ -22,6 +23,10 @@ struct World {
 
 /// From one position that a test tries to the next. Miri takes some hundred times as long, so there it is one of many.
 const STEP: usize = if cfg!(miri) { 97 } else { 1 };
+
+/// A valid transaction.
+const CREDIT: &str = "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: 43\r\n\r\n\
+                      {\"valor\": 1, \"tipo\": \"c\", \"descricao\": \"a\"}";
 
 /// Values of `GROUP_CALLS_MIN`: what becomes of a call must not depend on how its batch was sent.
 const ONE_BY_ONE_AND_AS_A_SET: [&str; 2] = ["257", "2"];
@@ -52,7 +57,7 @@ impl World {
 
     /// A client that has sent this request.
     fn request(&mut self, text: &str) -> Slot {
-        let slot = self.engine.accept(Face::Bank, self.now).unwrap();
+        let slot = self.engine.accept(ListenerKind::Bank, self.now).unwrap();
         self.send_on(slot, text);
         slot
     }
@@ -752,18 +757,25 @@ fn a_full_queue_refuses_without_harm_to_those_in_it() {
     assert_eq!(world.rows(), ["sent", "a", "b"]);
 }
 
-/// A database that takes 20 ms for a batch of two, so that 50 ms are five calls; and ten more come in each 20 ms.
+/// A database that takes 20 ms for a batch of two, so that 50 ms are five calls; once its rate is known, ten more come in
+/// each 20 ms.
 #[test]
 fn a_queue_that_would_take_too_long_refuses_at_once() {
-    let settings = [("BATCH_CALLS_MAX", "2"), ("QUEUE_WAIT_MAX_MS", "50"), ("GATHER_MS", "0")];
+    let settings = [
+        ("BATCH_CALLS_MAX", "2"),
+        ("QUEUE_WAIT_MAX_MS", "50"),
+        ("QUEUE_TIMEOUT_MS", "20000"),
+        ("GATHER_MS", "0"),
+    ];
     let mut world = World::new(&settings);
     let mut slots = Vec::new();
-    for round in 0..40 {
-        slots.extend((0..10).map(|number| world.credit(1, &format!("{round}-{number}"))));
+    for round in 0..120 {
+        let calls = if round < 55 { 3 } else { 10 };
+        slots.extend((0..calls).map(|number| world.credit(1, &format!("{round}-{number}"))));
         world.advance();
-        // By then it has learned the pace, and worked off what it let in before.
+        // By then it has worked off what it let in before it knew the rate.
         let queued = world.engine.queue.len();
-        assert!(round < 30 || (2..=6).contains(&queued), "{queued} calls wait in round {round}");
+        assert!(round < 100 || (2..=6).contains(&queued), "{queued} calls wait in round {round}");
         let answer = world.carry_to_database();
         world.now.monotonic_us += 20_000;
         world.carry_to_lane(&answer);
@@ -774,12 +786,69 @@ fn a_queue_that_would_take_too_long_refuses_at_once() {
     assert_eq!(world.rows().len() + refused, slots.len());
 }
 
+/// A crowd of clients that wait for their answers, a database that serves them within `QUEUE_TIMEOUT_MS` at its rate, and
+/// stalls beside it. Whoever is refused has waited for that long.
 #[test]
-fn after_the_database_was_away_its_pace_is_learned_anew() {
+fn a_closed_load_is_refused_only_after_its_time_whatever_stalls() {
+    let worlds = if cfg!(miri) { 1 } else { 30 };
+    for seed in 0..worlds {
+        let mut random = Random::new(seed);
+        let settings = [("BATCH_CALLS_MAX", "4"), ("CLIENTS_MAX", "60"), ("GATHER_MS", "0")];
+        let mut world = World::new(&settings);
+        // 60 calls are 15 batches: 0.9 s at the slowest.
+        let batch_us = random.between(1_000, 60_000);
+        let slots: Vec<Slot> = (0..60).map(|number| world.credit(1 + number % 5, "a")).collect();
+        let mut asked_us = vec![0; slots.len()];
+        let mut stall_at_us = random.between(0, 4_000_000);
+        for _ in 0..400 {
+            world.advance();
+            let answer = world.carry_to_database();
+            world.now.monotonic_us += batch_us;
+            if world.now.monotonic_us > stall_at_us {
+                world.now.monotonic_us += random.between(100_000, 2_000_000);
+                stall_at_us = world.now.monotonic_us + random.between(1_000_000, 4_000_000);
+            }
+            world.carry_to_lane(&answer);
+            world.advance();
+            for (&slot, asked_us) in slots.iter().zip(&mut asked_us) {
+                let answer = world.answer(slot);
+                let status = answer.get(9..12).unwrap_or("none");
+                let waited_us = world.now.monotonic_us - *asked_us;
+                assert!(status != "503" || waited_us >= 1_000_000, "seed {seed}: after {waited_us} us {answer}");
+                if status != "none" {
+                    *asked_us = world.now.monotonic_us;
+                    world.send_on(slot, CREDIT);
+                }
+            }
+        }
+        assert!(!world.unavailable(Unavailable::QueueFull), "seed {seed}");
+    }
+}
+
+/// They hold no place that a client which waits for its answer could have.
+#[test]
+fn calls_of_clients_that_have_left_do_not_fill_the_queue() {
+    let mut world = World::new(&[("QUEUE_CALLS_MAX", "2"), ("BATCH_CALLS_MAX", "1")]);
+    world.credit(1, "sent");
+    world.advance();
+    for slot in ["gone", "gone too"].map(|name| world.credit(1, name)) {
+        world.advance();
+        world.engine.remove(slot);
+    }
+    let slots = ["a", "b"].map(|name| world.credit(1, name));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
+    assert_eq!(world.rows(), ["sent", "a", "b"]);
+}
+
+#[test]
+fn after_the_database_was_away_its_rate_is_learned_anew() {
     let settings = [("BATCH_CALLS_MAX", "2"), ("QUEUE_WAIT_MAX_MS", "50"), ("GATHER_MS", "0")];
     let mut world = World::new(&settings);
-    world.engine.pace.record_batch(2, true, true, 0);
-    world.engine.pace.record_batch(2, true, true, 900_000);
+    for batch in 0..6 {
+        world.engine.drain_rate.record_batch(2, true, true, batch * 300_000);
+    }
+    assert!(world.engine.drain_rate.wait_us(2).is_some_and(|wait_us| wait_us > 50_000));
     world.engine.lanes[0].close(CloseReason::TimedOut);
     let slots = ["a", "b", "c", "d", "e", "f"].map(|name| world.credit(1, name));
     world.advance();
@@ -1059,7 +1128,7 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
             assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
             world.engine.lane_connect_failed(0, "refused", world.now);
             let wait_us =
-                world.engine.lanes[0].deadline_us(&world.engine.site.config) - world.now.monotonic_us;
+                world.engine.lanes[0].deadline_us(&world.engine.context.config) - world.now.monotonic_us;
             assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
             world.now.monotonic_us += wait_us;
             world.now.looked_us = world.now.monotonic_us;
@@ -1117,9 +1186,9 @@ fn a_log_in_that_hangs_is_given_up() {
 #[test]
 fn a_full_house_takes_nobody_in_until_somebody_leaves() {
     let mut world = World::new(&[("CLIENTS_MAX", "1")]);
-    let slot = world.engine.accept(Face::Bank, world.now).unwrap();
+    let slot = world.engine.accept(ListenerKind::Bank, world.now).unwrap();
     assert!(!world.engine.can_accept());
-    assert_eq!(world.engine.accept(Face::Bank, world.now), None);
+    assert_eq!(world.engine.accept(ListenerKind::Bank, world.now), None);
     world.engine.remove(slot);
     assert!(world.engine.can_accept());
 }
@@ -1137,7 +1206,7 @@ fn deadlines_of_clients_are_swept() {
 #[test]
 fn a_request_that_comes_in_the_turn_in_which_its_wait_ends_is_served() {
     let mut world = World::new(&[("IDLE_TIMEOUT_MS", "50")]);
-    let slot = world.engine.accept(Face::Bank, world.now).unwrap();
+    let slot = world.engine.accept(ListenerKind::Bank, world.now).unwrap();
     world.now.monotonic_us += 50_000 + SWEEP_INTERVAL_MS * 1_000;
     world.send_on(slot, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
     world.advance();
@@ -1148,7 +1217,7 @@ fn a_request_that_comes_in_the_turn_in_which_its_wait_ends_is_served() {
 #[test]
 fn draining_ends_when_the_last_answer_is_out() {
     let mut world = World::new(&[]);
-    let idle = world.engine.accept(Face::Bank, world.now).unwrap();
+    let idle = world.engine.accept(ListenerKind::Bank, world.now).unwrap();
     let busy = world.credit(1, "a");
     world.advance();
     world.engine.drain(world.now);
@@ -1170,7 +1239,7 @@ fn draining_ends_when_the_last_answer_is_out() {
 #[test]
 fn a_request_that_comes_with_the_end_of_its_wait_is_served() {
     let mut world = World::new(&[]);
-    let idle = world.engine.accept(Face::Bank, world.now).unwrap();
+    let idle = world.engine.accept(ListenerKind::Bank, world.now).unwrap();
     world.advance();
     world.engine.drain(world.now);
     world.now.monotonic_us += 500_000 + SWEEP_INTERVAL_MS * 1_000;

@@ -1,7 +1,7 @@
 //! CORE, simulation only: the whole core in a world made of one seed: HTTP clients, one or two instances, PostgreSQL, and
 //! everything that goes wrong between them. START HERE for the simulation; `docs/simulation.md` says what it checks.
 //!
-//! The instances are real: [`Turn`] drives [`Engine`], clients and lanes over sockets as the server does. What is made up
+//! The instances are real: [`EventLoop`] drives [`Engine`], clients and lanes over sockets as the server does. What is made up
 //! is around them: [`socket`] and [`network`] for the kernel, [`peer`] for HTTP clients, [`postgres`] for the database,
 //! [`scene`] for chance and time. [`audit`] follows each transaction and judges the answers.
 //!
@@ -13,10 +13,10 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use crate::bank::Face;
+use crate::bank::ListenerKind;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::event_loop::Turn;
+use crate::event_loop::EventLoop;
 use crate::metrics::LaneState;
 use crate::net::network::Network as _;
 use crate::planted::{self, Bug};
@@ -98,7 +98,7 @@ struct World {
 
 /// One server.
 struct Instance {
-    turn: Turn<SimNetwork>,
+    event_loop: EventLoop<SimNetwork>,
     backlog: Backlog,
     /// How often a lane of the instances before it closed.
     lane_closes_before: u64,
@@ -109,7 +109,7 @@ struct Instance {
 impl Instance {
     /// How often a lane of this instance, or of one before it, closed.
     fn lane_closes(&mut self) -> u64 {
-        self.lane_closes_before + self.turn.engine.metrics().lane_closes
+        self.lane_closes_before + self.event_loop.engine.metrics().lane_closes
     }
 }
 
@@ -161,8 +161,8 @@ impl World {
         self.engines_made = self.engines_made.wrapping_add(1);
         let engine = Engine::new(self.config.clone(), self.engines_made, self.scene.now());
         let network = SimNetwork::new(self.scene.clone(), self.config.lanes);
-        let turn = Turn::new(engine, network, vec![(backlog.clone(), Face::Bank)]);
-        Instance { turn, backlog, lane_closes_before: 0, drained_by_us: None }
+        let event_loop = EventLoop::new(engine, network, vec![(backlog.clone(), ListenerKind::Bank)]);
+        Instance { event_loop, backlog, lane_closes_before: 0, drained_by_us: None }
     }
 
     /// The whole run. Each part ends early when something was violated.
@@ -228,7 +228,7 @@ impl World {
 
     fn let_the_database_act(&mut self) {
         for instance in &mut self.instances {
-            instance.turn.network.answer_connects();
+            instance.event_loop.network.answer_connects();
         }
         self.welcome_sessions();
         if self.scene.strikes(Fault::DatabaseRestart) {
@@ -353,7 +353,7 @@ impl World {
     /// A session for each lane that has just been connected.
     fn welcome_sessions(&mut self) {
         for instance in &mut self.instances {
-            for socket in instance.turn.network.take_connected() {
+            for socket in instance.event_loop.network.take_connected() {
                 let session = self.postgres.connect();
                 self.backends.push(Backend { session, socket, busy_until_us: 0, is_cut: false });
             }
@@ -388,8 +388,8 @@ impl World {
             self.scene.tell(|| format!("instance {index} is killed"));
             self.replace_instance(index);
         } else if let Some(drained_by_us) = self.instances[index].drained_by_us {
-            if self.instances[index].turn.engine.is_drained() || now.is_past(drained_by_us) {
-                self.instances[index].turn.leave_database();
+            if self.instances[index].event_loop.engine.is_drained() || now.is_past(drained_by_us) {
+                self.instances[index].event_loop.leave_database();
                 self.replace_instance(index);
             }
         } else if self.scene.strikes(Fault::InstanceDrained) {
@@ -399,7 +399,7 @@ impl World {
 
     /// Whoever is in the backlog is served by the next instance.
     fn replace_instance(&mut self, index: usize) {
-        for socket in self.instances[index].turn.network.client_sockets() {
+        for socket in self.instances[index].event_loop.network.client_sockets() {
             socket.borrow_mut().kill();
         }
         let backlog: Backlog = Rc::new(RefCell::new(self.instances[index].backlog.take()));
@@ -411,12 +411,12 @@ impl World {
     fn drain(&mut self, index: usize) {
         self.scene.tell(|| format!("instance {index} is told to stop"));
         let instance = &mut self.instances[index];
-        instance.turn.close_listeners(|_| {}, |_| false);
-        let now = instance.turn.network.now();
-        for socket in instance.turn.network.client_sockets() {
+        instance.event_loop.close_listeners(|_| {}, |_| false);
+        let now = instance.event_loop.network.now();
+        for socket in instance.event_loop.network.client_sockets() {
             socket.borrow_mut().drain(&self.scene);
         }
-        instance.turn.engine.drain(now);
+        instance.event_loop.engine.drain(now);
         instance.drained_by_us = Some(now.after_ms(self.config.drain_timeout_ms));
     }
 
@@ -424,21 +424,21 @@ impl World {
 
     /// Whether the loop of this instance would wake up now.
     fn is_awake(&self, index: usize) -> bool {
-        let Instance { turn, backlog, .. } = &self.instances[index];
+        let Instance { event_loop, backlog, .. } = &self.instances[index];
         let now_us = self.scene.now().monotonic_us;
-        backlog.borrow().has_edge() || turn.network.has_event() || turn.wake_at_us() <= now_us
+        backlog.borrow().has_edge() || event_loop.network.has_event() || event_loop.wake_at_us() <= now_us
     }
 
     fn run_turn(&mut self, index: usize) {
-        self.instances[index].turn.network.begin_look();
+        self.instances[index].event_loop.network.begin_look();
         self.may_stand_still();
-        let Instance { turn, backlog, .. } = &mut self.instances[index];
+        let Instance { event_loop, backlog, .. } = &mut self.instances[index];
         if backlog.borrow_mut().take_edge() {
-            turn.listener_event(0);
+            event_loop.listener_event(0);
         }
-        deliver_events(turn);
+        deliver_events(event_loop);
         self.may_stand_still();
-        self.instances[index].turn.run();
+        self.instances[index].event_loop.run();
         self.scene.moved(&[u8::try_from(index).unwrap_or(u8::MAX)]);
         self.check_caps(index);
     }
@@ -461,10 +461,10 @@ impl World {
 
     fn check_caps(&mut self, index: usize) {
         let (config, scene) = (&self.config, &self.scene);
-        let turn = &mut self.instances[index].turn;
-        let sockets = turn.network.client_sockets().count();
-        let census = turn.engine.census();
-        let gauges = turn.engine.metrics();
+        let event_loop = &mut self.instances[index].event_loop;
+        let sockets = event_loop.network.client_sockets().count();
+        let census = event_loop.engine.census();
+        let gauges = event_loop.engine.metrics();
         let shown = [gauges.calls_queued, gauges.calls_in_flight, gauges.lanes_in(LaneState::Ready)];
         let open = gauges.connections_open;
         let in_flight_max = config.batch_calls_max * config.batches_in_flight_max;
@@ -534,7 +534,7 @@ impl World {
         let mut does_something = false;
         let now_us = self.scene.now().monotonic_us;
         for instance in &mut self.instances {
-            instance.turn.network.answer_connects();
+            instance.event_loop.network.answer_connects();
         }
         self.welcome_sessions();
         for index in 0..self.backends.len() {
@@ -554,8 +554,8 @@ impl World {
                 does_something = true;
             }
             let drained_by_us = self.instances[index].drained_by_us;
-            if drained_by_us.is_some() && self.instances[index].turn.engine.is_drained() {
-                self.instances[index].turn.leave_database();
+            if drained_by_us.is_some() && self.instances[index].event_loop.engine.is_drained() {
+                self.instances[index].event_loop.leave_database();
                 self.replace_instance(index);
                 does_something = true;
             }
@@ -566,7 +566,7 @@ impl World {
     fn are_lanes_ready(&mut self) -> bool {
         let lanes = self.config.lanes;
         self.instances.iter_mut().all(|instance| {
-            let census = instance.turn.engine.census();
+            let census = instance.event_loop.engine.census();
             census.lanes_ready == lanes && census.queued + census.again == 0
         })
     }
@@ -574,14 +574,14 @@ impl World {
     fn unsettled(&mut self) -> String {
         let awaited: Vec<usize> = self.peers.iter().map(Peer::awaited).collect();
         let census: Vec<_> =
-            self.instances.iter_mut().map(|instance| instance.turn.engine.census()).collect();
+            self.instances.iter_mut().map(|instance| instance.event_loop.engine.census()).collect();
         format!("answers awaited by each peer {awaited:?}, instances {census:?}")
     }
 
     /// When something will happen by itself, in monotonic microseconds.
     fn next_event_us(&self) -> u64 {
         let now = self.scene.now();
-        let wakes = self.instances.iter().map(|instance| instance.turn.wake_at_us());
+        let wakes = self.instances.iter().map(|instance| instance.event_loop.wake_at_us());
         let busy = self
             .backends
             .iter()
@@ -596,7 +596,7 @@ impl World {
         let is_silent = self.scene.happens(500);
         let end_us = self.scene.now().after_ms(SETTLE_MAX_MS);
         for instance in &mut self.instances {
-            instance.turn.network.set_database_away(true);
+            instance.event_loop.network.set_database_away(true);
         }
         for index in 0..self.backends.len() {
             if is_silent {
@@ -609,7 +609,7 @@ impl World {
             self.config.queue_timeout_ms + if is_silent { self.config.answer_timeout_ms } else { 0 };
         self.ask_all("the database went away", waits_ms + SLACK_MS, false);
         for instance in &mut self.instances {
-            instance.turn.network.set_database_away(false);
+            instance.event_loop.network.set_database_away(false);
         }
         for backend in &mut self.backends {
             backend.busy_until_us = 0;

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use proto_pg::Host;
 
 use crate::engine::lane::Attempt;
-use crate::event_loop::Turn;
+use crate::event_loop::EventLoop;
 use crate::net::network::Network;
 use crate::now::Now;
 use crate::sim::check::Check;
@@ -142,18 +142,18 @@ fn has_edge(socket: &Weak<RefCell<Socket>>) -> bool {
 }
 
 /// Delivers all pending events to a turn, as a wait does.
-pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>) {
-    let scene = turn.network.scene.clone();
-    for lane in 0..turn.network.lanes.len() {
-        if let LaneSocket::Connected { socket } = &turn.network.lanes[lane]
+pub(crate) fn deliver_events(event_loop: &mut EventLoop<SimNetwork>) {
+    let scene = event_loop.network.scene.clone();
+    for lane in 0..event_loop.network.lanes.len() {
+        if let LaneSocket::Connected { socket } = &event_loop.network.lanes[lane]
             && let Some(socket) = socket.upgrade()
             && socket.borrow().has_edge()
-            && let Some(stream) = turn.lane_event(lane)
+            && let Some(stream) = event_loop.lane_event(lane)
         {
             stream.record(socket.borrow_mut().take_edge());
         }
     }
-    let clients = &mut turn.network.clients;
+    let clients = &mut event_loop.network.clients;
     clients.retain(|(_, socket)| socket.upgrade().is_some_and(|socket| !socket.borrow().is_server_closed()));
     let mut events: Vec<(Slot, Shared)> = clients
         .iter()
@@ -167,14 +167,14 @@ pub(crate) fn deliver_events(turn: &mut Turn<SimNetwork>) {
     }
     for (slot, socket) in events {
         let edge: Edge = socket.borrow_mut().take_edge();
-        match turn.client_event(slot) {
+        match event_loop.client_event(slot) {
             Some(stream) => stream.record(edge),
             None => scene.violate(Check::EventFound, "an event found no client for an open socket"),
         }
     }
     if scene.strikes(Fault::StaleEvent)
-        && let Some(&slot) = turn.network.stale.front()
-        && turn.client_event(slot).is_some()
+        && let Some(&slot) = event_loop.network.stale.front()
+        && event_loop.client_event(slot).is_some()
     {
         scene.violate(Check::EventStale, "the event of a client that had left found another one");
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use rinha::bank::Face;
+use rinha::bank::ListenerKind;
 use rinha::buf::Pipe;
 use rinha::config::Config;
 use rinha::engine::Engine;
@@ -65,7 +65,7 @@ impl BareCore {
         };
         core.log_in();
         for request in requests {
-            let slot = core.engine.accept(Face::Bank, now).expect("there is room for a client");
+            let slot = core.engine.accept(ListenerKind::Bank, now).expect("there is room for a client");
             core.clients.push((slot, request.text()));
         }
         core

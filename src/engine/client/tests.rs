@@ -6,7 +6,7 @@ use crate::bank::Reject;
 /// One client with everything around it, and a clock that tests move.
 struct World {
     client: Client,
-    site: Site,
+    context: Context,
 }
 
 /// From one position that a test tries to the next. Miri takes some hundred times as long, so there it is one of many.
@@ -29,8 +29,8 @@ impl World {
     }
 
     fn with_settings(settings: &[(&str, &str)]) -> World {
-        let site = Site::for_test(settings);
-        World { client: Client::new(Face::Bank, &site.config, site.now), site }
+        let context = Context::for_test(settings);
+        World { client: Client::new(ListenerKind::Bank, &context.config, context.now), context }
     }
 
     /// A client in the phase that these bytes lead to. What was answered on the way is sent.
@@ -53,7 +53,7 @@ impl World {
             space[..taken].copy_from_slice(&rest[..taken]);
             self.client.recv_commit(taken);
             rest = &rest[taken..];
-            if let Some(call) = self.client.advance(&mut self.site) {
+            if let Some(call) = self.client.advance(&mut self.context) {
                 assert!(rest.is_empty(), "the test has to answer first");
                 return Some(call);
             }
@@ -74,24 +74,24 @@ impl World {
     }
 
     fn after_send(&mut self) -> AfterSend {
-        self.client.after_send(&self.site.config, || self.site.now)
+        self.client.after_send(&self.context.config, || self.context.now)
     }
 
     fn close_peer(&mut self) {
         self.client.peer_closed();
-        assert_eq!(self.client.advance(&mut self.site), None);
+        assert_eq!(self.client.advance(&mut self.context), None);
     }
 
     fn answer(&mut self, outcome: Outcome<'_>) -> Option<Call> {
-        self.client.answer(outcome, &mut self.site);
-        self.client.advance(&mut self.site)
+        self.client.answer(outcome, &mut self.context);
+        self.client.advance(&mut self.context)
     }
 
     /// Moves time to the client's next deadline.
     fn expire(&mut self) {
-        self.site.now = Now::at_us(self.client.deadline_us());
-        self.client.expire(&mut self.site);
-        assert_eq!(self.client.advance(&mut self.site), None);
+        self.context.now = Now::at_us(self.client.deadline_us());
+        self.client.expire(&mut self.context);
+        assert_eq!(self.client.advance(&mut self.context), None);
     }
 }
 
@@ -150,7 +150,7 @@ fn a_full_outbox_holds_the_next_request_back_until_it_was_sent() {
         assert!(!world.client.can_go_on());
         answered += statuses(&world.sent()).len();
         assert!(answered < 100 && world.client.can_go_on());
-        world.client.advance(&mut world.site);
+        world.client.advance(&mut world.context);
     }
     assert_eq!(answered + statuses(&world.sent()).len(), 100);
     assert!(!world.client.can_go_on());
@@ -330,7 +330,7 @@ fn empty_lines_before_a_request_line_start_nothing() {
             let world = || {
                 let mut world = World::after(before);
                 let deadline_us = world.client.deadline_us();
-                world.site.now.monotonic_us = 9_000_000;
+                world.context.now.monotonic_us = 9_000_000;
                 for byte in empty.bytes() {
                     world.receive([byte]);
                     assert!(matches!(world.client.phase, Phase::Idle), "{before:?} {empty:?}");
@@ -347,7 +347,7 @@ fn empty_lines_before_a_request_line_start_nothing() {
             assert_eq!((half_closed.sent().as_str(), half_closed.after_send()), ("", AfterSend::Close));
 
             let mut draining = world();
-            draining.site.is_draining = true;
+            draining.context.is_draining = true;
             draining.client.drain(9_500_000);
             assert_eq!(draining.client.deadline_us(), 9_500_000);
 
@@ -404,7 +404,7 @@ fn the_deadline_of_each_phase() {
 #[test]
 fn bytes_that_drip_do_not_move_the_deadline_of_a_head() {
     let mut world = World::after("G");
-    world.site.now = Now::at_us(9_000_000);
+    world.context.now = Now::at_us(9_000_000);
     world.receive("ET /");
     assert_eq!(world.client.deadline_us(), 10_000_000);
 }
@@ -437,7 +437,7 @@ fn lingering_takes_no_more_in_a_turn_than_an_inbox_of_it() {
     assert!(room_bytes > 0);
     world.client.recv_commit(room_bytes);
     assert!(world.client.recv_space().is_empty());
-    assert!(world.client.advance(&mut world.site).is_none());
+    assert!(world.client.advance(&mut world.context).is_none());
     assert_eq!(world.client.recv_space().len(), room_bytes);
 }
 
@@ -454,13 +454,13 @@ fn a_peer_that_does_not_read_is_given_up() {
     world.receive(HEALTH);
     assert_eq!(world.after_send(), AfterSend::Stay);
     assert_eq!(world.client.deadline_us(), 10_000_000);
-    world.site.now = Now::at_us(5_000_000);
+    world.context.now = Now::at_us(5_000_000);
     world.client.send_advance(1);
     assert_eq!(world.after_send(), AfterSend::Stay);
     assert_eq!(world.client.deadline_us(), 10_000_000, "a byte now and then buys no time");
     world.expire();
     assert_eq!(world.after_send(), AfterSend::Close);
-    assert_eq!(world.site.metrics.closed_send_timeout, 1);
+    assert_eq!(world.context.metrics.closed_send_timeout, 1);
 }
 
 #[test]
@@ -498,7 +498,7 @@ fn a_lost_transport_closes_every_phase() {
 #[test]
 fn draining_serves_what_comes_in_time_and_closes() {
     let mut world = World::new();
-    world.site.is_draining = true;
+    world.context.is_draining = true;
     world.client.drain(500_000);
     assert_eq!(world.client.deadline_us(), 500_000);
     assert!(world.receive(STATEMENT).is_some());
@@ -510,7 +510,7 @@ fn draining_serves_what_comes_in_time_and_closes() {
 
     let mut world = World::new();
     assert!(world.receive(STATEMENT).is_some());
-    world.site.is_draining = true;
+    world.context.is_draining = true;
     world.client.drain(500_000);
     assert_eq!(world.client.deadline_us(), u64::MAX, "a call that is out is waited for");
     assert_eq!(world.answer(Outcome::Rejected(Reject::Unavailable(Unavailable::InDoubt))), None);
@@ -520,7 +520,7 @@ fn draining_serves_what_comes_in_time_and_closes() {
 #[test]
 fn draining_ends_the_wait_behind_an_early_answer_too() {
     let mut world = World::after("POST /nowhere HTTP/1.1\r\nHost: bank\r\nContent-Length: 9\r\n\r\nhalf");
-    world.site.is_draining = true;
+    world.context.is_draining = true;
     world.client.drain(500_000);
     world.receive("whole");
     assert_eq!(world.client.deadline_us(), 500_000);
