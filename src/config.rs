@@ -114,83 +114,83 @@ settings! {
     lanes: usize, "LANES" = 1 in 1..=16, "connections",
         "Connections to PostgreSQL.";
     batch_calls_max: usize, "BATCH_CALLS_MAX" = 64 in 1..=256, "calls",
-        "Calls that share one Sync, and so one commit. 1 is a Sync per call.";
+        "Maximum calls in one transaction. 1 sends each call by itself.";
     group_calls_min: usize, "GROUP_CALLS_MIN" = 4 in 2..=257, "calls",
-        "Transactions of one batch from which on they go as one set; 257 is never.";
+        "Minimum transactions sent as one set-based call; 257 disables it.";
     gather_ms: u64, "GATHER_MS" = 1 in 0..=100, "ms",
-        "How long a batch waits to become as large as the one before, if that was large enough for a set. 0 sends at once.";
+        "Maximum time that a batch waits to become as large as the one before. 0 sends at once.";
     batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
-        "Batches that one lane has sent and not seen answered.";
+        "Maximum unanswered batches per lane.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
         "Maximum calls waiting for a lane. Beyond it, new requests get 503. Below CLIENTS_MAX it may refuse clients that wait for their answers.";
     queue_wait_max_ms: u64, "QUEUE_WAIT_MAX_MS" = 1_000 in 1..=60_000, "ms",
         "Maximum expected queueing delay. Beyond it, new requests get 503 at once. Below QUEUE_TIMEOUT_MS it may refuse calls that would be served in time.";
     queue_timeout_ms: u64, "QUEUE_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
-        "How long a call waits for a lane, also while the database is away. After it the request is answered 503.";
+        "Maximum time that a call waits for a lane, also while the database is down. After it, 503.";
     answer_timeout_ms: u64, "ANSWER_TIMEOUT_MS" = 4_000 in 10..=600_000, "ms",
-        "How long PostgreSQL may take to answer a batch or a log-in before the lane is given up.";
+        "Maximum time until PostgreSQL answers a batch or a log-in. After it, the lane reconnects.";
     statement_timeout_ms: u64, "STATEMENT_TIMEOUT_MS" = 2_000 in 1..=600_000, "ms",
-        "How long PostgreSQL works on one statement; it has to give up before the lane does.";
+        "statement_timeout of each session; less than ANSWER_TIMEOUT_MS, so that PostgreSQL gives up first.";
     lock_timeout_ms: u64, "LOCK_TIMEOUT_MS" = 500 in 1..=600_000, "ms",
-        "How long a statement waits for a row lock that somebody else holds.";
+        "lock_timeout of each session: maximum wait for a row that another session has locked.";
     attempts_max: u8, "ATTEMPTS_MAX" = 3 in 1..=100, "runs",
-        "How often a call is run that PostgreSQL rolls back for a deadlock or a serialization failure.";
+        "Maximum runs of a call that PostgreSQL rolls back for a deadlock or a serialization failure.";
     connect_timeout_ms: u64, "CONNECT_TIMEOUT_MS" = 2_000 in 10..=60_000, "ms",
-        "How long one attempt to connect to PostgreSQL may take, with the look-up of its name.";
+        "Maximum time to connect to one address of PostgreSQL, name look-up included.";
     reconnect_min_ms: u64, "RECONNECT_MIN_MS" = 20 in 1..=60_000, "ms",
-        "Wait before the first new attempt to connect; doubled after each failure, with jitter.";
+        "Wait before the first reconnect; doubled after each failure, with jitter.";
     reconnect_max_ms: u64, "RECONNECT_MAX_MS" = 200 in 1..=60_000, "ms",
-        "The longest wait between two attempts to connect.";
+        "Maximum wait between two attempts to connect.";
     probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
-        "How often each lane calls the procedures without effect, for /healthz, and one reads the list of clients.";
+        "Interval at which each lane calls the procedures without effect, for /healthz, and one lane reads the accounts.";
     lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
-        "Receive buffer of a lane, and the longest message it takes, but for errors and notices.";
+        "Receive buffer of a lane, and the longest message it accepts, errors and notices excepted.";
     lane_text_len_max_bytes: usize, "LANE_TEXT_LEN_MAX_BYTES" = 67_108_864 in 65_536..=2_147_483_648, "bytes",
-        "Longest error or notice of PostgreSQL; its first 512 bytes are kept. A longer one ends the lane.";
+        "Longest error or notice accepted from PostgreSQL; its first 512 bytes are kept. A longer one closes the lane.";
     accounts_max: usize, "ACCOUNTS_MAX" = 10_000 in 1..=10_000_000, "accounts",
-        "Most clients of the bank that are read from the database.";
+        "Maximum accounts read from the database.";
     clients_max: u32, "CLIENTS_MAX" = 1_024 in 1..=1_000_000, "connections",
-        "HTTP connections at once. Beyond it new ones wait in the kernel's backlog.";
+        "Maximum HTTP connections. Beyond it, new ones wait in the backlog of the kernel.";
     listen_backlog: i32, "LISTEN_BACKLOG" = 4_096 in 1..=65_535, "connections",
-        "Connections that the kernel holds until they are accepted.";
+        "Maximum connections waiting in the kernel to be accepted, per listener.";
     socket_buffer_len_bytes: usize, "SOCKET_BUFFER_LEN_BYTES" = 16_384 in 4_096..=16_777_216, "bytes",
-        "What the kernel holds of an HTTP connection over TCP in each direction; with its own overhead, twice that.";
+        "Kernel buffer of an HTTP connection over TCP, per direction (Linux doubles it).";
     inbox_len_bytes: usize, "INBOX_LEN_BYTES" = 2_048 in 256..=65_536, "bytes",
-        "First size of an HTTP connection's receive buffer; it grows for one long request and shrinks after it.";
+        "Initial receive buffer of an HTTP connection. It grows for a long request and shrinks after it.";
     outbox_len_max_bytes: usize, "OUTBOX_LEN_MAX_BYTES" = 16_384 in 1_024..=1_048_576, "bytes",
-        "With that much to send, an HTTP connection's next request waits.";
+        "Maximum bytes waiting to be sent on an HTTP connection. Beyond it, its next request waits.";
     head_len_max_bytes: usize, "HEAD_LEN_MAX_BYTES" = 8_192 in 256..=65_536, "bytes",
-        "Longest head of a request; 431 beyond it.";
+        "Longest request head; beyond it, 431.";
     target_len_max_bytes: usize, "TARGET_LEN_MAX_BYTES" = 4_096 in 64..=65_536, "bytes",
-        "Longest request target; 414 beyond it.";
+        "Longest request target; beyond it, 414.";
     body_len_max_bytes: usize, "BODY_LEN_MAX_BYTES" = 16_384 in 256..=1_048_576, "bytes",
-        "Longest body; 413 beyond it.";
+        "Longest request body; beyond it, 413.";
     head_timeout_ms: u64, "HEAD_TIMEOUT_MS" = 10_000 in 10..=600_000, "ms",
-        "How long a head may take from its first byte; 408 after it.";
+        "Maximum time from the first byte of a head to its last; after it, 408.";
     body_timeout_ms: u64, "BODY_TIMEOUT_MS" = 10_000 in 10..=600_000, "ms",
-        "How long a body may take from the end of its head; 408 after it.";
+        "Maximum time from the end of a head to the end of its body; after it, 408.";
     idle_timeout_ms: u64, "IDLE_TIMEOUT_MS" = 75_000 in 10..=86_400_000, "ms",
-        "How long a connection may be without a request. Longer than nginx keeps it, so that nginx closes first.";
+        "Maximum time between two requests on a connection. Longer than that of nginx, so that nginx closes first.";
     send_timeout_ms: u64, "SEND_TIMEOUT_MS" = 10_000 in 10..=600_000, "ms",
-        "How long a peer may take to read its answers.";
+        "Maximum time that a client may take to read a response.";
     linger_timeout_ms: u64, "LINGER_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
-        "How long input is still read and dropped after a refused request was answered.";
+        "Maximum time to read and drop input after a request was refused, so that no reset overtakes the response.";
     turn_read_bytes: usize, "TURN_READ_BYTES" = 65_536 in 1_024..=16_777_216, "bytes",
-        "Most bytes read from one socket per turn of the loop.";
+        "Maximum bytes read from one socket per turn of the loop.";
     turn_accepts_max: usize, "TURN_ACCEPTS_MAX" = 64 in 1..=65_536, "connections",
-        "Most connections accepted per listener and turn.";
+        "Maximum connections accepted per listener and turn.";
     drain_timeout_ms: u64, "DRAIN_TIMEOUT_MS" = 8_000 in 0..=600_000, "ms",
-        "After SIGTERM: how long what is in flight may take.";
+        "After SIGTERM: maximum time to finish what is in flight.";
     drain_idle_ms: u64, "DRAIN_IDLE_MS" = 500 in 0..=600_000, "ms",
-        "After SIGTERM: how long an idle connection is kept for a request that may be on its way.";
+        "After SIGTERM: how long an idle connection stays open for a request that may be on its way.";
     log_queue_len_bytes: usize, "LOG_QUEUE_LEN_BYTES" = 65_536 in 1_024..=16_777_216, "bytes",
-        "Log lines that wait until stderr takes them. Beyond it lines are dropped; the log says later how many.";
+        "Maximum log bytes waiting for stderr. Beyond it, lines are dropped; the log counts them later.";
     log_lines_max: u64, "LOG_LINES_MAX" = 50 in 1..=1_000_000, "lines",
-        "Most log lines of one kind per log interval. Beyond it they are withheld; the next of the kind says how many.";
+        "Maximum log lines of one kind per LOG_INTERVAL_MS. Beyond it, lines are withheld; the next one of the kind counts them.";
     log_interval_ms: u64, "LOG_INTERVAL_MS" = 10_000 in 1..=86_400_000, "ms",
-        "The log interval, which begins with the first line of a kind.";
+        "Interval of LOG_LINES_MAX; it begins with the first line of a kind.";
     log_flush_timeout_ms: u64, "LOG_FLUSH_TIMEOUT_MS" = 500 in 0..=60_000, "ms",
-        "At exit: how long stderr may take for the log lines that wait.";
+        "At exit: maximum time to write the log lines that wait.";
 }
 
 impl Config {
@@ -521,11 +521,11 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_setting_with_its_default() {
-        let readme = include_str!("../README.md");
+    fn the_reference_lists_every_setting_with_its_default() {
+        let page = include_str!("../docs/reference.md");
         for Setting { variable, default, unit, help, .. } in SETTINGS {
             let row = format!("| `{variable}` | {default} {unit} | {help} |");
-            assert!(readme.contains(&row), "README.md lacks {row}");
+            assert!(page.contains(&row), "docs/reference.md lacks {row}");
         }
     }
 

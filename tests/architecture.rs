@@ -1,4 +1,4 @@
-//! The rules that hold the code together, read from the sources: the shell and the core, and who may use whom.
+//! Rules that neither the compiler nor a lint holds, read from the sources and the pages about them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,45 +48,23 @@ fn naming<'a>(files: impl Iterator<Item = (&'a String, &'a String)>, names: &[&s
     found
 }
 
-fn half(text: &str) -> Option<&str> {
-    text.strip_prefix("//! ")?.split([':', ',']).next()
+/// The modules of a `mod` file that the feature `shell` brings in.
+fn shell_modules(text: &str) -> Vec<String> {
+    let modules = text.split("#[cfg(feature = \"shell\")]\npub mod ").skip(1);
+    modules.filter_map(|rest| Some(rest.split_once(';')?.0.to_owned())).collect()
 }
 
+/// That it names no crate of the shell is held by the compiler: `cargo check --no-default-features`.
 #[test]
-fn every_file_of_the_server_belongs_to_one_half() {
-    for (file, text) in sources(".") {
-        let stands_above = matches!(file.as_str(), "lib.rs" | "main.rs");
-        assert!(
-            stands_above || matches!(half(&text), Some("CORE" | "SHELL")),
-            "{file} says neither CORE nor SHELL"
-        );
-    }
-}
-
-#[test]
-fn the_core_names_no_socket_and_no_clock() {
+fn the_core_asks_the_operating_system_for_nothing() {
     let files = sources(".");
-    let core = files.iter().filter(|(_, text)| half(text) == Some("CORE"));
-    let names = ["mio", "std::net", "std::os", "Instant", "SystemTime", "std::thread", "std::env"];
+    let mut shell = vec!["main.rs".to_owned()];
+    shell.extend(shell_modules(&files["lib.rs"]).iter().map(|module| format!("{module}.rs")));
+    shell.extend(shell_modules(&files["net/mod.rs"]).iter().map(|module| format!("net/{module}.rs")));
+    assert!(shell.len() > 8, "{shell:?}");
+    let core = files.iter().filter(|(file, _)| !shell.contains(file));
+    let names = ["std::net", "std::os", "Instant", "SystemTime", "std::thread", "std::env", "std::fs"];
     assert_eq!(naming(core, &names), Vec::<String>::new());
-}
-
-#[test]
-fn the_shell_knows_the_postgresql_client_as_a_byte_pipe() {
-    let files = sources(".");
-    let shell = files.iter().filter(|(_, text)| half(text) == Some("SHELL"));
-    let uses: Vec<&str> = shell
-        .flat_map(|(_, text)| text.lines())
-        .filter_map(|line| line.strip_prefix("use proto_pg::")?.strip_suffix(';'))
-        .flat_map(|names| names.trim_matches(['{', '}']).split(", "))
-        .collect();
-    assert!(uses.contains(&"Connection"), "{uses:?}");
-    let others: Vec<&str> =
-        uses.into_iter().filter(|name| !matches!(*name, "Connection" | "CloseReason" | "Host")).collect();
-    assert_eq!(others, [""; 0], "nothing of the protocol's own");
-    // And nothing of it by its path, beside the imports.
-    let text: String = files.values().filter(|text| half(text) == Some("SHELL")).cloned().collect();
-    assert_eq!(text.matches("proto_pg::").count(), text.matches("\nuse proto_pg::").count());
 }
 
 #[test]
@@ -97,40 +75,51 @@ fn the_postgresql_client_names_no_socket_and_no_clock() {
 }
 
 #[test]
-fn no_code_of_ours_is_unsafe() {
-    for crate_path in [".", "proto-pg", "stress"] {
-        let files = sources(crate_path);
-        assert_eq!(naming(files.iter(), &["unsafe"]), Vec::<String>::new(), "{crate_path}");
-    }
-}
-
-#[test]
-fn a_file_uses_only_files_below_it() {
+fn a_file_uses_only_what_stands_below_it() {
     let files = sources(".");
     let order: Vec<&str> =
         files["lib.rs"].lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     for (file, text) in &files {
-        let Some(module) = file.strip_suffix(".rs").filter(|module| order.contains(module)) else { continue };
-        let position = order.iter().position(|other| other == &module);
+        let module = file.split(['/', '.']).next().unwrap_or_default();
+        let Some(position) = order.iter().position(|other| *other == module) else { continue };
         for used in text.split("crate::").skip(1) {
             let end = used.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(used.len());
-            let used = &used[..end];
-            let below = order.iter().position(|other| *other == used);
-            assert!(below > position, "{file} uses {used}, which does not stand below it in lib.rs");
+            let below = order.iter().position(|other| *other == &used[..end]);
+            assert!(below >= Some(position), "{file} uses {}, which does not stand below it", &used[..end]);
         }
     }
 }
 
+/// The links to a line of ARCHITECTURE.md: what the line says, its file and its number.
+fn links_to_lines(page: &str) -> impl Iterator<Item = (String, &str, usize)> {
+    page.split("[`").skip(1).filter_map(|rest| {
+        let (code, target) = rest.split_once("`](")?;
+        let (path, line) = target.split_once(')')?.0.split_once("#L")?;
+        Some((code.replace("\\|", "|"), path, line.parse().ok()?))
+    })
+}
+
 #[test]
-fn every_file_of_the_server_is_in_the_reading_order_and_in_the_readme() {
+fn architecture_leads_to_every_module_and_to_the_lines_that_it_names() {
+    let page = fs::read_to_string(Path::new(ROOT).join("ARCHITECTURE.md")).expect("read ARCHITECTURE.md");
     let files = sources(".");
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).expect("read README.md");
-    // What is in a directory belongs to the file of that name.
-    let files_of_the_tour = files.keys().filter(|file| !file.contains('/'));
-    for file in files_of_the_tour.filter(|file| !matches!(file.as_str(), "lib.rs" | "main.rs")) {
-        let module = file.strip_suffix(".rs").expect("a Rust source");
-        assert!(files["lib.rs"].contains(&format!("pub mod {module};")), "lib.rs lacks {module}");
-        assert!(readme.contains(&format!("(src/{file})")), "README.md's tour lacks src/{file}");
+    for module in files["lib.rs"].lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+    {
+        let is_there =
+            page.contains(&format!("(src/{module}.rs)")) || page.contains(&format!("(src/{module}/"));
+        assert!(is_there, "ARCHITECTURE.md lacks {module}");
+    }
+    let links: Vec<_> = links_to_lines(&page).collect();
+    assert!(links.len() >= 10, "{links:?}");
+    for (code, path, number) in links {
+        let text = fs::read_to_string(Path::new(ROOT).join(path)).expect("read a source");
+        let found: Vec<usize> = text
+            .lines()
+            .zip(1..)
+            .filter(|(line, _)| line.contains(&code))
+            .map(|(_, number)| number)
+            .collect();
+        assert_eq!(found, [number], "ARCHITECTURE.md leads to {path}#L{number} for `{code}`");
     }
 }
 

@@ -814,7 +814,10 @@ fn a_closed_load_is_refused_only_after_its_time_whatever_stalls() {
                 let answer = world.answer(slot);
                 let status = answer.get(9..12).unwrap_or("none");
                 let waited_us = world.now.monotonic_us - *asked_us;
-                assert!(status != "503" || waited_us >= 1_000_000, "seed {seed}: after {waited_us} us {answer}");
+                assert!(
+                    status != "503" || waited_us >= 1_000_000,
+                    "seed {seed}: after {waited_us} us {answer}"
+                );
                 if status != "none" {
                     *asked_us = world.now.monotonic_us;
                     world.send_on(slot, CREDIT);
