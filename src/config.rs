@@ -52,6 +52,7 @@ macro_rules! settings {
     ($($field:ident: $type:ty, $variable:literal = $default:literal in $min:literal..=$max:literal, $unit:literal, $help:literal;)*) => {
         /// Every setting. [`Config::from_environment`] is the only way to one, so each value is within its range.
         #[derive(Clone, Debug)]
+        #[expect(clippy::doc_markdown, reason = "the help of a setting is plain text")]
         pub struct Config {
             /// `LISTEN`: where the bank listens.
             pub listen: Vec<Address>,

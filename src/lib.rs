@@ -1,35 +1,39 @@
 //! A bank that answers from one hand-written event loop. START HERE.
 //!
-//! The library is two halves. The **shell** (`server`, `system`, `link`, `resolver`, `watched`, `socket`, `turn`, `wire`,
-//! `pump`, `token`, `log_writer`, `log_rate`, `healthcheck`) owns sockets, `Poll`, the clock and the signals. It moves bytes and decides
-//! nothing: of `proto-pg` it knows the connection, as a byte pipe that it can end, and the hosts of the URL. The **core** (everything
-//! else, and the crate `proto-pg`) takes bytes and the time, gives bytes and events, and never names a socket or a clock;
-//! tests see to both. So the core runs the same under the real loop and under a test that cuts its input between any two bytes.
+//! `ARCHITECTURE.md` has the map on one page; this is the tour. The library is two halves. The **core** decides everything and touches
+//! nothing: it takes bytes and the time, and gives bytes and events. The **shell** ([`server`] and most of [`net`]) owns sockets, `Poll`,
+//! the clock, the signals and the log, and decides nothing. The shell is the feature `shell`; without it the core, the event loop and
+//! the simulation compile, so the core cannot name a socket. The core therefore runs the same under the real loop, in the simulation,
+//! and under a test that cuts its input between any two bytes.
+//!
+//! # Words
+//!
+//! A *client* is one HTTP connection. A *lane* is one connection to PostgreSQL. A *call* is a request that needs PostgreSQL. A *batch* is
+//! the calls that share one transaction. A *turn* is one pass over the loop.
 //!
 //! # One request, forward only
 //!
-//! A turn of the loop ([`server`], [`turn`]) has five stages, always in this order:
+//! A turn of the loop ([`server`], [`event_loop`]) has these stages, always in this order:
 //!
 //! 1. *wait*: `epoll` tells which sockets are ready. An event only sets a flag.
-//! 2. *receive*: [`pump::fill`] moves bytes into a [`client::Client`] or a [`lane::Lane`].
-//! 3. *advance*: [`engine::Engine::advance`] takes everything one step. A client has [`http`] find a complete request
-//!    and [`api`] turn it into a [`api::Call`]; the engine queues it, and gives every free lane what waits as one
-//!    **batch**: one transaction, one commit, one write. Answers that came back are held by the lane until
-//!    PostgreSQL has confirmed that commit, and only then written to their clients.
-//! 4. *send*: [`pump::flush`] moves pending bytes to the sockets.
-//! 5. *reap*: closed clients are dropped, never earlier.
+//! 2. *receive*: [`net::transport::fill`] moves bytes into a [`engine::client::Client`] or a [`engine::lane::Lane`].
+//! 3. *advance*: [`engine::Engine::advance`] takes everything one step. A client has [`http`] find a complete request and [`bank`] turn it
+//!    into a [`bank::Call`]. The engine queues it, and gives every free lane what waits as one batch: one transaction, one commit, one
+//!    write. A lane holds answers until PostgreSQL has confirmed their commit; only then do they move to their clients.
+//! 4. *send*: [`net::transport::flush`] moves pending bytes to the sockets.
+//! 5. *expire*: deadlines that had passed before the wait began are acted on.
+//! 6. *reap*: closed clients are dropped, never earlier.
 //!
 //! # What always holds
 //!
 //! * A 200 is written only after its transaction was committed.
 //! * A call that may have run is never sent again: it is answered 503, and counted as in doubt.
-//! * A late answer finds a stale [`slots::Slot`] and is dropped; it never reaches a stranger.
+//! * A late answer finds a stale [`slots::Slot`] and is dropped; it never reaches another client.
 //! * Every queue, buffer and wait has its limit in [`config`].
 //!
-//! `sim` keeps it so: it runs the core in worlds made of one seed, where everything around it fails. It is there in tests
-//! and with the feature `sim` alone; `docs/simulation.md` has the details.
+//! `sim` checks these invariants under seeded fault injection. It compiles in tests and with the feature `sim` alone.
 //!
-//! The modules below stand in reading order; each uses only those after it.
+//! The modules stand in reading order; each uses only those after it.
 
 #[cfg(feature = "shell")]
 pub mod server;
