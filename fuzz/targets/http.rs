@@ -28,7 +28,7 @@ static SITE: LazyLock<Mutex<Context>> = LazyLock::new(|| {
     Mutex::new(Context {
         config: config.expect("the settings are valid"),
         accounts: Accounts::new(vec![1, 2, 3, 4, 5]),
-        is_database_reached: true,
+        problem: None,
         is_draining: false,
         date: response::date_at(0),
         now: Now::default(),

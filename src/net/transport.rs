@@ -1,4 +1,4 @@
-//! SHELL: moves bytes between a socket and a byte pipe, and remembers what the socket is ready for.
+//! CORE: moves bytes between a socket and a byte pipe, and remembers what the socket is ready for.
 
 use std::io::{self, ErrorKind, Read, Write};
 
