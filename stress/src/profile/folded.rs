@@ -139,7 +139,7 @@ mod tests {
             text.starts_with("rinha::main;rinha::server::Server::run;rinha::server::Server::turn;"),
             "{text}"
         );
-        assert!(text.contains(";rinha::http::head::parse_head 1\n"), "{text}");
+        assert!(text.contains(";rinha::http::parse_head 1\n"), "{text}");
         assert!(text.contains(";tcp_sendmsg_[k];tcp_sendmsg_locked_[k] 1\n"), "{text}");
     }
 

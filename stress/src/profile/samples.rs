@@ -93,7 +93,7 @@ pub(super) mod tests {
     fn reads_samples_from_the_innermost_function_on() {
         let records = records(SCRIPT);
         let Record::Sample { thread: 14_201, stack } = &records[0] else { panic!("{:?}", records[0]) };
-        assert_eq!(stack[0], Frame { symbol: "rinha::http::head::parse_head", is_kernel: false });
+        assert_eq!(stack[0], Frame { symbol: "rinha::http::parse_head", is_kernel: false });
         let Record::Sample { stack, .. } = &records[1] else { panic!("{:?}", records[1]) };
         assert_eq!(stack[0], Frame { symbol: "tcp_sendmsg_locked", is_kernel: true });
         let symbols: Vec<&str> = stack.iter().map(|frame| frame.symbol).collect();
