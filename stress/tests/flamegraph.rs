@@ -17,12 +17,12 @@ use stress::throwaway::Throwaway;
 /// The stages of a turn, and the functions that have one job each within them.
 const ON_CPU: [&str; 10] = [
     "Server::wait",
-    "Turn<N>::receive",
+    "EventLoop<N>::receive",
     "Engine::advance",
-    "Turn<N>::send",
-    "http::parse_head",
-    "api::route",
-    "api::parse_transaction",
+    "EventLoop<N>::send",
+    "head::parse_head",
+    "bank::route",
+    "bank::parse_transaction",
     "Outbox::encode_call",
     "Lane::poll_event",
     "response::write_response",

@@ -68,7 +68,7 @@ fn measure(arguments: &Arguments, place: &Workplace) -> Result<(String, Vec<Prom
             .postgresql_cpu
             .map(|cpu_thousandths| Limits { cpu_thousandths, memory_bytes: 330 << 20 }),
         commit_ms: arguments.commit_ms.or(is_fast.then_some(40)),
-        settings: arguments.set.clone(),
+        settings: settings(arguments),
         seconds: arguments.seconds,
         place: place.clone(),
     };
@@ -76,6 +76,17 @@ fn measure(arguments: &Arguments, place: &Workplace) -> Result<(String, Vec<Prom
         TrialName::Overload => overload::measure(&options).map(|it| (it.table(), it.promises())),
         TrialName::Hostile => hostile::measure(&options).map(|it| (it.table(), it.promises())),
     }
+}
+
+/// The settings asked for. An open load is what quick refusals are for, so overload asks for them unless told otherwise.
+fn settings(arguments: &Arguments) -> Vec<(String, String)> {
+    const QUICK_REFUSALS: (&str, &str) = ("QUEUE_WAIT_MAX_MS", "100");
+    let mut settings = arguments.set.clone();
+    let is_given = settings.iter().any(|(name, _)| name == QUICK_REFUSALS.0);
+    if arguments.trial == TrialName::Overload && !is_given {
+        settings.push((QUICK_REFUSALS.0.to_owned(), QUICK_REFUSALS.1.to_owned()));
+    }
+    settings
 }
 
 /// Thousandths, of a share such as 0.15.
@@ -88,7 +99,7 @@ fn cpu_thousandths(text: &str) -> Parsed<u32> {
 }
 
 const NOTES: &str = "\
-overload: Finds out what the database does at best, and at which rate everything is still served; then asks 3 and 10 times \
+overload: Runs with QUEUE_WAIT_MAX_MS=100 unless --set says otherwise. Finds out what the database does at best, and at which rate everything is still served; then asks 3 and 10 times \
 that, whether or not it keeps up, with half of it before and after; then 10,000 connections at once. Promised: at least \
 90 % of its best are served all along, 99 of 100 refusals come within 50 ms, everything is normal again within 1 s, memory \
 stays under its limit, everybody is answered.

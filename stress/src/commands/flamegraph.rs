@@ -139,18 +139,19 @@ fn write(
 }
 
 /// The stages of a turn in their order, and within them, indented, the functions to know.
-const STORY: [(&str, &str); 11] = [
+const STORY: [(&str, &str); 12] = [
     ("Server::wait", "epoll: which sockets are ready"),
-    ("Turn<N>::receive", "bytes from the sockets"),
+    ("EventLoop<N>::receive", "bytes from the sockets"),
     ("Engine::advance", "the core; of this:"),
-    ("http::parse_head", "  a request's head"),
-    ("api::route", "  what it asks for"),
-    ("api::parse_transaction", "  its JSON"),
+    ("head::parse_head", "  a request's head"),
+    ("bank::route", "  what it asks for"),
+    ("bank::parse_transaction", "  its JSON"),
     ("Outbox::encode_call", "  the call, as PostgreSQL's protocol has it"),
     ("Lane::poll_event", "  PostgreSQL's answers, decoded and held until their commit"),
     ("response::write_response", "  the HTTP answers"),
-    ("Turn<N>::send", "bytes to the sockets"),
-    ("Turn<N>::reap", "closed clients"),
+    ("EventLoop<N>::send", "bytes to the sockets"),
+    ("EventLoop<N>::expire", "deadlines"),
+    ("EventLoop<N>::reap", "closed clients"),
 ];
 
 const NOTES: &str = "\

@@ -198,9 +198,9 @@ const READ_DATABASE: &str = "Every message of the batch's answer. Again no secon
 const WRITE_DATABASE: &str =
     "The whole batch in one write. Nothing is committed yet, so the client has no answer yet.";
 const WRITE: &str = "The answer in one write, tried at once: no event has to allow it.";
-const ADVANCE_TRANSACTION: &str = "Reads the head (http::parse_head), finds the route (api::route), and reads the JSON of a transaction.\n\
+const ADVANCE_TRANSACTION: &str = "Reads the head (head::parse_head), finds the route (bank::route), and reads the JSON of a transaction.\n\
      The engine gives the lane what waits as one batch, which Outbox::encode_call writes down.";
-const ADVANCE_STATEMENT: &str = "Reads the head (http::parse_head) and finds the route (api::route): all is in the path, there is no body.\n\
+const ADVANCE_STATEMENT: &str = "Reads the head (head::parse_head) and finds the route (bank::route): all is in the path, there is no body.\n\
      The engine gives the lane what waits as one batch, which Outbox::encode_call writes down.";
 const ADVANCE_ANSWER: &str = "Decodes the messages and holds the row until ReadyForQuery says that it is committed (Lane::poll_event).\n\
      Only then response::write_response writes the answer.";
