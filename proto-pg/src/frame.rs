@@ -164,7 +164,11 @@ impl Inbox {
     /// # Errors
     /// [`ProtocolError::Malformed`].
     pub(crate) fn message(&mut self, frame: &Frame) -> Result<Message<'_>, ProtocolError> {
-        let Some(text) = self.long_text.take() else { return Message::decode(frame.tag, self.body(frame)) };
+        // Looked at before it is taken: to move it costs as much as to decode a short message.
+        if self.long_text.is_none() {
+            return Message::decode(frame.tag, self.body(frame));
+        }
+        let text = self.long_text.take().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
         let error = text.fields.finish().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
         Ok(if frame.tag == b'E' { Message::Error(error) } else { Message::Notice(error) })
     }

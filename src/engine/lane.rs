@@ -378,6 +378,8 @@ impl Lane {
             }
             let connection = self.state.connection()?;
             let Some(event) = connection.poll_event() else {
+                // Looked at first: to move a reason costs more than to see that there is none.
+                self.end.as_ref()?;
                 connection.close(self.end.take()?);
                 continue;
             };
