@@ -261,7 +261,8 @@ impl Engine {
         self.context.now = now;
         let due_before = self.clients.due().len();
         for index in 0..self.lanes.len() {
-            if !is_lane_readable(index) {
+            let is_overdue = now.is_past(self.lanes[index].deadline_us(&self.context.config));
+            if is_overdue && !is_lane_readable(index) {
                 if self.lanes[index].is_connect_overdue(now) {
                     let problem = "cannot connect: no answer within CONNECT_TIMEOUT_MS";
                     self.lane_connect_failed(index, problem, now);

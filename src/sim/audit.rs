@@ -125,7 +125,9 @@ impl Audit {
                         format!("{description} was rolled back and ran again in company"),
                     );
                 }
-                if fate.failed_attempts >= usize::from(config.attempts_max) {
+                // A batch of a spoilt session may end after the next run of its call, which began with the error.
+                let is_attempt = !batch.is_spoilt && !batch.may_be_spoilt;
+                if is_attempt && fate.failed_attempts >= usize::from(config.attempts_max) {
                     scene.violate(Check::Attempts, format!("{description} runs too often"));
                 }
                 if batch.is_committed {
@@ -152,7 +154,7 @@ impl Audit {
                                 );
                             }
                         }
-                    } else {
+                    } else if is_attempt {
                         fate.failed_attempts += 1;
                     }
                     fate.is_failing = false;

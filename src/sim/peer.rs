@@ -31,8 +31,8 @@ struct Connection {
     /// Asked and unanswered, oldest first.
     asked: VecDeque<Asked>,
     unsent: VecDeque<u8>,
-    /// The place behind the last byte of the requests that were answered.
-    answered_to: u64,
+    /// The place behind the last byte of the request that was answered last, and when its first byte was sent.
+    answered: (u64, u64),
     sent_bytes: u64,
     /// Received, and no whole answer yet.
     received: Vec<u8>,
@@ -138,7 +138,7 @@ impl Peer {
             instance,
             asked: VecDeque::new(),
             unsent: VecDeque::new(),
-            answered_to: 0,
+            answered: (0, 0),
             sent_bytes: 0,
             received: Vec::new(),
             is_shut: false,
@@ -342,7 +342,7 @@ impl Peer {
         connection.is_closing |= answer.connection == Some("close");
         connection.received.drain(..len_bytes);
         if let Some(asked) = connection.asked.pop_front() {
-            connection.answered_to = asked.end;
+            connection.answered = (asked.end, asked.begun_at_us.unwrap_or(0));
         }
         if connection.is_closing {
             // What else was asked is not served.
@@ -367,9 +367,14 @@ impl Peer {
         if is_excused {
             return;
         }
-        // The server may also wait in vain for the rest of a request that it has answered from its head alone.
-        let is_amid_content = socket.read_bytes() < connection.answered_to;
-        let idle_until_us = socket.may_be_idle_until_us(is_amid_content, config);
+        // The server may also have waited in vain for the rest of a request that it answered from its head alone.
+        let (answered_to, answered_from_us) = connection.answered;
+        let content_until_us = if socket.read_bytes() < answered_to {
+            answered_from_us + config.body_timeout_ms * 1_000
+        } else {
+            u64::MAX
+        };
+        let idle_until_us = socket.may_be_idle_until_us(config).min(content_until_us);
         let was_idle = self.scene.now().monotonic_us >= idle_until_us;
         let came_in_time = |asked: &Asked| asked.begun_at_us.is_some_and(|at_us| at_us < idle_until_us);
         if socket.has_lost_answers() && !was_idle {

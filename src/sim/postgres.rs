@@ -45,6 +45,8 @@ pub(crate) struct Batch {
     pub(crate) session: usize,
     /// It was one call alone, and its session is to blame for the failure.
     pub(crate) is_spoilt: bool,
+    /// Its session is to blame, but it ended before its Sync: how many calls it was to have is not known here.
+    pub(crate) may_be_spoilt: bool,
 }
 
 /// A transaction that failed; its batch is over only at its Sync.
@@ -323,6 +325,7 @@ impl Postgres {
         let has_met_spoilt = std::mem::take(&mut session.has_met_spoilt);
         let batch = Batch {
             is_spoilt: has_met_spoilt && is_synced && session.calls == 1,
+            may_be_spoilt: has_met_spoilt && !is_synced,
             session: id,
             calls: std::mem::take(&mut session.calls),
             ran: std::mem::take(&mut session.ran),

@@ -192,13 +192,8 @@ impl Socket {
     }
 
     /// Before this time, in monotonic microseconds, the server may not close for want of a request.
-    pub(crate) fn may_be_idle_until_us(&self, is_amid_content: bool, config: &Config) -> u64 {
-        let timeout_ms = if is_amid_content {
-            config.idle_timeout_ms.min(config.body_timeout_ms)
-        } else {
-            config.idle_timeout_ms
-        };
-        let idle_us = self.last_read_us + timeout_ms * 1_000;
+    pub(crate) fn may_be_idle_until_us(&self, config: &Config) -> u64 {
+        let idle_us = self.last_read_us + config.idle_timeout_ms * 1_000;
         let drained_us =
             self.draining_since_us.map_or(u64::MAX, |since_us| since_us + config.drain_idle_ms * 1_000);
         idle_us.min(drained_us)

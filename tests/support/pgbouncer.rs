@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use stress::install;
 use stress::throwaway::Throwaway;
 
 use crate::support::{Database, wait_for};
@@ -37,9 +38,13 @@ impl PgBouncer {
         fs::write(&ini, configuration).expect("write its configuration");
 
         let mut shell = Command::new("/bin/sh");
+        let program = install::PGBOUNCER.require().expect("install PgBouncer");
         // It ends when the standard input does, so with this process at the latest.
-        let script = r#"PATH="$PATH:/usr/sbin:/usr/local/sbin"; pgbouncer "$1" & read _; kill "$!"; wait"#;
-        shell.args(["-c", script, "pgbouncer"]).arg(&ini).stdin(Stdio::piped());
+        shell
+            .args(["-c", r#""$0" "$1" & read _; kill "$!"; wait"#])
+            .arg(program)
+            .arg(&ini)
+            .stdin(Stdio::piped());
         let log = fs::File::create(directory.path().join("log")).expect("make its log");
         shell.stdout(log.try_clone().expect("share the log")).stderr(log);
         // It refuses to be root, and only PostgreSQL's own user gets at that socket.
@@ -51,7 +56,7 @@ impl PgBouncer {
         let shell = shell.spawn().expect("start a shell");
         let pool = PgBouncer { shell, directory, database: database.name().to_owned() };
         let socket = sockets.join(".s.PGSQL.5432");
-        wait_for("PgBouncer (`apt-get install pgbouncer`)", || {
+        wait_for("PgBouncer", || {
             let log = pool.log();
             assert!(!log.contains("not found") && !log.contains("FATAL"), "{log}");
             UnixStream::connect(&socket).ok()

@@ -63,6 +63,13 @@ pub static NGINX: Tool<NginxTool> = Tool {
 /// wrk, and its version.
 pub static WRK: Tool<(PathBuf, String)> =
     Tool { what: "wrk", names: Names::all(&["wrk"]), service: None, find: tools::find_wrk };
+/// PgBouncer.
+pub static PGBOUNCER: Tool<PathBuf> = Tool {
+    what: "PgBouncer",
+    names: Names::all(&["pgbouncer"]),
+    service: Some("pgbouncer"),
+    find: tools::find_pgbouncer,
+};
 /// A Python that makes virtual environments.
 pub static PYTHON: Tool<PathBuf> = Tool {
     what: "Python 3 with venv, for k6",

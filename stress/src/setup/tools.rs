@@ -39,10 +39,19 @@ pub(crate) fn find_postgres() -> Option<PostgresTools> {
     })
 }
 
-/// The first nginx on `PATH` or in the directories of system programs, which are not on every user's `PATH`.
+/// `PATH`, and the directories of system programs, which are not on every user's `PATH`.
+fn system_path() -> impl Iterator<Item = PathBuf> {
+    search_path().into_iter().chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+}
+
+/// The first PgBouncer on `PATH` or in the directories of system programs.
+pub(crate) fn find_pgbouncer() -> Option<PathBuf> {
+    system_path().map(|directory| directory.join("pgbouncer")).find(|program| runs(program, &["--version"]))
+}
+
+/// The first nginx on `PATH` or in the directories of system programs.
 pub(crate) fn find_nginx() -> Option<NginxTool> {
-    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    search_path().into_iter().chain(system).find_map(|directory| {
+    system_path().find_map(|directory| {
         let program = directory.join("nginx");
         let output = Command::new(&program).arg("-V").output().ok()?;
         let build = String::from_utf8_lossy(&output.stderr);
