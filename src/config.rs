@@ -293,7 +293,7 @@ impl Config {
             ("lock_timeout", self.lock_timeout_ms.to_string()),
             // Since PostgreSQL 17. The two above end a batch.
             ("transaction_timeout", text("0")),
-            // A lane may be idle as long as nobody asks.
+            // A lane may be idle for as long as no client asks.
             ("idle_session_timeout", text("0")),
             ("idle_in_transaction_session_timeout", text("0")),
             // The procedures lock each row before they judge it, so nothing has to be serialized, or to fail for it.

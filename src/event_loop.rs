@@ -111,10 +111,9 @@ impl<N: Network> EventLoop<N> {
     }
     // ANCHOR_END: turn
 
-    /// Accepts who is in the backlogs already, since they were told that they are connected; then nobody any more.
+    /// Stops accepting, after the connections that wait in the backlogs: their clients know them as connected.
     ///
-    /// `unpublish` sees to it that nobody new finds a listener. One that `stays` goes on accepting: somebody may have looked
-    /// its path up just before that was removed, and connect only now.
+    /// `unpublish` hides a listener. If `stays` is true it keeps accepting clients that already resolved its path.
     pub fn close_listeners(
         &mut self,
         unpublish: impl Fn(&mut N::Listener),
@@ -132,12 +131,12 @@ impl<N: Network> EventLoop<N> {
         self.listeners.retain(|listening| stays(&listening.listener));
     }
 
-    /// Whether every client has left, and nobody waits to be let in.
+    /// Whether every client has left and no connection waits to be accepted.
     pub fn is_drained(&self) -> bool {
         self.engine.is_drained() && !self.listeners.iter().any(|listening| listening.is_ready)
     }
 
-    /// Says good-bye to PostgreSQL, as far as its sockets take it at once.
+    /// Sends Terminate to PostgreSQL, as far as the sockets take it at once.
     pub fn leave_database(&mut self) {
         self.engine.lanes().iter_mut().for_each(Lane::terminate);
         self.send_to_lanes();

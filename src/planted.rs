@@ -40,7 +40,7 @@ bugs! {
     StatementStartsEarly,
     /// The tickets of a set that failed stay, and get the answers of the next set.
     TicketsOfFailedSetStay,
-    /// The answer of a call is in the outbox, but nobody sends it.
+    /// The answer of a call is in the outbox, but is not sent.
     AnswerNotSent,
     /// An answer is given to a client that awaits none.
     AnswerUnawaited,
@@ -92,9 +92,9 @@ bugs! {
     OutboxUnlimited,
     /// The gauges are set before the batches of their turn are sent.
     GaugesOfTheTurnBefore,
-    /// The key of a slot fits whoever sits there now.
+    /// The key of a slot fits the client that has it now.
     GenerationIgnored,
-    /// An event wakes whoever sits in its slot now.
+    /// An event wakes the client that has its slot now.
     EventGenerationIgnored,
     /// A connection is watched under the key of the one before it in its slot.
     WatchedAsAnother,

@@ -150,7 +150,7 @@ impl Server {
         Ok(())
     }
 
-    /// Lets nobody new in, and lets the engine finish. Returns when it has to be done.
+    /// Stops accepting, and lets the engine finish. Returns the time by which it has to be done.
     fn drain(&mut self) -> u64 {
         log::info!("stopping: {} connections are open", self.event_loop.engine.metrics().connections_open);
         self.event_loop.close_listeners(Listener::unpublish, Listener::is_unpublished);

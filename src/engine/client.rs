@@ -175,7 +175,7 @@ impl Client {
                 Phase::Idle | Phase::Head => self.read_head(context),
                 Phase::Body { .. } => self.read_body(context),
                 Phase::Skipping { .. } => self.skip_body(context),
-                // Here and not as it comes in: so it is an inbox of it in each turn, like everybody's, however fast it comes.
+                // Discard here, so a fast sender gets one inbox per turn like everyone else.
                 Phase::Lingering => {
                     self.inbox.consume(self.inbox.unread().len());
                     Flow::Wait
@@ -223,7 +223,7 @@ impl Client {
                     self.phase = Phase::Closed;
                 }
                 Phase::Head | Phase::Body { .. } => self.refuse(Violation::TooSlow, context),
-                // The engine sees to it that every call has its answer.
+                // The engine ends every call.
                 Phase::Awaiting { .. } => self.phase_deadline_us = u64::MAX,
             }
         }

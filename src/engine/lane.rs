@@ -238,7 +238,7 @@ impl Lane {
         self.end.is_some()
     }
 
-    /// Says good-bye to PostgreSQL; the message is pending afterwards.
+    /// Queues Terminate, which tells PostgreSQL that the session ends.
     pub fn terminate(&mut self) {
         if let Some(connection) = self.state.connection() {
             connection.terminate();

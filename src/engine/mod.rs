@@ -533,7 +533,7 @@ impl Engine {
         }
     }
 
-    /// Adds a call to the batch, unless its client has left: nobody would learn what became of it.
+    /// Adds a call to the batch, unless its client has left: the outcome would reach no one.
     fn gather(&mut self, ticket: Ticket) {
         if self.clients.is_awaiting(ticket.slot) {
             self.gathered.push(Ticket { attempts: ticket.attempts + 1, ..ticket });
@@ -542,7 +542,7 @@ impl Engine {
         }
     }
 
-    /// What it holds, for whoever checks its limits from outside.
+    /// What it holds, for the checks of the simulation.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn census(&mut self) -> Census {
         use crate::buf::Pipe as _;

@@ -28,7 +28,7 @@ struct Queue {
     lines: Vec<u8>,
     /// Of `lines`. The lines that the thread has taken may be as long again.
     len_max_bytes: usize,
-    /// Lines that nobody will see, since the last that were written.
+    /// Lines dropped since the last that were written.
     dropped_lines: u64,
     /// The thread has taken lines and not written all of them.
     is_writing: bool,

@@ -99,7 +99,7 @@ impl Listener {
         }
     }
 
-    /// Lets nobody new find it: a Unix socket loses its path, while the connections in its backlog can still be
+    /// Hides it from new clients: a Unix socket loses its path, while the connections in its backlog can still be
     /// accepted. A TCP socket has no such half-way state.
     pub fn unpublish(&mut self) {
         if let Listener::Unix(_, file) = self {
@@ -107,7 +107,7 @@ impl Listener {
         }
     }
 
-    /// Whether nobody new finds it although it listens: a Unix socket that has lost its path.
+    /// Whether new clients cannot find it although it listens: a Unix socket that has lost its path.
     pub fn is_unpublished(&self) -> bool {
         match self {
             Listener::Tcp(_) => false,
@@ -197,7 +197,7 @@ fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// Removes a socket file that nobody listens on; no other file.
+/// Removes a socket file without a listener; no other file.
 fn remove_left_over(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),

@@ -11,7 +11,7 @@ pub enum Source {
     Listener(u32),
     /// A connection to PostgreSQL, by position.
     Lane(u32),
-    /// An HTTP client, by its slot: an event that arrives late finds a stale slot, not a stranger.
+    /// An HTTP client, by its slot: an event that arrives late finds a stale slot, not another client.
     Client(Slot),
     /// A signal was caught.
     Signal,

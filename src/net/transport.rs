@@ -6,7 +6,7 @@ use crate::buf::Pipe;
 use crate::planted::{Bug, planted};
 
 /// What a socket was last known to be ready for. Events set it; only `WouldBlock`, a short read, or the end of the
-/// stream clears it, never a short write: with edge-triggered events nobody says it twice.
+/// stream clears it, never a short write: an edge is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// A read may give something: bytes, the end of the stream, or an error.
