@@ -141,14 +141,11 @@ impl World {
             instances: Vec::new(),
             postgres: Postgres::new(),
             backends: Vec::new(),
-            peers: (0..scene.between(1, 8)).map(|_| Peer::new(0, scene.clone())).collect(),
+            peers: (0..1 + scene.below(8)).map(|name| Peer::new(name, scene.clone())).collect(),
             audit: Audit::default(),
             unlock_at_us: u64::MAX,
             engines_made: seed,
         };
-        for (name, peer) in world.peers.iter_mut().enumerate() {
-            *peer = Peer::new(name, scene.clone());
-        }
         let instances = if scene.strikes(Fault::SecondInstance) { 2 } else { 1 };
         for _ in 0..instances {
             let instance = world.new_instance(Backlog::default());
