@@ -91,7 +91,9 @@ fn ten_thousand_connections_against_a_limit_of_a_thousand_are_all_answered() {
     let run = crowd.run(&Interrupt::default()).expect("10,000 sockets");
     println!("10,000 connections took {} ms", (run.spans[0].ended - run.spans[0].began).as_millis());
     let (served, refused) = (count(&run, 0, is_served), count(&run, 0, is_refused));
-    assert_eq!(served + refused, 10_000, "{served} were served and {refused} refused");
+    let others = run.records.iter().filter(|record| !is_served(record) && !is_refused(record));
+    let others: Vec<_> = others.map(|record| &record.outcome).take(10).collect();
+    assert_eq!(served + refused, 10_000, "{served} were served and {refused} refused; also {others:?}");
     assert_ledger_agrees(&bank.database, &run);
     // And then it is as before.
     wait_for("the last of them to be gone", || (bank.metric("rinha_connections") <= 1).then_some(()));
