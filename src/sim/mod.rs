@@ -141,7 +141,7 @@ impl World {
             instances: Vec::new(),
             postgres: Postgres::new(),
             backends: Vec::new(),
-            peers: (0..1 + scene.below(8)).map(|name| Peer::new(name, scene.clone())).collect(),
+            peers: (0..=scene.below(8)).map(|name| Peer::new(name, scene.clone())).collect(),
             audit: Audit::default(),
             unlock_at_us: u64::MAX,
             engines_made: seed,
