@@ -2,7 +2,7 @@
 
 use crate::now::Now;
 
-/// The problems that were logged within the last [`INTERVAL_MS`], at most [`PROBLEMS_MAX`] of them.
+/// The problems that were logged within the last `INTERVAL_MS`, at most `PROBLEMS_MAX` of them.
 #[derive(Debug, Default)]
 pub struct Complaints {
     /// Oldest first, each with the end of its interval.
@@ -10,7 +10,7 @@ pub struct Complaints {
 }
 
 impl Complaints {
-    /// Whether to log this problem now. If so, the same text is no news for [`INTERVAL_MS`].
+    /// Whether to log this problem now. If so, the same text is no news for `INTERVAL_MS`.
     pub fn is_news(&mut self, problem: &str, now: Now) -> bool {
         self.problems.retain(|(_, repeat_at_us)| !now.is_past(*repeat_at_us));
         if self.problems.iter().any(|(said, _)| said == problem) {

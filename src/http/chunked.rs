@@ -131,7 +131,7 @@ impl ChunkedDecoder {
     ///
     /// # Errors
     /// `Malformed` for a byte that the grammar does not allow, `BodyTooLong` when the content exceeds its limit, or the
-    /// coding around it that of a head and [`CHUNK_CODING_LEN_BYTES`] for each byte of content.
+    /// coding around it that of a head and `CHUNK_CODING_LEN_BYTES` for each byte of content.
     pub fn decode(&mut self, buffer: &mut [u8], limits: &Limits) -> Result<Decoded, Violation> {
         let mut content_bytes = 0;
         let mut read_bytes = 0;
