@@ -165,10 +165,8 @@ impl Inbox {
     /// [`ProtocolError::Malformed`].
     pub(crate) fn message(&mut self, frame: &Frame) -> Result<Message<'_>, ProtocolError> {
         // Looked at before it is taken: to move it costs as much as to decode a short message.
-        if self.long_text.is_none() {
-            return Message::decode(frame.tag, self.body(frame));
-        }
-        let text = self.long_text.take().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
+        let text = if self.long_text.is_some() { self.long_text.take() } else { None };
+        let Some(text) = text else { return Message::decode(frame.tag, self.body(frame)) };
         let error = text.fields.finish().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
         Ok(if frame.tag == b'E' { Message::Error(error) } else { Message::Notice(error) })
     }
