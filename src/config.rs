@@ -523,10 +523,10 @@ mod tests {
 
     #[test]
     fn the_reference_lists_every_setting_with_its_default() {
-        let page = include_str!("../docs/reference.md");
+        let page = include_str!("../docs/reference/settings.md");
         for Setting { variable, default, unit, help, .. } in SETTINGS {
             let row = format!("| `{variable}` | {default} {unit} | {help} |");
-            assert!(page.contains(&row), "docs/reference.md lacks {row}");
+            assert!(page.contains(&row), "docs/reference/settings.md lacks {row}");
         }
     }
 
@@ -662,10 +662,10 @@ mod tests {
 
     #[test]
     fn the_book_lists_every_session_setting() {
-        let book = include_str!("../docs/postgresql.md");
+        let book = include_str!("../docs/learn/postgresql.md");
         for (name, value) in config(&[]).unwrap().session_settings {
             let row = format!("| `{name}` | `{value}` |");
-            assert!(book.contains(&row), "docs/postgresql.md lacks {row}");
+            assert!(book.contains(&row), "docs/learn/postgresql.md lacks {row}");
         }
     }
 }

@@ -147,7 +147,7 @@ fn text_below(directories: &[&str]) -> String {
 }
 
 /// Pages that say which test shows what they claim.
-const PAGES_WITH_TESTS: [&str; 3] = ["faults", "http-conformance", "promises"];
+const PAGES_WITH_TESTS: [&str; 3] = ["reference/faults", "reference/http", "reference/promises"];
 
 #[test]
 fn every_test_that_the_documentation_names_exists() {

@@ -92,18 +92,21 @@ fn the_peers_have_one_set_of_figures() {
         let end = text.find(TABLE[1]).expect("the end of the table") + TABLE[1].len();
         assert_generated(&path, &[&text[..start], &table, &text[end..]].concat());
     }
-    let performance = text_of(&page("performance.md"));
+    let performance = text_of(&page("reference/performance.md"));
     for figure in peers.last().expect("this server").in_performance() {
         assert!(
             performance.contains(&figure),
-            "docs/performance.md has other figures than {figure} of docs/peers.tsv"
+            "docs/reference/performance.md has other figures than {figure} of docs/peers.tsv"
         );
     }
 }
 
 #[test]
 fn the_curve_of_the_batches_is_that_of_their_table() {
-    assert_generated(&page("batches.svg"), &figures::batches_picture(&text_of(&page("performance.md"))));
+    assert_generated(
+        &page("learn/batches.svg"),
+        &figures::batches_picture(&text_of(&page("reference/performance.md"))),
+    );
 }
 
 /// Numbers in a text that were measured: they have a decimal point or a comma. Without that comma, so that both are the same.
@@ -122,13 +125,19 @@ fn rows(text: &str) -> String {
 }
 
 /// Chapters that quote figures and measure none.
-const QUOTING: [&str; 6] =
-    ["README.md", "breaking.md", "group-commit.md", "http-conformance.md", "microseconds.md", "promises.md"];
+const QUOTING: [&str; 6] = [
+    "README.md",
+    "learn/group-commit.md",
+    "learn/microseconds.md",
+    "learn/testing.md",
+    "reference/http.md",
+    "reference/promises.md",
+];
 
 #[test]
 fn every_figure_that_a_chapter_quotes_is_in_a_table() {
     // What the prose says there is no source: it could be as stale.
-    let measuring = ["performance.md", "flamegraph.md", "simulation.md"];
+    let measuring = ["reference/performance.md", "learn/flamegraph.md", "learn/simulation.md"];
     let mut tables: String = measuring.map(|name| rows(&text_of(&page(name)))).concat();
     for file in ["peers.tsv", "../benches/instructions.txt"] {
         tables += &text_of(&page(file));
@@ -161,12 +170,12 @@ fn the_counts_of_instructions_are_those_of_the_bench() {
     let (one, of_16) = (of("one_transaction"), of("set_of_16") / 16);
     let about = |count: u64| thousands((count + 50) / 100 * 100);
     let says = [
-        ("exercises.md", format!("counts {} for one transaction", thousands(one))),
-        ("performance.md", format!("The core takes {} instructions for a transaction", about(one))),
-        ("performance.md", format!("16 takes {} for each", about(of_16))),
-        ("microseconds.md", format!("| one transaction, from bytes to bytes | {} |", thousands(one))),
-        ("microseconds.md", format!("| one statement | {} |", thousands(of("one_statement")))),
-        ("microseconds.md", format!("| a transaction in a set of 16 | {} |", about(of_16))),
+        ("learn/exercises.md", format!("counts {} for one transaction", thousands(one))),
+        ("reference/performance.md", format!("The core takes {} instructions for a transaction", about(one))),
+        ("reference/performance.md", format!("16 takes {} for each", about(of_16))),
+        ("learn/microseconds.md", format!("| one transaction, from bytes to bytes | {} |", thousands(one))),
+        ("learn/microseconds.md", format!("| one statement | {} |", thousands(of("one_statement")))),
+        ("learn/microseconds.md", format!("| a transaction in a set of 16 | {} |", about(of_16))),
     ];
     for (name, text) in says {
         assert!(text_of(&page(name)).contains(&text), "docs/{name} does not say: {text}");
@@ -176,13 +185,16 @@ fn the_counts_of_instructions_are_those_of_the_bench() {
 // ---------------------------------------------------------------------------------------------------------------------
 // The pages.
 
-/// Every page, by name, without the table of contents.
+/// Every page, by its path below docs/, without the table of contents.
 fn pages() -> Vec<(String, String)> {
-    let entries =
-        fs::read_dir(page("")).expect("list docs/").map(|entry| entry.expect("read an entry").path());
-    let mut pages: Vec<_> = entries
+    let mut pages: Vec<_> = files_below(&page(""))
+        .into_iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .map(|path| (path.file_name().expect("a name").to_string_lossy().into_owned(), text_of(&path)))
+        .map(|path| {
+            let name =
+                path.strip_prefix(page("")).expect("a path below docs/").to_string_lossy().into_owned();
+            (name, text_of(&path))
+        })
         .filter(|(name, _)| name != "SUMMARY.md")
         .collect();
     pages.sort();
@@ -206,8 +218,8 @@ fn after<'a>(text: &'a str, prefix: &'a str, ends: &'a [char]) -> impl Iterator<
     text.split(prefix).skip(1).map(move |rest| rest.split(ends).next().unwrap_or_default())
 }
 
-/// What stands between these two comments is an excerpt, or several: `<!-- include PATH:ANCHOR ... -->`, a block of code,
-/// and the end. In the file itself, so that it can be read where nothing expands it.
+/// Between these two comments stand one or more excerpts: `<!-- include PATH:ANCHOR ... -->` with paths from the root of the
+/// repository, a block of code, the end. The excerpt is in the page itself, so a code host shows it, too.
 const EXCERPT: [&str; 2] = ["<!-- include ", "<!-- end of include -->"];
 
 /// The names of the excerpts of a page.
@@ -242,7 +254,7 @@ fn own_words(text: &str) -> String {
 /// The lines between the two marks of an anchor, without other marks, and without the indentation that all of them have.
 fn excerpt(name: &str) -> String {
     let (path, anchor) = name.split_once(':').unwrap_or_else(|| panic!("{name} has no anchor"));
-    let source = text_of(&page(path));
+    let source = text_of(&workspace().join(path));
     let is = |line: &str, mark: &str| line.trim_end().ends_with(&format!("{mark}: {anchor}"));
     let lines = source.lines().skip_while(|line| !is(line, "ANCHOR")).skip(1);
     let lines = lines.take_while(|line| !is(line, "ANCHOR_END"));
@@ -268,7 +280,7 @@ fn every_excerpt_is_there_and_every_anchor_is_used() {
         for include in excerpts_of(&text) {
             let (path, anchor) =
                 include.split_once(':').unwrap_or_else(|| panic!("{name}: {include} has no anchor"));
-            let source = text_of(&page(path));
+            let source = text_of(&workspace().join(path));
             for mark in ["ANCHOR", "ANCHOR_END"] {
                 let count = source
                     .lines()
@@ -276,7 +288,7 @@ fn every_excerpt_is_there_and_every_anchor_is_used() {
                     .count();
                 assert_eq!(count, 1, "{name} includes {include}, whose {mark} is there {count} times");
             }
-            used.insert((page(path).canonicalize().expect("a file"), anchor.to_owned()));
+            used.insert((workspace().join(path), anchor.to_owned()));
         }
     }
     for directory in ["src", "proto-pg/src", "sql", "tests", "examples", "stress/src"] {
@@ -284,7 +296,7 @@ fn every_excerpt_is_there_and_every_anchor_is_used() {
             for anchor in
                 after(&text_of(&path), " ANCHOR: ", &['\n']).filter(|anchor| !anchor.contains(['{', '"']))
             {
-                let is_used = used.contains(&(path.canonicalize().expect("a file"), anchor.to_owned()));
+                let is_used = used.contains(&(path.clone(), anchor.to_owned()));
                 assert!(is_used, "nobody includes {anchor} of {}", path.display());
             }
         }
@@ -316,7 +328,7 @@ fn every_test_that_the_book_names_exists() {
     let code: String = sources.iter().flatten().filter(is_source).map(|path| text_of(path)).collect();
     let mut count = 0;
     // That page has the names of metrics in its place, and a test of its own.
-    for (chapter, text) in pages().into_iter().filter(|(name, _)| name != "observability.md") {
+    for (chapter, text) in pages().into_iter().filter(|(name, _)| name != "reference/observability.md") {
         // In code font, with that many underscores, it is no setting and no metric.
         let text = own_words(&text);
         let names = text.split('`').filter(|word| {

@@ -1,4 +1,4 @@
-//! Tests of what is not there yet: exercises of docs/exercises.md, to be run by name with `-- --ignored`.
+//! Tests of what is not there yet: exercises of docs/learn/exercises.md, to be run by name with `-- --ignored`.
 
 mod support;
 

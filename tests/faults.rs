@@ -1,5 +1,5 @@
 //! Real faults, under load from several clients, on real PostgreSQL, real nginx and two instances. Whatever happens, the
-//! ledger agrees afterwards with what the clients were told; docs/faults.md has the table of it.
+//! ledger agrees afterwards with what the clients were told; docs/reference/faults.md has the table of it.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::{
     Balanced, Bank, Database, Proxy, SERVER, Wire, get, transaction, unsent_lock, wait_for, workspace,
 };
 
-/// Says how a test went. The figures are in docs/faults.md.
+/// Says how a test went. The figures are in docs/reference/faults.md.
 fn report(fault: &str, recoveries: &[Duration], told: &Told) {
     let mut sorted = recoveries.to_vec();
     sorted.sort_unstable();

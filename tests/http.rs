@@ -842,8 +842,8 @@ fn a_test_runs_at_every_edge_or_says_why_not_and_differences_are_documented() {
     let tests = blocks.filter(|block| block.contains("#[test]\nfn "));
     let unexplained: Vec<&str> = tests.filter(|test| !test.starts_with("/// Direct only: ")).collect();
     assert_eq!(unexplained, [""; 0], "every_edge!, or a comment that begins so");
-    let page = include_str!("../docs/http-conformance.md");
+    let page = include_str!("../docs/reference/http.md");
     for (_, _, why) in support::edge::DIFFERENCES {
-        assert!(page.contains(&format!("| {why} |")), "docs/http-conformance.md lacks: {why}");
+        assert!(page.contains(&format!("| {why} |")), "docs/reference/http.md lacks: {why}");
     }
 }

@@ -81,9 +81,9 @@ fn prometheus_scrapes_services_of_the_compose_file() {
 #[test]
 fn docs_list_every_metric() {
     let metrics = Bank::open().metrics();
-    let docs = text_of("docs/observability.md");
+    let docs = text_of("docs/reference/observability.md");
     for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
-        assert!(docs.contains(&format!("`{name}")), "docs/observability.md lacks {name}");
+        assert!(docs.contains(&format!("`{name}")), "docs/reference/observability.md lacks {name}");
     }
 }
 

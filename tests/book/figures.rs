@@ -1,5 +1,5 @@
 //! Figures of the book, each from one place: the table and the picture of the peers from docs/peers.tsv, the curve of the
-//! batches from the table in docs/performance.md.
+//! batches from the table in docs/reference/performance.md.
 //!
 //! Format: W3C, "Scalable Vector Graphics (SVG) 1.1", basic shapes and text.
 
@@ -35,7 +35,7 @@ pub(crate) fn peers(text: &str) -> Vec<Peer> {
 }
 
 impl Peer {
-    /// As docs/performance.md writes the same figures.
+    /// As docs/reference/performance.md writes the same figures.
     pub(crate) fn in_performance(&self) -> [String; 2] {
         let [low, high] = self.rates.map(thousands);
         let [nginx, servers, postgresql, all] = self.cpu_us;
@@ -104,7 +104,7 @@ struct Point {
     postgresql_us: f64,
 }
 
-/// The row of one lane with one batch in flight from the table of the sweep in docs/performance.md.
+/// The row of one lane with one batch in flight from the table of the sweep in docs/reference/performance.md.
 fn sweep(performance: &str) -> Vec<Point> {
     let head =
         performance.lines().find(|line| line.starts_with("| `LANES` |")).expect("the table of the sweep");

@@ -49,7 +49,7 @@ impl Edge {
 pub(crate) type Difference = (&'static [&'static str], Option<u16>, &'static str);
 
 /// What `nginx-http.conf` answers otherwise than the server, because nginx parses HTTP itself and no directive changes
-/// it. docs/http-conformance.md has each reason.
+/// it. docs/reference/http.md has each reason.
 pub(crate) const DIFFERENCES: &[Difference] = &[
     (
         &["HTTP/1.1\nHost: t\n\n", "Host: t\r\n\n"],

@@ -1,7 +1,7 @@
 //! Asks libpq about made-up connection strings and passwords, and compares what it reads with what `proto-pg` reads.
 //!
 //! `against-libpq [STRINGS [SEED]]`: string number n is made of the seed `SEED + n`, so a failure replays with
-//! `against-libpq 1 THAT_SEED`. What may differ stands in a table of `docs/postgresql-uri.md`, whose first column is read
+//! `against-libpq 1 THAT_SEED`. What may differ stands in a table of `docs/reference/postgresql-uri.md`, whose first column is read
 //! here: a difference that has no row fails, and a row that no string has shown.
 
 mod made_up;
@@ -17,7 +17,7 @@ use oracle::Options;
 use proto_pg::{Host, Keepalive, Url, UrlError};
 
 /// The deliberate differences.
-const PAGE: &str = include_str!("../../../docs/postgresql-uri.md");
+const PAGE: &str = include_str!("../../../docs/reference/postgresql-uri.md");
 /// Passwords cost 8,192 rounds of a hash each.
 const STRINGS_PER_PASSWORD: u64 = 500;
 /// Below, it is left to chance whether every difference is shown.
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let mut failures = 0;
     if listed != DIFFERENCES {
         failures += 1;
-        println!("docs/postgresql-uri.md lists {listed:?}, and here are {DIFFERENCES:?}");
+        println!("docs/reference/postgresql-uri.md lists {listed:?}, and here are {DIFFERENCES:?}");
     }
 
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
