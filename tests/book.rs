@@ -137,7 +137,7 @@ const QUOTING: [&str; 6] = [
 #[test]
 fn every_figure_that_a_chapter_quotes_is_in_a_table() {
     // What the prose says there is no source: it could be as stale.
-    let measuring = ["reference/performance.md", "learn/flamegraph.md", "learn/simulation.md"];
+    let measuring = ["reference/performance.md", "learn/flamegraph.md", "learn/testing.md"];
     let mut tables: String = measuring.map(|name| rows(&text_of(&page(name)))).concat();
     for file in ["peers.tsv", "../benches/instructions.txt"] {
         tables += &text_of(&page(file));

@@ -1,7 +1,7 @@
 //! Connection strings, as libpq reads them: URIs and `keyword=value`.
 //!
 //! Format: PostgreSQL documentation, "libpq - C Library", sections Connection Strings and Parameter Key Words; where
-//! these say nothing, libpq's `fe-connect.c`. `docs/reference/postgresql-uri.md` of the repository lists what differs, and why.
+//! these say nothing, libpq's `fe-connect.c`. `docs/reference/settings.md` of the repository lists what differs, and why.
 
 use crate::request::Session;
 use core::net::{IpAddr, Ipv6Addr};

@@ -1,5 +1,5 @@
 //! CORE, simulation only: the whole core in a world made of one seed: HTTP clients, one or two instances, PostgreSQL, and
-//! everything that goes wrong between them. START HERE for the simulation; `docs/learn/simulation.md` says what it checks.
+//! everything that goes wrong between them. START HERE for the simulation; `docs/learn/testing.md` says what it checks.
 //!
 //! The instances are real: [`EventLoop`] drives [`Engine`], clients and lanes over sockets as the server does. What is made up
 //! is around them: [`socket`] and [`network`] for the kernel, [`peer`] for HTTP clients, [`postgres`] for the database,

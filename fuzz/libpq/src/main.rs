@@ -1,8 +1,8 @@
 //! Asks libpq about made-up connection strings and passwords, and compares what it reads with what `proto-pg` reads.
 //!
 //! `against-libpq [STRINGS [SEED]]`: string number n is made of the seed `SEED + n`, so a failure replays with
-//! `against-libpq 1 THAT_SEED`. What may differ stands in a table of `docs/reference/postgresql-uri.md`, whose first column is read
-//! here: a difference that has no row fails, and a row that no string has shown.
+//! `against-libpq 1 THAT_SEED`. What may differ stands in a table of `docs/reference/settings.md`, whose first column is
+//! read here: a difference that has no row fails, and a row that no string has shown.
 
 mod made_up;
 mod oracle;
@@ -17,7 +17,7 @@ use oracle::Options;
 use proto_pg::{Host, Keepalive, Url, UrlError};
 
 /// The deliberate differences.
-const PAGE: &str = include_str!("../../../docs/reference/postgresql-uri.md");
+const PAGE: &str = include_str!("../../../docs/reference/settings.md");
 /// Passwords cost 8,192 rounds of a hash each.
 const STRINGS_PER_PASSWORD: u64 = 500;
 /// Below, it is left to chance whether every difference is shown.
@@ -33,12 +33,14 @@ fn main() -> ExitCode {
     println!("libpq {}, {strings} strings from seed {seed}", oracle::version());
 
     let table = PAGE.split_once("| difference | libpq | here |").map_or("", |(_, table)| table);
+    // The first line is what is left of the head.
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
     let listed: Vec<&str> =
-        table.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once("` |")?.0)).collect();
+        rows.filter_map(|line| Some(line.strip_prefix("| `")?.split_once("` |")?.0)).collect();
     let mut failures = 0;
     if listed != DIFFERENCES {
         failures += 1;
-        println!("docs/reference/postgresql-uri.md lists {listed:?}, and here are {DIFFERENCES:?}");
+        println!("docs/reference/settings.md lists {listed:?}, and here are {DIFFERENCES:?}");
     }
 
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
