@@ -137,7 +137,7 @@ const QUOTING: [&str; 6] = [
 #[test]
 fn every_figure_that_a_chapter_quotes_is_in_a_table() {
     // What the prose says there is no source: it could be as stale.
-    let measuring = ["reference/performance.md", "learn/flamegraph.md", "learn/testing.md"];
+    let measuring = ["reference/performance.md", "learn/microseconds.md", "learn/testing.md"];
     let mut tables: String = measuring.map(|name| rows(&text_of(&page(name)))).concat();
     for file in ["peers.tsv", "../benches/instructions.txt"] {
         tables += &text_of(&page(file));
@@ -345,11 +345,22 @@ fn every_test_that_the_book_names_exists() {
     assert!(count > 60, "the book names tests");
 }
 
-/// The commands of a page: the lines of its blocks in `sh`, without their remarks.
-fn commands(text: &str) -> Vec<String> {
-    let blocks = after(text, "```sh\n", &['`']);
-    let lines = blocks.flat_map(str::lines).map(|line| line.split("  #").next().unwrap_or_default().trim());
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+/// The commands of a page: its blocks in `sh`.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default().trim_end())
+}
+
+#[test]
+fn every_block_of_commands_is_one_line_that_can_be_pasted() {
+    let others = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "proto-pg/README.md"];
+    let others = others.map(|name| (name.to_owned(), text_of(&workspace().join(name))));
+    for (name, text) in pages().into_iter().chain(others) {
+        for command in commands(&text) {
+            assert!(!command.contains('\n'), "{name}: more than one line: {command}");
+            // Interactive zsh takes it for an argument.
+            assert!(!command.contains(" #"), "{name}: a remark behind a command: {command}");
+        }
+    }
 }
 
 #[test]
@@ -379,8 +390,7 @@ fn every_command_is_run_somewhere() {
     }
     let listed: BTreeSet<&str> = entries.iter().map(|(_, command)| *command).collect();
     let pages = pages();
-    let in_book: Vec<String> = pages.iter().flat_map(|(_, text)| commands(text)).collect();
-    let in_book: BTreeSet<&str> = in_book.iter().map(String::as_str).collect();
+    let in_book: BTreeSet<&str> = pages.iter().flat_map(|(_, text)| commands(text)).collect();
     let unlisted: Vec<_> = in_book.difference(&listed).collect();
     assert!(unlisted.is_empty(), "docs/commands does not say where these are run: {unlisted:#?}");
     let gone: Vec<_> = listed.difference(&in_book).collect();

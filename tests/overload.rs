@@ -1,5 +1,5 @@
 //! More than the bank can bear, in requests and in connections: everybody is answered, those who are refused at once, and
-//! afterwards it is as before. What that costs in time, `cargo stress endure` measures; see docs/reference/overload.md.
+//! afterwards it is as before. What that costs in time, `cargo stress endure` measures; see docs/reference/faults.md.
 
 mod support;
 

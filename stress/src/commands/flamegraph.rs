@@ -157,7 +157,7 @@ const STORY: [(&str, &str); 12] = [
 const NOTES: &str = "\
 Writes flamegraph.svg (open it in a browser: a click zooms, Ctrl-F searches), profile.folded (the same as text, one stack \
 per line with its number of samples; keep it to compare with) and difference.svg (red grew, blue shrank); with --off-cpu, \
-off-cpu.svg, off-cpu.folded (weights in microseconds) and off-cpu-difference.svg. docs/learn/flamegraph.md is a guided reading.
+off-cpu.svg, off-cpu.folded (weights in microseconds) and off-cpu-difference.svg. docs/learn/microseconds.md reads one.
 
 The server is built with the profile `profiling`: the code of a release, with symbols and line tables. There are no limits \
 on CPU and memory, so the requests per second are not those of `cargo stress run`. perf samples by a timer of the kernel, so \

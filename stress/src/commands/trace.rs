@@ -34,6 +34,6 @@ const NOTES: &str = "\
 Each step has its time since the first one, the stage of the turn that it belongs to (wait, receive, advance, send, reap; \
 advance makes no system call), the call with its socket and result, what was read or written (HTTP by its first line, \
 PostgreSQL's messages by name), and what it is for. Under strace each call takes many times as long as without: read the \
-order, not the times. The clock is read without a system call, so it is not seen. docs/learn/trace.md explains a sample.
+order, not the times. The clock is read without a system call, so it is not seen. docs/learn/microseconds.md explains a sample.
 
 strace and PostgreSQL are installed when they are missing, by root on Debian or Ubuntu.";
