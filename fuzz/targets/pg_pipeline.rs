@@ -103,7 +103,7 @@ impl Ledger {
     fn goes_on(&mut self, event: &Event<'_, u16>) {
         match event {
             Event::Row { ticket, .. } => assert_eq!(self.running(), *ticket),
-            Event::Done { ticket } => {
+            Event::Done { ticket, .. } => {
                 assert_eq!(self.running(), *ticket);
                 self.oldest().done += 1;
             }

@@ -55,12 +55,12 @@ fn query(url: &Url, mut socket: impl Read + Write, out: &mut impl Write) -> Resu
                     lane.terminate();
                 }
                 Event::Aborted { .. } => lane.terminate(),
-                // What a lane that is used for more than one batch would tell its callers.
-                Event::Done { .. } | Event::RolledBack { .. } | Event::InDoubt { .. } => {}
                 Event::Failed { ticket, error } => writeln!(out, "{ticket}: {error}")?,
-                Event::Notice(_) | Event::Parameter { .. } | Event::Notification { .. } => {}
                 Event::Closed { .. } if is_committed => return Ok(()),
                 Event::Closed { reason } => return Err(reason.into()),
+                // The number of rows, notices, settings; RolledBack and InDoubt, which a lane that is used for more than
+                // one batch would tell its callers.
+                _ => {}
             }
         }
         // What the socket took is told at once: it decides whether a batch is in doubt. To write everything before

@@ -6,6 +6,7 @@ use crate::flight::{Blame, End, Flight, RolledBack, Unexpected, Verdict};
 use crate::frame::{Frame, Inbox, Message};
 use crate::request::{Outbox, Session, Statement, Value, call_len_bytes};
 use crate::row::Row;
+use crate::tag::CommandTag;
 use std::fmt::{self, Debug, Formatter};
 use std::mem;
 
@@ -28,8 +29,10 @@ pub struct Limits {
 
 /// What a lane reports, in order.
 ///
-/// Exhaustive on purpose: who overlooks a new verdict loses a ticket, so a new event is a new major version.
+/// A new variant never takes the place of one of these: a ticket that was told its end by one of today's events will
+/// be told it so tomorrow.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a, T> {
     /// Started: authenticated, every statement parsed. Calls are welcome from now on.
     Ready,
@@ -44,6 +47,8 @@ pub enum Event<'a, T> {
     Done {
         /// The call.
         ticket: T,
+        /// What it did, with the number of rows; borrowed until the next use of the lane.
+        tag: CommandTag<'a>,
     },
     /// The call failed, and its batch with it. Final for this ticket; the others are told when the batch ends.
     Failed {
@@ -148,11 +153,12 @@ enum Phase {
     Closed,
 }
 
-/// What one message comes to. A row is named by its place, so that the inbox stays free for the next message if
+/// What one message comes to. A row or a tag is named by its place, so that the inbox stays free for the next message if
 /// there is no event.
 enum Output<T> {
     Event(Event<'static, T>),
     Row { ticket: T, frame: Frame },
+    Done { ticket: T, frame: Frame },
 }
 
 impl<T: Copy> Connection<T> {
@@ -305,6 +311,9 @@ impl<T: Copy> Connection<T> {
             // The row was decoded once to check it, and the inbox has not changed since: it is never `None`.
             Output::Row { ticket, frame } => {
                 Row::from_checked(self.inbox.body(&frame)).map(|row| Event::Row { ticket, row })
+            }
+            Output::Done { ticket, frame } => {
+                Some(Event::Done { ticket, tag: CommandTag::from_checked(self.inbox.body(&frame)) })
             }
         }
     }
@@ -464,7 +473,8 @@ impl<T: Copy> Connection<T> {
             }
             (Phase::Ready | Phase::Leaving, Message::CommandComplete) => {
                 let done = self.flight.command_complete();
-                Event::Done { ticket: done.map_err(|Unexpected| self.unexpected(frame.tag))? }
+                let ticket = done.map_err(|Unexpected| self.unexpected(frame.tag))?;
+                return Ok(Some(Output::Done { ticket, frame }));
             }
             (Phase::Ready | Phase::Leaving, Message::Error(error)) => match self.flight.error(error) {
                 Blame::Ticket(ticket, error) => Event::Failed { ticket, error },

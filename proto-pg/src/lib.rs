@@ -46,11 +46,11 @@
 //! while let Some(event) = lane.poll_event() {
 //!     match event {
 //!         Event::Row { ticket, row } => log.push(format!("{ticket}: {}", row.i32(0)?)),
-//!         Event::Done { .. } => {}
+//!         Event::Done { ticket, tag } => log.push(format!("{ticket}: {tag}")),
 //!         other => log.push(format!("{other:?}")),
 //!     }
 //! }
-//! assert_eq!(log, ["first: 8", "second: 10", "Committed"]);
+//! assert_eq!(log, ["first: 8", "first: SELECT 1", "second: 10", "second: SELECT 1", "Committed"]);
 //!
 //! fn receive<T: Copy>(lane: &mut Connection<T>, bytes: &[u8]) {
 //!     lane.recv_space()[..bytes.len()].copy_from_slice(bytes);
@@ -75,7 +75,7 @@
 //! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
 //! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection strings into
 //! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong; `row`
-//! is what the owner reads.
+//! and `tag` are what the owner reads.
 //!
 //! # Over a socket
 //!
@@ -125,7 +125,7 @@
 //!
 //! The crate follows semantic versioning. Below 1.0 a change that can break a caller raises the minor version. These do
 //! not count as breaking: a new variant of an enum or a new field of a struct that is `#[non_exhaustive]`, another text
-//! of an error, a higher `rust-version`. [`Event`] is exhaustive, and no type of a dependency is part of the API.
+//! of an error, a higher `rust-version`. No type of a dependency is part of the API.
 //!
 //! Format of all messages: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
 
@@ -145,6 +145,8 @@ mod error;
 
 mod row;
 
+mod tag;
+
 mod array;
 
 #[cfg(test)]
@@ -160,4 +162,5 @@ pub use connection::{BackendKey, Connection, Event, Limits};
 pub use error::{AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState};
 pub use request::{Oid, Session, Statement, Value, oid};
 pub use row::{ColumnProblem, Row, RowError};
+pub use tag::CommandTag;
 pub use url::{Host, Keepalive, Url, UrlError};

@@ -172,7 +172,7 @@ pub(crate) fn drain(lane: &mut Connection<u32>) -> Vec<String> {
         log.push(match event {
             Event::Ready => "Ready".into(),
             Event::Row { ticket, row } => format!("Row {ticket} {:?}", row.i32(0)),
-            Event::Done { ticket } => format!("Done {ticket}"),
+            Event::Done { ticket, tag } => format!("Done {ticket} {tag}").trim_end().into(),
             Event::Failed { ticket, error } => format!("Failed {ticket} {}", error.code),
             Event::RolledBack { ticket } => format!("RolledBack {ticket}"),
             Event::InDoubt { ticket } => format!("InDoubt {ticket}"),

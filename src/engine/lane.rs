@@ -406,12 +406,12 @@ impl Lane {
                         self.close(reason);
                     }
                 }
-                Event::Done { ticket: Asked::Settings | Asked::Accounts | Asked::Probe } => {}
-                Event::Done { ticket: Asked::Call(ticket) } => {
+                Event::Done { ticket: Asked::Settings | Asked::Accounts | Asked::Probe, .. } => {}
+                Event::Done { ticket: Asked::Call(ticket), .. } => {
                     self.expect_held(Some(ticket.number));
                     self.is_releasing |= planted(Bug::AnswerBeforeCommit);
                 }
-                Event::Done { ticket: Asked::Set { len } } => {
+                Event::Done { ticket: Asked::Set { len }, .. } => {
                     self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
                 }
                 Event::Failed { ticket, error } => {
@@ -448,6 +448,7 @@ impl Lane {
                     self.fall(config, now);
                     return Some(LaneEvent::Closed(reason));
                 }
+                _ => self.close(CloseReason::Other("an answer to something that no lane asks for")),
             }
         }
     }

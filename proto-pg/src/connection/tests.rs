@@ -53,12 +53,12 @@ fn play(start: &[Vec<u8>], answers: &[Vec<u8>]) {
     let log: Vec<String> = answers.iter().flat_map(|piece| receive(&mut lane, piece)).collect();
     let expected = [
         "Row 1 Ok(7)",
-        "Done 1",
+        "Done 1 SELECT 1",
         "Row 2 Ok(7)",
-        "Done 2",
+        "Done 2 SELECT 1",
         "Committed",
         "Row 3 Ok(7)",
-        "Done 3",
+        "Done 3 SELECT 1",
         "Failed 4 40P01",
         "RolledBack 3",
         "RolledBack 5",
@@ -114,7 +114,7 @@ fn every_message_in_every_phase() {
         (
             "waiting for rows or the end of a call",
             bound,
-            &[(b'D', "Row 1 Ok(1)"), (b'C', "Done 1"), (b'I', "Done 1"), (b'E', "Failed 1 42601")],
+            &[(b'D', "Row 1 Ok(1)"), (b'C', "Done 1 SELECT 1"), (b'I', "Done 1"), (b'E', "Failed 1 42601")],
         ),
         ("waiting for the end of a failed batch", failed, &[(b'Z', "RolledBack 2, Aborted")]),
         ("closing", closed, &[]),
@@ -184,10 +184,11 @@ fn an_error_at_each_position_of_a_batch() {
             bytes.extend(if is_bound { bind_complete() } else { vec![] });
             bytes.extend([error("ERROR", "23505"), ready_for_query(), answer(), ready_for_query()].concat());
             let mut expected: Vec<String> = vec![];
-            (1..culprit).for_each(|t| expected.extend([format!("Row {t} Ok(7)"), format!("Done {t}")]));
+            (1..culprit)
+                .for_each(|t| expected.extend([format!("Row {t} Ok(7)"), format!("Done {t} SELECT 1")]));
             expected.push(format!("Failed {culprit} 23505"));
             (1..=4).filter(|&t| t != culprit).for_each(|t| expected.push(format!("RolledBack {t}")));
-            expected.extend(["Aborted", "Row 5 Ok(7)", "Done 5", "Committed"].map(str::to_owned));
+            expected.extend(["Aborted", "Row 5 Ok(7)", "Done 5 SELECT 1", "Committed"].map(str::to_owned));
             assert_eq!(receive(&mut lane, &bytes), expected);
             assert_eq!(lane.in_flight_calls(), 0);
         }

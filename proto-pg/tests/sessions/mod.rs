@@ -80,15 +80,15 @@ pub(crate) static SCENES: [Scene; 6] = [
         events: &[
             "Ready",
             "Row 1",
-            "Done 1",
+            "Done 1 SELECT 1",
             "Row 2",
-            "Done 2",
+            "Done 2 SELECT 1",
             "Row 3",
             "Row 3",
             "Row 3",
-            "Done 3",
-            "Done 4",
-            "Done 5",
+            "Done 3 SELECT 3",
+            "Done 4 SELECT 0",
+            "Done 5 INSERT 0 1",
             "Committed",
             "Committed",
             "Closed",
@@ -113,13 +113,13 @@ pub(crate) static SCENES: [Scene; 6] = [
         events: &[
             "Ready",
             "Row 1",
-            "Done 1",
+            "Done 1 SELECT 1",
             "Failed 2 22012",
             "RolledBack 1",
             "RolledBack 3",
             "Aborted",
             "Row 4",
-            "Done 4",
+            "Done 4 SELECT 1",
             "Committed",
             "Failed 5 22P03",
             "RolledBack 6",
@@ -144,12 +144,12 @@ pub(crate) static SCENES: [Scene; 6] = [
         ],
         events: &[
             "Ready",
-            "Done 1",
-            "Done 2",
+            "Done 1 INSERT 0 1",
+            "Done 2 INSERT 0 1",
             "RolledBack 1",
             "RolledBack 2",
             "Aborted 23505",
-            "Done 3",
+            "Done 3 INSERT 0 1",
             "Committed",
             "Closed",
         ],
@@ -167,13 +167,13 @@ pub(crate) static SCENES: [Scene; 6] = [
         }],
         events: &[
             "Ready",
-            "Done 1",
+            "Done 1 LISTEN",
             "Notice 00000",
-            "Done 2",
+            "Done 2 DROP TABLE",
             "Row 3",
-            "Done 3",
+            "Done 3 SELECT 1",
             "Row 4",
-            "Done 4",
+            "Done 4 SELECT 1",
             "Notification till olá",
             "Parameter application_name till 2",
             "Committed",
@@ -190,7 +190,16 @@ pub(crate) static SCENES: [Scene; 6] = [
             call(lane, 3, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
             lane.sync();
         }],
-        events: &["Ready", "Row 1", "Done 1", "Row 2", "InDoubt 1", "InDoubt 2", "InDoubt 3", "Closed 57P01"],
+        events: &[
+            "Ready",
+            "Row 1",
+            "Done 1 SELECT 1",
+            "Row 2",
+            "InDoubt 1",
+            "InDoubt 2",
+            "InDoubt 3",
+            "Closed 57P01",
+        ],
     },
     Scene { name: "refused", setup: "", statements: &REFUSED, turns: &[], events: &["Closed 42P01"] },
 ];
@@ -230,7 +239,7 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
                 let columns: Vec<_> = (0..row.columns_len()).map(|column| row.raw(column)).collect();
                 format!("Row {ticket} = {columns:?}")
             }
-            Event::Done { ticket } => format!("Done {ticket}"),
+            Event::Done { ticket, tag } => format!("Done {ticket} {tag}"),
             Event::Failed { ticket, error } => format!("Failed {ticket} {} = {error}", error.code),
             Event::RolledBack { ticket } => format!("RolledBack {ticket}"),
             Event::InDoubt { ticket } => format!("InDoubt {ticket}"),
@@ -246,6 +255,7 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
                 Some(code) => format!("Closed {code} = {reason}"),
                 None => format!("Closed = {reason}"),
             },
+            other => format!("{other:?}"),
         });
     }
 }

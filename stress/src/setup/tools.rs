@@ -25,18 +25,29 @@ pub struct NginxTool {
     pub stream_module: Option<PathBuf>,
 }
 
-/// The first server of version 14 or newer: on `PATH`, where `pg_config` says, or where distributions put it, newest
-/// first.
+/// The server of version 14 or newer in `POSTGRESQL_BIN`, if that is set. Else the first one on `PATH`, where `pg_config` says,
+/// or where distributions put it, newest first.
 pub(crate) fn find_postgres() -> Option<PostgresTools> {
+    if let Some(chosen) = env::var_os(POSTGRESQL_BIN) {
+        // No other, and none installed for it: a test of one version must not pass with another.
+        let found = postgres_in(PathBuf::from(&chosen));
+        if found.is_none() {
+            eprintln!("{POSTGRESQL_BIN}={}: expected the directory of a postgres >= 14", chosen.display());
+            std::process::exit(2);
+        }
+        return found;
+    }
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
     let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     let directories = search_path().into_iter().chain(configured).chain(versioned_directories());
-    directories.filter(|directory| directory.join("initdb").is_file()).find_map(|directory| {
-        let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
-        let version = postgres_version(&String::from_utf8_lossy(&output.stdout))?;
-        let is_new_enough = major(&version)? >= POSTGRES_MAJOR_MIN;
-        is_new_enough.then_some(PostgresTools { directory, version })
-    })
+    directories.filter(|directory| directory.join("initdb").is_file()).find_map(postgres_in)
+}
+
+fn postgres_in(directory: PathBuf) -> Option<PostgresTools> {
+    let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
+    let version = postgres_version(&String::from_utf8_lossy(&output.stdout))?;
+    let is_new_enough = major(&version)? >= POSTGRES_MAJOR_MIN;
+    is_new_enough.then_some(PostgresTools { directory, version })
 }
 
 /// `PATH`, and the directories of system programs, which are not on every user's `PATH`.
@@ -183,6 +194,9 @@ fn stream_module(build: &str) -> Option<PathBuf> {
 fn major(version: &str) -> Option<u32> {
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
+
+/// The directory with the `postgres` and `initdb` to use, whatever else is installed.
+const POSTGRESQL_BIN: &str = "POSTGRESQL_BIN";
 
 /// The oldest version that the project is tested with.
 const POSTGRES_MAJOR_MIN: u32 = 14;
