@@ -121,7 +121,9 @@ fn architecture_leads_to_every_module_and_to_the_lines_that_it_names() {
             .map(|(_, number)| number)
             .collect();
         let [found] = found[..] else { panic!("`{code}` is in {path} on the lines {found:?}") };
-        today = today.replace(&format!("({path}#L{number})"), &format!("({path}#L{found})"));
+        // With the code: another link may lead to the line that this one leads to now.
+        let link = |line: usize| format!("[`{}`]({path}#L{line})", code.replace('|', "\\|"));
+        today = today.replace(&link(number), &link(found));
     }
     if std::env::var("BOOK").is_ok_and(|value| value == "record") {
         fs::write(Path::new(ROOT).join("ARCHITECTURE.md"), today).expect("write ARCHITECTURE.md");
