@@ -13,35 +13,9 @@ use support::{Answer, Bank, Database, Wire, get, transaction, unsent_lock, wait_
 /// Values of `GROUP_CALLS_MIN`: one by one, and as a set. What becomes of a call must not depend on it.
 const GROUPINGS: [&str; 2] = ["257", "2"];
 
-/// Lets the ledger refuse transactions with the description `boom` with this SQLSTATE, while `condition` holds.
-fn plant_failure(database: &Database, code: &str, condition: &str) {
-    database.execute(&format!(
-        "CREATE SEQUENCE failures;
-         CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN
-             IF NEW.descricao = 'boom' AND {condition} THEN
-                 RAISE EXCEPTION 'planted' USING ERRCODE = '{code}';
-             END IF;
-             RETURN NEW;
-         END $$;
-         CREATE TRIGGER boom BEFORE INSERT ON transacoes FOR EACH ROW EXECUTE FUNCTION boom();"
-    ));
-}
-
-/// Sends these transactions so that they share one batch: they come while another one waits for a lock.
+/// Credits of one cent to one account, in one batch.
 fn in_one_batch(bank: &Bank, descriptions: &[&str]) -> Vec<Answer> {
-    let stranger = unsent_lock(&bank.database, 5);
-    let mut blocked = bank.connect();
-    blocked.send(transaction(5, 1, "c", "blocked"));
-    bank.wait_blocked();
-    let mut wires: Vec<Wire> = descriptions.iter().map(|_| bank.connect()).collect();
-    for (wire, description) in wires.iter_mut().zip(descriptions) {
-        wire.send(transaction(1, 1, "c", description));
-    }
-    bank.wait_metric("rinha_calls_queued", descriptions.len() as u64);
-    drop(stranger);
-    assert_eq!(blocked.answer().status, 200);
-    wires.iter_mut().map(Wire::answer).collect()
+    bank.in_one_batch(descriptions.iter().map(|description| transaction(1, 1, "c", description)))
 }
 
 fn statuses(answers: &[Answer]) -> Vec<u16> {
@@ -56,7 +30,7 @@ fn patient_with(grouping: &'static str) -> Vec<(&'static str, &'static str)> {
 fn of_a_failed_batch_only_the_culprit_fails() {
     for grouping in GROUPINGS {
         let bank = Bank::with(&patient_with(grouping));
-        plant_failure(&bank.database, "P0001", "true");
+        bank.database.plant_failure("P0001", "true");
         let answers = in_one_batch(&bank, &["a", "boom", "b", "c"]);
         assert_eq!(statuses(&answers), [200, 503, 200, 200], "GROUP_CALLS_MIN={grouping}");
         for (description, rows) in [("a", 1), ("boom", 0), ("b", 1), ("c", 1)] {
@@ -108,7 +82,7 @@ fn a_call_that_meets_a_spoilt_session_runs_in_the_next_one() {
                 "CREATE TABLE spoilt AS SELECT pid FROM pg_stat_activity
                  WHERE application_name = 'rinha' AND datname = current_database()",
             );
-            plant_failure(&bank.database, code, "pg_backend_pid() IN (SELECT pid FROM spoilt)");
+            bank.database.plant_failure(code, "pg_backend_pid() IN (SELECT pid FROM spoilt)");
             let answers = in_one_batch(&bank, &["a", "boom", "boom", "b"]);
             assert_eq!(statuses(&answers), [200; 4], "{code}, GROUP_CALLS_MIN={grouping}");
             assert_eq!(bank.database.ledger_rows("boom"), 2, "{code}, GROUP_CALLS_MIN={grouping}");
@@ -147,7 +121,7 @@ fn prepared_statements_that_are_gone_are_prepared_anew() {
 #[test]
 fn a_call_that_blames_every_session_fails_and_the_others_are_served() {
     let bank = Bank::open();
-    plant_failure(&bank.database, "0A000", "true");
+    bank.database.plant_failure("0A000", "true");
     assert_eq!(bank.transact(1, 1, "c", "boom").status, 503);
     assert_eq!(bank.metric("rinha_lane_connects_total"), 2, "one new session, and that one stays");
     assert_eq!(bank.transact(1, 1, "c", "after").status, 200);
@@ -160,7 +134,7 @@ fn a_conflict_is_tried_again_and_succeeds() {
     for code in ["40001", "40P01"] {
         let bank = Bank::open();
         // A sequence is not rolled back: the first two runs fail.
-        plant_failure(&bank.database, code, "nextval('failures') <= 2");
+        bank.database.plant_failure(code, "nextval('failures') <= 2");
         assert_eq!(bank.transact(1, 7, "c", "boom").balance(), 7, "{code}");
         assert_eq!(bank.database.ledger_rows("boom"), 1);
         assert_eq!(bank.metric("rinha_calls_run_again_total"), 2);
@@ -171,7 +145,7 @@ fn a_conflict_is_tried_again_and_succeeds() {
 #[test]
 fn a_conflict_that_does_not_end_is_given_up() {
     let bank = Bank::with(&[("ATTEMPTS_MAX", "4")]);
-    plant_failure(&bank.database, "40001", "nextval('failures') > 0");
+    bank.database.plant_failure("40001", "nextval('failures') > 0");
     assert_eq!(bank.transact(1, 1, "c", "boom").status, 503);
     assert_eq!(bank.database.number("SELECT last_value FROM failures"), 4, "runs");
     assert_eq!(bank.database.ledger_rows("boom"), 0);

@@ -4,7 +4,6 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,6 @@ use stress::wait::Interrupt;
 use support::{Bank, Database, SERVER, Wire, get, post, transaction, wait_for};
 
 const HEALTH: &str = "/healthz";
-
-fn address(bank: &Bank) -> SocketAddr {
-    bank.address().parse().expect("an address")
-}
 
 /// Open descriptors of the server. Right after its start that may be one too many: of who asked whether it is healthy.
 fn open_descriptors(bank: &Bank) -> usize {
@@ -103,7 +98,7 @@ fn each_attack_is_cut_off_while_others_are_served() {
         let name = attack.name;
         let before = open_descriptors(&bank);
         let endings = beside_an_honest_client(&bank, || {
-            attack.run(address(&bank), &Interrupt::default()).expect("attack")
+            attack.run(bank.socket_address(), &Interrupt::default()).expect("attack")
         });
         println!("{name}: {} ended after {:?} us", endings.times_us.len(), endings.times_us.iter().max());
         assert_eq!((endings.left, endings.times_us.len()), (0, attack.connections), "{name}");
@@ -120,7 +115,7 @@ fn each_attack_is_cut_off_while_others_are_served() {
 fn a_hundred_thousand_pipelined_requests_are_answered_beside_others() {
     let bank = Bank::open();
     let endings = beside_an_honest_client(&bank, || {
-        hostile::pipeline(address(&bank), &Interrupt::default()).expect("attack")
+        hostile::pipeline(bank.socket_address(), &Interrupt::default()).expect("attack")
     });
     assert_eq!(endings.left, 0, "requests without an answer");
 }
@@ -130,7 +125,7 @@ fn resets_at_every_point_of_a_request_leave_nothing_behind() {
     let bank = Bank::open();
     let before = open_descriptors(&bank);
     beside_an_honest_client(&bank, || {
-        hostile::reset_everywhere(address(&bank), &Interrupt::default()).expect("attack")
+        hostile::reset_everywhere(bank.socket_address(), &Interrupt::default()).expect("attack")
     });
     // The honest client has left by now, too.
     wait_for("the descriptors of the attackers", || (open_descriptors(&bank) <= before).then_some(()));

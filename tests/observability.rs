@@ -9,7 +9,6 @@ mod dashboard;
 mod source;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,14 +16,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use stress::throwaway::Throwaway;
 use stress::{Observer, Stack, StackOptions, Workplace, install, load};
-use support::{Bank, SERVER, Wire, get, post, transaction, wait_for, workspace};
+use support::{Bank, SERVER, Wire, get, post, text_of, transaction, wait_for, workspace};
 
 const STATEMENT: &str = "/clientes/1/extrato";
-
-/// A file of the project.
-fn text_of(path: &str) -> String {
-    fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// Fails with what promtool says against it.
 fn promtool(arguments: &[&str], input: &str) {

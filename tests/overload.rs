@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use stress::ledger::{Judge, wait_at_rest};
@@ -11,10 +10,6 @@ use stress::load::traffic::{Outcome, Record};
 use stress::load::{Crowd, OpenLoop, OpenRun, Phase};
 use stress::wait::Interrupt;
 use support::{Bank, Database, get, wait_for};
-
-fn address(bank: &Bank) -> SocketAddr {
-    bank.address().parse().expect("an address")
-}
 
 /// Each batch takes the database 20 ms more than it needs, whatever is in it: its pace no longer depends on the machine.
 fn slow_database() -> Database {
@@ -60,7 +55,7 @@ fn ten_times_too_much_is_served_or_refused_at_once_and_is_soon_forgotten() {
         duration: Duration::from_millis(millis),
     };
     let phases = vec![phase(100.0, 500), phase(6_000.0, 2_000), phase(100.0, 4_000)];
-    let load = OpenLoop { address: address(&bank), connections: 800, first_number: 0, phases };
+    let load = OpenLoop { address: bank.socket_address(), connections: 800, first_number: 0, phases };
     let run = load.run(&Interrupt::default()).expect("load the bank");
 
     let [calm, overload, after] = [0, 1, 2];
@@ -86,8 +81,12 @@ fn ten_times_too_much_is_served_or_refused_at_once_and_is_soon_forgotten() {
 #[test]
 fn ten_thousand_connections_against_a_limit_of_a_thousand_are_all_answered() {
     let bank = Bank::with(&[("CLIENTS_MAX", "1000"), ("QUEUE_TIMEOUT_MS", "20000")]);
-    let crowd =
-        Crowd { address: address(&bank), clients: 10_000, first_number: 0, patience: Duration::from_mins(1) };
+    let crowd = Crowd {
+        address: bank.socket_address(),
+        clients: 10_000,
+        first_number: 0,
+        patience: Duration::from_mins(1),
+    };
     let run = crowd.run(&Interrupt::default()).expect("10,000 sockets");
     println!("10,000 connections took {} ms", (run.spans[0].ended - run.spans[0].began).as_millis());
     let (served, refused) = (count(&run, 0, is_served), count(&run, 0, is_refused));

@@ -1,17 +1,15 @@
 //! What others get: `prod/docker-compose.yml` is up to date and needs nothing beside it, and one Rust makes everything.
 //! And the scripts that check it: none passes in a workflow without having looked.
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use stress::throwaway::Throwaway;
-
-fn text_of(path: impl AsRef<Path>) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use support::text_of;
 
 fn generated(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("prod/generate");
@@ -86,7 +84,7 @@ fn the_load_test_in_its_container_says_where_its_report_is() {
         .expect("run its script");
     let told = String::from_utf8(output.stdout).expect("UTF-8");
     let [report, export, out] = told.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{told}") };
-    assert_eq!(report, format!("docs{export}"), "/reports is docs/reports of the host");
+    assert_eq!(report, format!("stress{export}"), "/reports is stress/reports of the host");
     assert_eq!(out, "influxdb=http://influxdb:8086/k6");
     // What prints it is the script itself.
     assert!(text_of("stress/k6/challenge/summary.js").contains("`report: ${settings.reportPath}\\n`"));

@@ -13,9 +13,9 @@ mod moment;
 mod plot;
 mod table;
 
-/// Where runs are kept unless the user says otherwise.
+/// Where runs are kept unless the user says otherwise. Git ignores what is in it.
 pub fn default_directory(workspace: &Path) -> PathBuf {
-    workspace.join("docs/reports")
+    workspace.join("stress/reports")
 }
 
 /// Keeps a run in `directory`, which is made if need be, and writes the index anew. A run may have left a page: its
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_kept_run_is_in_the_index_with_its_page() {
         let directory = Throwaway::new("test").unwrap();
-        let reports = directory.path().join("docs/reports");
+        let reports = directory.path().join("a/reports");
         let later = Summary { began_at_unix_s: 1_800_000_060, ..summary() };
         let json = keep(&reports, &later, None).unwrap();
         assert_eq!(json.file_name().unwrap(), "2027-01-15T08-01-00Z-k6-open.json");
@@ -118,11 +118,11 @@ mod tests {
 
     #[test]
     fn the_committed_index_is_that_of_the_committed_runs() {
-        let directory = default_directory(&compile::workspace());
+        let directory = compile::workspace().join("docs/reports");
         let index = fs::read_to_string(directory.join("index.html")).unwrap();
         assert!(
             index == index::page(&kept_in(&directory).unwrap()),
-            "run `cargo stress report` and commit it"
+            "run `cargo stress report docs/reports` and commit it"
         );
     }
 }

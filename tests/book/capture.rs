@@ -11,7 +11,7 @@ use super::dissect;
 use crate::support::bank::PATIENT;
 use crate::support::proxy::Way;
 use crate::support::wire::PATIENCE;
-use crate::support::{Bank, Database, Proxy, Wire, get, transaction, unsent_lock, workspace};
+use crate::support::{Bank, Database, Proxy, get, transaction, workspace};
 
 /// No lane is probed while a conversation is recorded.
 const NO_PROBE: (&str, &str) = ("PROBE_INTERVAL_MS", "60000");
@@ -116,13 +116,15 @@ pub(super) fn login() -> String {
 pub(super) fn batches() -> String {
     let mut file = File::default();
     let calls = [(2, "c", "a"), (1, "c", "b"), (2, "d", "c")];
-    let (_bank, turns) = in_one_batch(&[("GROUP_CALLS_MIN", "257")], &calls, "");
+    let (_bank, turns) = in_one_batch(&[("GROUP_CALLS_MIN", "257")], &calls, |_| {});
     file.add_turns(&["singles_sent", "singles_committed"], &turns);
     let calls = [(2, "c", "a"), (1, "c", "b"), (2, "d", "c"), (1, "d", "e")];
-    let (_bank, turns) = in_one_batch(&[], &calls, "");
+    let (_bank, turns) = in_one_batch(&[], &calls, |_| {});
     file.add_turns(&["set_sent", "set_committed"], &turns);
     let calls = [(1, "c", "a"), (1, "c", "boom"), (1, "c", "b")];
-    let (bank, turns) = in_one_batch(&[("GROUP_CALLS_MIN", "257")], &calls, BOOM);
+    let (bank, turns) = in_one_batch(&[("GROUP_CALLS_MIN", "257")], &calls, |database| {
+        database.plant_failure("P0001", "true");
+    });
     let anchors = [
         "failed_sent",
         "failed",
@@ -138,39 +140,17 @@ pub(super) fn batches() -> String {
     file.text
 }
 
-/// Sends these calls so that they share one batch, in this order: they come while another one waits for a lock.
+/// What is said about these calls, which share one batch in this order.
 fn in_one_batch(
     settings: &[(&str, &str)],
     calls: &[(i32, &str, &str)],
-    sql: &str,
+    prepare: impl FnOnce(&Database),
 ) -> (Bank, Vec<(Way, Vec<u8>)>) {
-    let settings = [&PATIENT, settings].concat();
-    let (proxy, bank) = recorded(&settings);
-    bank.database.execute(sql);
-    let stranger = unsent_lock(&bank.database, 5);
-    let mut blocked = bank.connect();
-    blocked.send(transaction(5, 1, "c", "blocked"));
-    bank.wait_blocked();
-    let mut wires: Vec<Wire> = calls.iter().map(|_| bank.connect()).collect();
-    for (position, (wire, (account, kind, description))) in wires.iter_mut().zip(calls).enumerate() {
-        wire.send(transaction(*account, 100, kind, description));
-        bank.wait_metric("rinha_calls_queued", position as u64 + 1);
-    }
-    drop(stranger);
-    assert_eq!(blocked.answer().status, 200);
-    for wire in &mut wires {
-        wire.answer();
-    }
+    let (proxy, bank) = recorded(&[&PATIENT, settings].concat());
+    prepare(&bank.database);
+    let calls =
+        calls.iter().map(|(account, kind, description)| transaction(*account, 100, kind, description));
+    bank.in_one_batch(calls);
     // The first two turns are those of the call that waited.
     (bank, proxy.take_recorded().split_off(2))
 }
-
-/// Lets the ledger refuse transactions with the description `boom`.
-const BOOM: &str = "CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$
-     BEGIN
-         IF NEW.descricao = 'boom' THEN
-             RAISE EXCEPTION 'planted';
-         END IF;
-         RETURN NEW;
-     END $$;
-     CREATE TRIGGER boom BEFORE INSERT ON transacoes FOR EACH ROW EXECUTE FUNCTION boom();";

@@ -1,6 +1,7 @@
 //! One server over a database of its own.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -100,6 +101,11 @@ impl Bank {
         }
     }
 
+    /// The same, of a bank that listens on TCP.
+    pub(crate) fn socket_address(&self) -> SocketAddr {
+        self.address().parse().expect("an address")
+    }
+
     /// A new connection.
     pub(crate) fn connect(&self) -> Wire {
         Wire::connect(&self.address())
@@ -113,6 +119,25 @@ impl Bank {
     /// One transaction on a connection of its own.
     pub(crate) fn transact(&self, account: i32, value: i64, kind: &str, description: &str) -> Answer {
         self.ask(transaction(account, value, kind, description))
+    }
+
+    /// The answers to these requests, which share one batch in this order: they come while another one waits for a lock, under
+    /// settings as [`PATIENT`].
+    pub(crate) fn in_one_batch(&self, requests: impl IntoIterator<Item = Vec<u8>>) -> Vec<Answer> {
+        let stranger = unsent_lock(&self.database, 5);
+        let mut blocked = self.connect();
+        blocked.send(transaction(5, 1, "c", "blocked"));
+        self.wait_blocked();
+        let mut wires = Vec::new();
+        for (request, queued) in requests.into_iter().zip(1..) {
+            let mut wire = self.connect();
+            wire.send(request);
+            self.wait_metric("rinha_calls_queued", queued);
+            wires.push(wire);
+        }
+        drop(stranger);
+        assert_eq!(blocked.answer().status, 200);
+        wires.iter_mut().map(Wire::answer).collect()
     }
 
     /// A client's statement.

@@ -1,5 +1,6 @@
 //! One PostgreSQL per test binary, started by the first test that needs it, with a database of its own for each test.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,12 @@ use stress::{Postgres, PostgresOptions};
 /// The root of the project.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the project, by its path below the root.
+pub(crate) fn text_of(path: impl AsRef<Path>) -> String {
+    let path = workspace().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }
 
 /// A database that no other test uses.
@@ -62,6 +69,21 @@ impl Database {
     /// Runs statements.
     pub(crate) fn execute(&self, sql: &str) {
         self.connect().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Lets the ledger refuse transactions with the description `boom` with this SQLSTATE, while `condition` holds.
+    pub(crate) fn plant_failure(&self, code: &str, condition: &str) {
+        self.execute(&format!(
+            "CREATE SEQUENCE failures;
+             CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.descricao = 'boom' AND {condition} THEN
+                     RAISE EXCEPTION 'planted' USING ERRCODE = '{code}';
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER boom BEFORE INSERT ON transacoes FOR EACH ROW EXECUTE FUNCTION boom();"
+        ));
     }
 
     /// The one number that a query gives.

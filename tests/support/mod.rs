@@ -17,7 +17,7 @@ pub(crate) mod wire;
 
 pub(crate) use balanced::Balanced;
 pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
-pub(crate) use cluster::{Database, workspace};
+pub(crate) use cluster::{Database, text_of, workspace};
 pub(crate) use edge::{Edge, every_edge};
 pub(crate) use load::Load;
 pub(crate) use proxy::Proxy;

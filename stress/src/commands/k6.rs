@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     url: Option<String>,
     #[command(flatten)]
     stack: StackArguments,
-    /// Where the HTML report, the summary and the index of all runs go [default: docs/reports]
+    /// Where the HTML report, the summary and the index of all runs go [default: stress/reports]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ use stress::{Error, compile};
 /// container, and after a run was removed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where the runs are kept [default: docs/reports]
+    /// Where the runs are kept [default: stress/reports]
     directory: Option<PathBuf>,
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// Writes run.json (everything) and run.svg (a chart) there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Keeps the run with those in DIR: its chart, a line of JSON, and the index [default DIR: docs/reports]
+    /// Keeps the run with those in DIR: its chart, a line of JSON, and the index [default DIR: stress/reports]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     keep: Option<PathBuf>,
     /// Also prints the ratios to an earlier run.json

@@ -53,7 +53,7 @@ pub const LIMITS: [(&str, Limits); 4] = [
     (DB, Limits { cpu_thousandths: 500, memory_bytes: 330 << 20 }),
 ];
 
-/// The same sums in proportion to what a request costs in each service. `docker-compose.tuned.yml` has the same figures.
+/// The same sums in proportion to what a request costs in each service. `compose/tuned.yml` has the same figures.
 pub const TUNED_LIMITS: [(&str, Limits); 4] = [
     (NGINX, Limits { cpu_thousandths: 550, memory_bytes: 20 << 20 }),
     (WEBAPIS[0], Limits { cpu_thousandths: 200, memory_bytes: 100 << 20 }),
@@ -90,7 +90,7 @@ mod tests {
             (figures(&base, "nginx"), figures(&base, "x-webapi"), figures(&base, "db")),
             (as_compose(&LIMITS[0].1), as_compose(&LIMITS[1].1), as_compose(&LIMITS[3].1))
         );
-        let tuned = file("docker-compose.tuned.yml");
+        let tuned = file("compose/tuned.yml");
         for (service, limits) in &TUNED_LIMITS {
             let service = if *service == DB { "db" } else { service };
             assert_eq!(figures(&tuned, service), as_compose(limits), "{service}");
