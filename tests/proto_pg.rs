@@ -7,9 +7,10 @@ mod query;
 mod sessions;
 mod support;
 
-use std::env;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::{env, fs};
 
 use proto_pg::{Host, Url, Value};
 use rinha::config::Config;
@@ -31,6 +32,75 @@ fn the_example_tells_why_it_has_no_answer() {
     let url = Database::empty().url().replace("/test_", "/nowhere_");
     let error = query::run(&url, &mut Vec::new()).expect_err("there is no such database");
     assert!(error.to_string().starts_with("server error: FATAL 3D000: database \"nowhere_"), "{error}");
+}
+
+/// The constants of `SqlState` are those of `errcodes.txt`, which each server brings along. A newer server may have more;
+/// `RECORD=1` writes the list of the server that the tests use.
+#[test]
+fn sqlstates_are_those_of_postgresql() {
+    let mut client = Database::empty().connect();
+    let row =
+        client.query_one("SELECT setting FROM pg_config WHERE name = 'SHAREDIR'", &[]).expect("its place");
+    let path = Path::new(row.get::<_, &str>(0)).join("errcodes.txt");
+    let list = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let row = client
+        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
+        .expect("its version");
+    let version: i32 = row.get(0);
+    let source = workspace().join("proto-pg/src/sqlstates.rs");
+    if env::var_os("RECORD").is_some() {
+        fs::write(&source, sqlstates(&list, version)).expect("write the list");
+    }
+    let recorded = fs::read_to_string(&source).expect("read the list");
+    if recorded.starts_with(&sqlstates("", version)[..60]) {
+        assert_eq!(recorded, sqlstates(&list, version));
+    }
+    let constants = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.contains("pub const")).map(str::to_owned).collect()
+    };
+    let (known, expected) = (constants(&recorded), constants(&sqlstates(&list, version)));
+    assert!(expected.len() > 250, "{} codes in {}", expected.len(), path.display());
+    let missing: Vec<&String> = expected.iter().filter(|constant| !known.contains(constant)).collect();
+    assert_eq!(missing, [""; 0], "codes of PostgreSQL {version} that SqlState has no constant for");
+}
+
+/// What servers up to a version could say and newer ones have no name for.
+const RETIRED: [(&str, &str); 1] = [("72000", "snapshot_too_old")];
+
+/// The source with the constants of this list.
+fn sqlstates(list: &str, version: i32) -> String {
+    let head = format!(
+        "//! The SQLSTATE codes of PostgreSQL {version}. Written by a test from the `errcodes.txt` of the server that it runs with:\n\
+         //! `RECORD=1 cargo test --test proto_pg sqlstates`.\n\n\
+         use crate::error::SqlState;\n\nimpl SqlState {{\n"
+    );
+    let constant = |code: &str, name: &str, condition: &str| {
+        let words = condition.replace('_', " ");
+        format!("    /// `{code}`: {words}.\n    pub const {name}: SqlState = SqlState::new(*b\"{code}\");\n")
+    };
+    let fields = |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let lines: Vec<Vec<String>> = list.lines().filter(|line| !line.starts_with('#')).map(fields).collect();
+    let current = lines.iter().map(|line| match &line[..] {
+        [first, section @ ..] if first == "Section:" => format!("    // {}\n", section.join(" ")),
+        // What has no condition name is another macro for a code that has one.
+        [code, _kind, macro_name, condition] => {
+            // As a warning and as an error, or of two classes: then the macro tells them apart.
+            let is_unique = lines.iter().filter(|other| other.get(3) == Some(condition)).count() == 1;
+            let macro_name = macro_name.strip_prefix("ERRCODE_").expect("a macro of an error code");
+            let name = if is_unique { &condition.to_uppercase() } else { macro_name };
+            constant(code, name, condition)
+        }
+        _ => String::new(),
+    });
+    let retired = RETIRED
+        .into_iter()
+        .filter(|(code, _)| lines.iter().all(|line| line.first().is_none_or(|first| first != code)));
+    let retired = retired.map(|(code, condition)| {
+        let constant = constant(code, &condition.to_uppercase(), condition);
+        format!("    // No longer in PostgreSQL {version}\n{constant}")
+    });
+    let constants: String = current.chain(retired).collect();
+    format!("{head}{constants}}}\n")
 }
 
 /// Has a session with the server behind this URL.

@@ -1,7 +1,7 @@
 //! One lane to the server, from the start-up message to the last event.
 
 use crate::auth::{Credentials, Exchange};
-use crate::error::{CloseReason, Full, ProtocolError, ServerError};
+use crate::error::{CloseReason, Full, ProtocolError, ServerError, StatementError, StatementProblem};
 use crate::flight::{Blame, End, Flight, RolledBack, Unexpected, Verdict};
 use crate::frame::{Frame, Inbox, Message};
 use crate::request::{Outbox, Session, Statement, Value, call_len_bytes};
@@ -421,8 +421,8 @@ impl<T: Copy> Connection<T> {
             }
 
             // Start-up, in order.
+            // Protocol 3.0 is the oldest there is, so a newer minor version cannot have been refused.
             (Phase::Authenticating { .. }, Message::NegotiateProtocolVersion { options_refused: 0 }) => {
-                // Protocol 3.0 is the oldest there is, so a newer minor version cannot have been refused.
                 return Ok(None);
             }
             (Phase::Authenticating { .. }, Message::NegotiateProtocolVersion { options_refused: count }) => {
@@ -460,7 +460,7 @@ impl<T: Copy> Connection<T> {
             (
                 Phase::Authenticating { .. } | Phase::Starting | Phase::Preparing { .. },
                 Message::Error(error),
-            ) => return Err(error.into()),
+            ) => return Err(self.refused(error)),
 
             // Calls and batches.
             (Phase::Ready | Phase::Leaving, Message::BindComplete) => {
@@ -509,6 +509,18 @@ impl<T: Copy> Connection<T> {
             ) => return Err(self.unexpected(frame.tag)),
         };
         Ok(Some(Output::Event(event)))
+    }
+
+    /// What an error is about before the lane is ready.
+    fn refused(&self, error: ServerError) -> CloseReason {
+        match self.phase {
+            // The server takes them in order, so the first that is not parsed is the one.
+            Phase::Preparing { parsed } if parsed < self.statements.len() => {
+                let name = self.statements[parsed].name.to_owned();
+                StatementError { name, problem: StatementProblem::Refused(error) }.into()
+            }
+            _ => error.into(),
+        }
     }
 
     fn unexpected(&self, tag: u8) -> CloseReason {

@@ -21,15 +21,35 @@ pub enum CloseReason {
     TimedOut,
     /// The owner has a reason of its own.
     Other(&'static str),
-    /// The server ended the session (FATAL, PANIC), refused the start-up or a statement, or sent an error that
-    /// no call can be blamed for.
+    /// The server ended the session (FATAL, PANIC), refused the start-up, or sent an error that no call can be blamed
+    /// for.
     Server(ServerError),
+    /// A statement that was to be prepared at the start cannot be used.
+    Statement(StatementError),
     /// The peer broke the protocol, or used a part of it that this client does not speak.
     Protocol(ProtocolError),
     /// The two sides could not prove themselves to each other.
     Authentication(AuthenticationError),
     /// The owner could not decode a row: the statement and the code that reads it do not agree.
     Row(RowError),
+}
+
+/// Why a statement cannot be used, and which one it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatementError {
+    /// The name of the statement.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: StatementProblem,
+}
+
+/// Why a statement cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StatementProblem {
+    /// The server could not prepare it.
+    Refused(ServerError),
 }
 
 /// How the peer broke the protocol.
@@ -103,7 +123,9 @@ pub enum AuthenticationError {
     },
 }
 
-/// An error or notice from the server: the three fields every such message has. Bounded in size.
+/// An error or notice from the server, with every field that it sent. Bounded in size.
+///
+/// Each text is one line (control characters are replaced by spaces), cut at [`ServerError::MESSAGE_LEN_MAX_BYTES`].
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Error and Notice Message Fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +135,10 @@ pub struct ServerError {
     pub severity: Severity,
     /// The SQLSTATE code.
     pub code: SqlState,
-    /// The primary message: one line, control characters replaced by spaces, cut at
-    /// [`ServerError::MESSAGE_LEN_MAX_BYTES`].
+    /// The primary message.
     pub message: String,
+    /// The other fields that were sent, by their type; each type once.
+    others: Vec<(Field, String)>,
 }
 
 /// The severity of an error or a notice.
@@ -139,15 +162,23 @@ pub enum Severity {
     Log,
 }
 
-/// A five-character SQLSTATE code. Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+/// A five-character SQLSTATE code, with a constant for each that PostgreSQL knows. Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SqlState([u8; 5]);
 
 impl CloseReason {
     /// The SQLSTATE, when it was the server who closed the lane.
     pub fn code(&self) -> Option<SqlState> {
+        self.server_error().map(|error| error.code)
+    }
+
+    /// What the server said, when it was the server who closed the lane or refused a statement.
+    pub fn server_error(&self) -> Option<&ServerError> {
         match self {
-            CloseReason::Server(error) => Some(error.code),
+            CloseReason::Server(error)
+            | CloseReason::Statement(StatementError { problem: StatementProblem::Refused(error), .. }) => {
+                Some(error)
+            }
             CloseReason::PeerClosed
             | CloseReason::Transport(_)
             | CloseReason::TimedOut
@@ -160,14 +191,131 @@ impl CloseReason {
 }
 
 impl ServerError {
-    /// The longest text that is kept, in bytes.
+    /// The longest text of one field that is kept, in bytes.
     pub const MESSAGE_LEN_MAX_BYTES: usize = 512;
+
+    /// More about the problem.
+    pub fn detail(&self) -> Option<&str> {
+        self.other(Field::Detail)
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.other(Field::Hint)
+    }
+
+    /// Where in the text of the statement it is: the number of the character, from 1.
+    pub fn position(&self) -> Option<u32> {
+        self.other(Field::Position)?.parse().ok()
+    }
+
+    /// As [`ServerError::position`], but in the [internal query](ServerError::internal_query).
+    pub fn internal_position(&self) -> Option<u32> {
+        self.other(Field::InternalPosition)?.parse().ok()
+    }
+
+    /// The text of a command that the server made by itself, such as one of a PL/pgSQL function.
+    pub fn internal_query(&self) -> Option<&str> {
+        self.other(Field::InternalQuery)
+    }
+
+    /// The context: what the server was doing, such as the calls of functions, innermost first. The server calls it
+    /// `where`.
+    pub fn context(&self) -> Option<&str> {
+        self.other(Field::Where)
+    }
+
+    /// The schema of the object that the error is about.
+    pub fn schema(&self) -> Option<&str> {
+        self.other(Field::Schema)
+    }
+
+    /// The table that the error is about.
+    pub fn table(&self) -> Option<&str> {
+        self.other(Field::Table)
+    }
+
+    /// The column that the error is about, as for a NOT NULL constraint.
+    pub fn column(&self) -> Option<&str> {
+        self.other(Field::Column)
+    }
+
+    /// The data type that the error is about.
+    pub fn data_type(&self) -> Option<&str> {
+        self.other(Field::DataType)
+    }
+
+    /// The constraint that was violated; also the name of a unique index.
+    pub fn constraint(&self) -> Option<&str> {
+        self.other(Field::Constraint)
+    }
+
+    /// The source file of the server that reported it.
+    pub fn file(&self) -> Option<&str> {
+        self.other(Field::File)
+    }
+
+    /// The line in that file.
+    pub fn line(&self) -> Option<u32> {
+        self.other(Field::Line)?.parse().ok()
+    }
+
+    /// The function of the server that reported it.
+    pub fn routine(&self) -> Option<&str> {
+        self.other(Field::Routine)
+    }
+
+    fn other(&self, field: Field) -> Option<&str> {
+        self.others.iter().find(|(other, _)| *other == field).map(|(_, text)| text.as_str())
+    }
 
     /// Decodes a whole body; see [`Fields`].
     pub(crate) fn decode(body: &[u8]) -> Option<ServerError> {
         let mut fields = Fields::default();
         fields.feed(body);
         fields.finish()
+    }
+}
+
+/// A field besides those that every message has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Detail,
+    Hint,
+    Position,
+    InternalPosition,
+    InternalQuery,
+    Where,
+    Schema,
+    Table,
+    Column,
+    DataType,
+    Constraint,
+    File,
+    Line,
+    Routine,
+}
+
+impl Field {
+    /// `None` for a type that is not known: the documentation reserves the right to add some.
+    fn from_type(field: u8) -> Option<Field> {
+        Some(match field {
+            b'D' => Field::Detail,
+            b'H' => Field::Hint,
+            b'P' => Field::Position,
+            b'p' => Field::InternalPosition,
+            b'q' => Field::InternalQuery,
+            b'W' => Field::Where,
+            b's' => Field::Schema,
+            b't' => Field::Table,
+            b'c' => Field::Column,
+            b'd' => Field::DataType,
+            b'n' => Field::Constraint,
+            b'F' => Field::File,
+            b'L' => Field::Line,
+            b'R' => Field::Routine,
+            _ => return None,
+        })
     }
 }
 
@@ -182,6 +330,8 @@ pub(crate) struct Fields {
     localized_severity: Option<Severity>,
     code: Option<SqlState>,
     message: Option<String>,
+    /// Each type once, so at most as many as there are types.
+    others: Vec<(Field, String)>,
 }
 
 /// Which byte of a body comes next.
@@ -238,6 +388,7 @@ impl Fields {
             severity: self.severity.or(self.localized_severity)?,
             code: self.code?,
             message: self.message?,
+            others: self.others,
         })
     }
 
@@ -248,8 +399,13 @@ impl Fields {
             b'S' => self.localized_severity = Severity::from_name(&self.text),
             b'C' => self.code = Some(SqlState::new(self.text[..].try_into().ok()?)),
             b'M' => self.message = Some(one_line(&self.text)),
-            // Detail, hint, position and the rest are for people with a log of the server at hand.
-            _ => {}
+            _ => {
+                if let Some(field) = Field::from_type(field)
+                    && self.others.iter().all(|(other, _)| *other != field)
+                {
+                    self.others.push((field, one_line(&self.text)));
+                }
+            }
         }
         Some(())
     }
@@ -285,11 +441,6 @@ impl Severity {
 }
 
 impl SqlState {
-    /// `40001`: could not serialize access; run the batch again.
-    pub const SERIALIZATION_FAILURE: SqlState = SqlState(*b"40001");
-    /// `40P01`: this batch was chosen as the victim of a deadlock; run it again.
-    pub const DEADLOCK_DETECTED: SqlState = SqlState(*b"40P01");
-
     /// Wraps the five characters of a code as they stand on the wire.
     pub const fn new(code: [u8; 5]) -> SqlState {
         SqlState(code)
@@ -298,6 +449,11 @@ impl SqlState {
     /// The five bytes of the code.
     pub const fn as_bytes(&self) -> &[u8; 5] {
         &self.0
+    }
+
+    /// The class: the first two bytes, such as `23` for violated constraints.
+    pub const fn class(&self) -> [u8; 2] {
+        [self.0[0], self.0[1]]
     }
 }
 
@@ -329,9 +485,24 @@ impl Display for CloseReason {
             CloseReason::TimedOut => f.write_str("no answer in time"),
             CloseReason::Other(why) => f.write_str(why),
             CloseReason::Server(error) => write!(f, "server error: {error}"),
+            CloseReason::Statement(error) => Display::fmt(error, f),
             CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
             CloseReason::Authentication(error) => write!(f, "authentication failed: {error}"),
             CloseReason::Row(error) => write!(f, "unreadable row: {error}"),
+        }
+    }
+}
+
+impl Display for StatementError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "statement {:?}: {}", self.name, self.problem)
+    }
+}
+
+impl Display for StatementProblem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            StatementProblem::Refused(error) => Display::fmt(error, f),
         }
     }
 }
@@ -453,6 +624,7 @@ impl fmt::Debug for SqlState {
 
 impl Error for Full {}
 impl Error for CloseReason {}
+impl Error for StatementError {}
 impl Error for ProtocolError {}
 impl Error for AuthenticationError {}
 impl Error for ServerError {}
@@ -460,6 +632,12 @@ impl Error for ServerError {}
 impl From<ServerError> for CloseReason {
     fn from(error: ServerError) -> CloseReason {
         CloseReason::Server(error)
+    }
+}
+
+impl From<StatementError> for CloseReason {
+    fn from(error: StatementError) -> CloseReason {
+        CloseReason::Statement(error)
     }
 }
 
@@ -486,13 +664,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_fields_are_kept_and_the_rest_is_skipped() {
-        let body = b"SFEHLER\0VERROR\0C40P01\0Mdeadlock\ndetected\0Dwho\0Hhow\0?new field\0\0";
+    fn every_field_is_kept_and_an_unknown_one_is_skipped() {
+        let body = b"SFEHLER\0VERROR\0C40P01\0Mdeadlock\ndetected\0Dwho\0Hhow\0P12\0p3\0qSELECT\0Wf() line 1\nstatement\0\
+                     spublic\0tt\0cid\0dtext\0nt_pkey\0Fdeadlock.c\0L1146\0RDeadLockReport\0?new field\0Dagain\0\0";
         let error = ServerError::decode(body).unwrap();
         assert_eq!(error.code, SqlState::DEADLOCK_DETECTED);
+        assert_eq!(error.code.class(), *b"40");
         assert_eq!(error.to_string(), "ERROR 40P01: deadlock detected");
+        let texts = [
+            (error.detail(), "who"),
+            (error.hint(), "how"),
+            (error.internal_query(), "SELECT"),
+            (error.context(), "f() line 1 statement"),
+            (error.schema(), "public"),
+            (error.table(), "t"),
+            (error.column(), "id"),
+            (error.data_type(), "text"),
+            (error.constraint(), "t_pkey"),
+            (error.file(), "deadlock.c"),
+            (error.routine(), "DeadLockReport"),
+        ];
+        for (field, expected) in texts {
+            assert_eq!(field, Some(expected));
+        }
+        assert_eq!(
+            (error.position(), error.internal_position(), error.line()),
+            (Some(12), Some(3), Some(1146))
+        );
         // A pooler of the old days: the localised severity only.
-        assert_eq!(ServerError::decode(b"SFATAL\0C08P01\0Mno\0\0").unwrap().severity, Severity::Fatal);
+        let error = ServerError::decode(b"SFATAL\0C08P01\0Mno\0\0").unwrap();
+        assert_eq!((error.severity, error.detail(), error.position()), (Severity::Fatal, None, None));
     }
 
     #[test]
@@ -518,16 +719,24 @@ mod tests {
     fn the_message_is_bounded_and_valid_whatever_comes() {
         for text in [&"é".repeat(1000).into_bytes()[..], &[0xff; 1000], &"x".repeat(1000).into_bytes()] {
             let body = [b"VERROR\0C40001\0M", text, b"\0\0"].concat();
-            let len = ServerError::decode(&body).unwrap().message.len();
             let longest = ServerError::MESSAGE_LEN_MAX_BYTES;
+            let len = ServerError::decode(&body).unwrap().message.len();
             assert!((longest - 4..=longest).contains(&len), "{len}");
+            let body =
+                [b"VERROR\0C40001\0Mm\0", &[b"D", text, b"\0"].concat().repeat(50)[..], b"\0"].concat();
+            let error = ServerError::decode(&body).unwrap();
+            let len = error.detail().unwrap().len();
+            assert!((longest - 4..=longest).contains(&len) && error.others.len() == 1, "{len}");
         }
     }
 
     #[test]
     fn close_reasons_are_one_clear_line() {
         let server = ServerError::decode(b"VFATAL\0C57P01\0Mbye\0\0").unwrap();
+        let refused = StatementProblem::Refused(server.clone());
+        let refused = StatementError { name: "pay".into(), problem: refused };
         let reasons = [
+            (refused.into(), "statement \"pay\": FATAL 57P01: bye"),
             (CloseReason::PeerClosed, "the server closed the connection"),
             (CloseReason::Transport(io::ErrorKind::ConnectionReset), "transport error: connection reset"),
             (CloseReason::TimedOut, "no answer in time"),
@@ -544,7 +753,10 @@ mod tests {
         ];
         for (reason, text) in reasons {
             assert_eq!(reason.to_string(), text);
-            assert_eq!(reason.code().is_some(), matches!(reason, CloseReason::Server(_)));
+            assert_eq!(
+                reason.code().is_some(),
+                matches!(reason, CloseReason::Server(_) | CloseReason::Statement(_))
+            );
         }
     }
 }

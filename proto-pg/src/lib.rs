@@ -74,7 +74,7 @@
 //!
 //! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
 //! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection strings into
-//! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong; `row`
+//! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes; `row`
 //! and `tag` are what the owner reads.
 //!
 //! # Over a socket
@@ -143,6 +143,8 @@ mod frame;
 
 mod error;
 
+mod sqlstates;
+
 mod row;
 
 mod tag;
@@ -159,7 +161,10 @@ struct Readme;
 
 pub use array::Int8Array;
 pub use connection::{BackendKey, Connection, Event, Limits};
-pub use error::{AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState};
+pub use error::{
+    AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState, StatementError,
+    StatementProblem,
+};
 pub use request::{Oid, Session, Statement, Value, oid};
 pub use row::{ColumnProblem, Row, RowError};
 pub use tag::CommandTag;

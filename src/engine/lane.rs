@@ -650,10 +650,7 @@ enum Committed {
 
 /// What helps against the reason for which a lane closed, for its line in the log.
 pub fn remedy(reason: &CloseReason) -> &'static str {
-    match reason {
-        CloseReason::Server(error) => remedy_for(error),
-        _ => "",
-    }
+    reason.server_error().map_or("", remedy_for)
 }
 
 fn remedy_for(error: &ServerError) -> &'static str {
@@ -693,12 +690,11 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
     match reason {
         CloseReason::Other(problem) if *problem == NO_ACCOUNTS => Unavailable::BankMissing,
         CloseReason::Other(problem) if *problem == READ_ONLY => Unavailable::ReadOnly,
-        CloseReason::Server(error) => match error.code.as_bytes() {
-            b"25006" => Unavailable::ReadOnly,
-            b"42P01" | b"42883" => Unavailable::BankMissing,
+        _ => match reason.code() {
+            Some(SqlState::READ_ONLY_SQL_TRANSACTION) => Unavailable::ReadOnly,
+            Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION) => Unavailable::BankMissing,
             _ => Unavailable::DatabaseDown,
         },
-        _ => Unavailable::DatabaseDown,
     }
 }
 

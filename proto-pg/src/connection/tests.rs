@@ -144,7 +144,8 @@ fn every_message_in_every_phase() {
             } else if let Some(expected) = accepted.or(any_time) {
                 assert_eq!(log, expected, "{case}");
             } else if tag == b'E' {
-                assert_eq!(closed, "server error: ERROR 42601: text", "{case}");
+                let of = if name == "preparing statements" { "statement \"one\"" } else { "server error" };
+                assert_eq!(closed, format!("{of}: ERROR 42601: text"), "{case}");
             } else {
                 let expected = format!("protocol error: unexpected message '{}' (", tag.escape_ascii());
                 assert!(closed.starts_with(&expected), "{case}");
@@ -168,6 +169,18 @@ fn preparing_needs_every_statement_before_ready() {
     assert!(log[0].starts_with("Closed: protocol error: unexpected message 'Z'"), "{log:?}");
     let log = receive(&mut preparing(), &[parse_complete(), parse_complete(), parse_complete()].concat());
     assert!(log[0].starts_with("Closed: protocol error: unexpected message '1'"), "{log:?}");
+}
+
+#[test]
+fn a_statement_that_is_refused_is_named() {
+    for (parsed, expected) in [
+        (0, "Closed: statement \"one\": ERROR 42601: text"),
+        (1, "Closed: statement \"none\": ERROR 42601: text"),
+        (2, "Closed: server error: ERROR 42601: text"),
+    ] {
+        let bytes = [parse_complete().repeat(parsed), error("ERROR", "42601"), ready_for_query()].concat();
+        assert_eq!(receive(&mut preparing(), &bytes), [expected]);
+    }
 }
 
 #[test]

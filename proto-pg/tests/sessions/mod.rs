@@ -148,7 +148,7 @@ pub(crate) static SCENES: [Scene; 6] = [
             "Done 2 INSERT 0 1",
             "RolledBack 1",
             "RolledBack 2",
-            "Aborted 23505",
+            "Aborted 23505 \"pair_id_key\"",
             "Done 3 INSERT 0 1",
             "Committed",
             "Closed",
@@ -201,7 +201,13 @@ pub(crate) static SCENES: [Scene; 6] = [
             "Closed 57P01",
         ],
     },
-    Scene { name: "refused", setup: "", statements: &REFUSED, turns: &[], events: &["Closed 42P01"] },
+    Scene {
+        name: "refused",
+        setup: "",
+        statements: &REFUSED,
+        turns: &[],
+        events: &["Closed: statement \"bad\": ERROR 42P01: relation \"nowhere\" does not exist"],
+    },
 ];
 
 fn call(lane: &mut Connection<u32>, ticket: u32, statement: usize, parameters: &[Value<'_>]) {
@@ -245,12 +251,15 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
             Event::InDoubt { ticket } => format!("InDoubt {ticket}"),
             Event::Committed => "Committed".into(),
             Event::Aborted { error: None } => "Aborted".into(),
-            Event::Aborted { error: Some(error) } => format!("Aborted {} = {error}", error.code),
+            Event::Aborted { error: Some(error) } => {
+                format!("Aborted {} {:?} = {error}", error.code, error.constraint().unwrap_or_default())
+            }
             Event::Notice(notice) => format!("Notice {} = {notice}", notice.code),
             Event::Parameter { name, value } => format!("Parameter {name} {value}"),
             Event::Notification { process_id, channel, payload } => {
                 format!("Notification {channel} {payload} = {process_id}")
             }
+            Event::Closed { reason: CloseReason::Statement(error) } => format!("Closed: {error}"),
             Event::Closed { reason } => match reason.code() {
                 Some(code) => format!("Closed {code} = {reason}"),
                 None => format!("Closed = {reason}"),
