@@ -209,6 +209,60 @@ fn every_page_is_in_the_table_of_contents() {
     assert_eq!(missing, [""; 0], "docs/SUMMARY.md lacks pages");
 }
 
+/// Pages at the places where a code host looks for them. The links of the book are checked by docs/build.
+const OTHER_PAGES: [&str; 6] = [
+    ".github/SECURITY.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "proto-pg/README.md",
+];
+
+#[test]
+fn every_link_of_the_other_pages_leads_to_a_file() {
+    for name in OTHER_PAGES {
+        let text = text_of(name);
+        let targets = after(&text, "](", &[')', '#']).filter(|target| !target.contains(':'));
+        let from = workspace().join(name).with_file_name("");
+        let missing: Vec<&str> = targets.filter(|target| !from.join(target).exists()).collect();
+        assert_eq!(missing, [""; 0], "{name} has links that lead nowhere");
+    }
+}
+
+#[test]
+fn every_page_that_a_file_names_is_there() {
+    let directories = [
+        ".ci",
+        ".github",
+        "fuzz/libpq/src",
+        "fuzz/targets",
+        "nginx",
+        "observability",
+        "prod",
+        "proto-pg/src",
+        "src",
+        "stress/src",
+        "tests",
+    ];
+    let files = directories.iter().flat_map(|directory| files_below(&workspace().join(directory)));
+    let files =
+        files.chain([".dockerignore", "docker-compose.yml", "fuzz/run"].map(|name| workspace().join(name)));
+    let mut count = 0;
+    for path in files {
+        let text = text_of(&path);
+        let is_part = |c: char| c.is_ascii_lowercase() || matches!(c, '/' | '-' | '.');
+        for rest in text.split("docs/").skip(1) {
+            let name = rest.split(|c| !is_part(c)).next().unwrap_or_default();
+            if let Some((stem, _)) = name.rsplit_once(".md") {
+                count += 1;
+                assert!(page(&format!("{stem}.md")).exists(), "{} names docs/{stem}.md", path.display());
+            }
+        }
+    }
+    assert!(count > 10, "files name pages");
+}
+
 /// What follows `prefix` up to one of `ends`, wherever it stands in the text.
 fn after<'a>(text: &'a str, prefix: &'a str, ends: &'a [char]) -> impl Iterator<Item = &'a str> {
     text.split(prefix).skip(1).map(move |rest| rest.split(ends).next().unwrap_or_default())
@@ -359,9 +413,7 @@ fn commands(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_block_of_commands_is_one_line_that_can_be_pasted() {
-    let others =
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", ".github/SECURITY.md", "proto-pg/README.md"];
-    let others = others.map(|name| (name.to_owned(), text_of(workspace().join(name))));
+    let others = OTHER_PAGES.map(|name| (name.to_owned(), text_of(name)));
     for (name, text) in pages().into_iter().chain(others) {
         for command in commands(&text) {
             assert!(!command.contains('\n'), "{name}: more than one line: {command}");
