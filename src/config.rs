@@ -661,11 +661,11 @@ mod tests {
     }
 
     #[test]
-    fn the_book_lists_every_session_setting() {
-        let book = include_str!("../docs/learn/postgresql.md");
+    fn the_reference_lists_every_session_setting() {
+        let page = include_str!("../docs/reference/settings.md");
         for (name, value) in config(&[]).unwrap().session_settings {
             let row = format!("| `{name}` | `{value}` |");
-            assert!(book.contains(&row), "docs/learn/postgresql.md lacks {row}");
+            assert!(page.contains(&row), "docs/reference/settings.md lacks {row}");
         }
     }
 }

@@ -678,7 +678,7 @@ fn remedy_for(error: &ServerError) -> &'static str {
              the limit of the role, database or pooler, or lower LANES"
         }
         b"08P01" if message.contains("startup parameter") => {
-            "; a pooler refuses it: take it out of DATABASE_URL, or see docs/learn/postgresql.md about PgBouncer"
+            "; a pooler refuses it: take it out of DATABASE_URL, or see docs/reference/settings.md about PgBouncer"
         }
         _ if is_of_session(error) => "; the session is left, and calls go on in a new one",
         _ => "",
