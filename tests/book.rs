@@ -169,6 +169,7 @@ fn the_counts_of_instructions_are_those_of_the_bench() {
         ("learn/exercises.md", format!("counts {} for one transaction", thousands(one))),
         ("reference/performance.md", format!("The core takes {} instructions for a transaction", about(one))),
         ("reference/performance.md", format!("16 takes {} for each", about(of_16))),
+        ("reference/observability.md", format!(" of the {} instructions", thousands(one))),
         ("learn/microseconds.md", format!("| one transaction, from bytes to bytes | {} |", thousands(one))),
         ("learn/microseconds.md", format!("| one statement | {} |", thousands(of("one_statement")))),
         ("learn/microseconds.md", format!("| a transaction in a set of 16 | {} |", about(of_16))),
