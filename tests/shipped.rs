@@ -62,6 +62,16 @@ fn the_compose_file_can_be_read_without_the_image() {
     assert_eq!(required, [""; 0], "Compose reads no file in which a variable is missing");
 }
 
+/// What keeps up with new releases reads the compose file and not its overrides.
+#[test]
+fn the_overrides_use_the_images_of_the_compose_file() {
+    let compose = text_of("docker-compose.yml");
+    let overrides = ["durable", "tuned"].map(|name| text_of(format!("compose/{name}.yml")));
+    let images = overrides.iter().flat_map(|text| text.lines()).filter(|line| line.contains(" image: "));
+    let others: Vec<&str> = images.filter(|line| !compose.contains(*line)).collect();
+    assert_eq!(others, [""; 0], "docker-compose.yml has no such image");
+}
+
 /// The last line of the load test in its container says where its report is, and `K6_OUT` reaches k6.
 #[test]
 fn the_load_test_in_its_container_says_where_its_report_is() {
