@@ -142,11 +142,11 @@ fn bench_rounds(bencher: Bencher<'_, '_>, requests: &[Request]) {
     bencher.counter(divan::counter::ItemsCount::new(requests.len())).bench_local(|| core.round());
 }
 
-static STATEMENTS: [Statement; 1] = [Statement {
-    name: "t",
-    sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
-    parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
-}];
+static STATEMENTS: [Statement<'static>; 1] = [Statement::new(
+    "t",
+    "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+    &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+)];
 
 /// A lane that has logged in.
 fn ready_lane() -> Connection<u32> {

@@ -14,11 +14,11 @@ use proto_pg::{Connection, Event, Limits, Session, SqlState, Statement, Value, o
 use rinha::random::Random;
 use stress::{Postgres, PostgresOptions};
 
-static STATEMENTS: [Statement; 1] = [Statement {
-    name: "t",
-    sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
-    parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
-}];
+static STATEMENTS: [Statement<'static>; 1] = [Statement::new(
+    "t",
+    "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+    &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+)];
 
 type Failure = Box<dyn Error + Send + Sync>;
 

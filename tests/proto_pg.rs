@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::{env, fs};
 
-use proto_pg::{Host, Url, Value};
+use proto_pg::{Host, Url, Value, oid};
 use rinha::config::Config;
 use rinha::engine::lane::STATEMENTS;
 use sessions::{Exchange, SCENES, Scene};
@@ -35,20 +35,18 @@ fn the_example_tells_why_it_has_no_answer() {
 }
 
 /// The constants of `SqlState` are those of `errcodes.txt`, which each server brings along. A newer server may have more;
-/// `RECORD=1` writes the list of the server that the tests use.
+/// `RECORD=sqlstates` writes the list of the server that the tests use.
 #[test]
 fn sqlstates_are_those_of_postgresql() {
-    let mut client = Database::empty().connect();
+    let database = Database::empty();
+    let mut client = database.connect();
     let row =
         client.query_one("SELECT setting FROM pg_config WHERE name = 'SHAREDIR'", &[]).expect("its place");
     let path = Path::new(row.get::<_, &str>(0)).join("errcodes.txt");
     let list = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let row = client
-        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
-        .expect("its version");
-    let version: i32 = row.get(0);
+    let version = major(&database);
     let source = workspace().join("proto-pg/src/sqlstates.rs");
-    if env::var_os("RECORD").is_some() {
+    if env::var_os("RECORD").is_some_and(|what| what == "sqlstates") {
         fs::write(&source, sqlstates(&list, version)).expect("write the list");
     }
     let recorded = fs::read_to_string(&source).expect("read the list");
@@ -68,10 +66,10 @@ fn sqlstates_are_those_of_postgresql() {
 const RETIRED: [(&str, &str); 1] = [("72000", "snapshot_too_old")];
 
 /// The source with the constants of this list.
-fn sqlstates(list: &str, version: i32) -> String {
+fn sqlstates(list: &str, version: i64) -> String {
     let head = format!(
         "//! The SQLSTATE codes of PostgreSQL {version}. Written by a test from the `errcodes.txt` of the server that it runs with:\n\
-         //! `RECORD=1 cargo test --test proto_pg sqlstates`.\n\n\
+         //! `RECORD=sqlstates cargo test --test proto_pg sqlstates`.\n\n\
          use crate::error::SqlState;\n\nimpl SqlState {{\n"
     );
     let constant = |code: &str, name: &str, condition: &str| {
@@ -101,6 +99,25 @@ fn sqlstates(list: &str, version: i32) -> String {
     });
     let constants: String = current.chain(retired).collect();
     format!("{head}{constants}}}\n")
+}
+
+#[test]
+fn the_types_have_the_names_that_postgresql_gives_them() {
+    let rows = Database::empty()
+        .connect()
+        .query("SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid < 10000", &[])
+        .expect("the types");
+    let (mut named, mut unknown) =
+        (0, (0..10_000).filter(|oid| rows.iter().all(|row| row.get::<_, u32>(0) != *oid)));
+    for row in &rows {
+        let (oid, name): (u32, &str) = (row.get(0), row.get(1));
+        if let Some(known) = oid::name(oid) {
+            assert_eq!(known, name, "type {oid}");
+            named += 1;
+        }
+    }
+    assert_eq!(unknown.find_map(oid::name), None);
+    assert!(named > 35, "{named} types");
 }
 
 /// Has a session with the server behind this URL.
@@ -139,18 +156,24 @@ fn perform(scene: &Scene, url: &str) -> Vec<Exchange> {
     exchanges
 }
 
-/// Has a session, and compares it with its recording: the client's half has to be what is said today, the server's half
-/// depends on its version. With `RECORD=1` both are written anew.
-fn check(scene: &Scene, database: &Database, directory: &str) {
+/// Has a session, and compares it with the recording of this version: the client's half has to be what is said today, the
+/// server's half depends on its minor version. With the environment variable `RECORD` set to `record`, both are
+/// written anew.
+fn check(scene: &Scene, database: &Database, directory: &str, record: &str) {
     let recording = workspace().join(directory).join(scene.name).with_extension("txt");
     let exchanges = perform(scene, &database.url());
-    if env::var_os("RECORD").is_some() {
+    if env::var_os("RECORD").is_some_and(|what| what == record) {
         sessions::write(&recording, &exchanges);
     }
     let said = |exchanges: Vec<Exchange>| -> Vec<Vec<u8>> {
         exchanges.into_iter().map(|exchange| exchange.client).collect()
     };
     assert_eq!(said(exchanges), said(sessions::read(&recording)), "{}", scene.name);
+}
+
+/// The major version of the server.
+fn major(database: &Database) -> i64 {
+    database.number("SELECT current_setting('server_version_num')::bigint / 10000")
 }
 
 #[test]
@@ -160,7 +183,7 @@ fn what_was_recorded_still_happens() {
         if !scene.setup.is_empty() {
             database.execute(scene.setup);
         }
-        check(scene, &database, "proto-pg/tests/recorded");
+        check(scene, &database, &format!("proto-pg/tests/recorded/{}", major(&database)), "sessions");
     }
 }
 
@@ -229,5 +252,5 @@ fn what_was_recorded_of_the_bank_still_happens() {
             "Closed",
         ],
     };
-    check(&scene, &Database::new(), "tests/recorded");
+    check(&scene, &Database::new(), "tests/recorded", "bank");
 }

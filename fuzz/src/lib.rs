@@ -53,10 +53,13 @@ pub fn new_lane<T: Copy>() -> Connection<T> {
         database: "database".into(),
         parameters: vec![],
     });
-    static STATEMENTS: [Statement; 1] =
-        [Statement { name: "s", sql: "SELECT $1", parameter_types: &[oid::INT4] }];
-    let limits =
-        Limits { message_len_max_bytes: 256, text_len_max_bytes: 320, send_len_max_bytes: 512, in_flight_calls_max: CALLS_MAX.into() };
+    static STATEMENTS: [Statement<'static>; 1] = [Statement::new("s", "SELECT $1", &[oid::INT4])];
+    let limits = Limits {
+        message_len_max_bytes: 256,
+        text_len_max_bytes: 320,
+        send_len_max_bytes: 512,
+        in_flight_calls_max: CALLS_MAX.into(),
+    };
     Connection::new(&SESSION, &STATEMENTS, limits)
 }
 

@@ -9,11 +9,11 @@ use fuzz::Pieces;
 use libfuzzer_sys::fuzz_target;
 use rinha::bank::{Accounts, Call, ListenerKind, Outcome};
 use rinha::buf::Pipe as _;
-use rinha::engine::client::{AfterSend, Client, Context};
 use rinha::config::Config;
+use rinha::engine::client::{AfterSend, Client, Context};
+use rinha::http::response;
 use rinha::metrics::Metrics;
 use rinha::now::Now;
-use rinha::http::response;
 
 /// One for all inputs, since to make it costs more than most of them. Only its counters change, which decide nothing.
 static SITE: LazyLock<Mutex<Context>> = LazyLock::new(|| {

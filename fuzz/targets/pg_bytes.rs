@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use fuzz::{Pieces, STARTED, new_lane};
 use libfuzzer_sys::fuzz_target;
-use proto_pg::{CloseReason, Connection, Event, ProtocolError, Row, Value};
+use proto_pg::{Array, CloseReason, Connection, Event, Jsonb, Numeric, ProtocolError, Row, Value};
 
 const CALLS: u8 = 5;
 /// The bit of the input's first byte that asks for a lane which has logged in.
@@ -63,6 +63,11 @@ impl Log<'_> {
             assert_eq!(row.jsonb(column).ok(), value.and_then(|value| value.strip_prefix(&[1])));
             let elements: Option<Vec<_>> = row.i64_array(column).ok().map(Iterator::collect);
             assert_eq!(elements, value.and_then(plain_array));
+            // Whatever the bytes are read as: an error at worst, and text that can be printed.
+            let _ = row.numeric(column).map(|numeric| numeric.to_string());
+            let _ = row.get::<Option<Array<'_, &str>>>(column).map(|texts| texts.map(Iterator::count));
+            let _ = row.get::<Array<'_, Numeric<'_>>>(column).map(|numbers| format!("{numbers:?}"));
+            let _ = (row.interval(column), row.get::<Jsonb<'_>>(column), row.uuid(column));
         }
         assert!(row.raw(columns.len()).is_err());
     }

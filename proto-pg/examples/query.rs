@@ -8,11 +8,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
-static STATEMENTS: [Statement; 1] = [Statement {
-    name: "squares",
-    sql: "SELECT n, n * n FROM generate_series(1, $1) AS n",
-    parameter_types: &[oid::INT4],
-}];
+static STATEMENTS: [Statement<'static>; 1] =
+    [Statement::new("squares", "SELECT n, n * n FROM generate_series(1, $1) AS n", &[oid::INT4])];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let url = std::env::args().nth(1).ok_or("usage: query postgresql://user:password@host/database")?;

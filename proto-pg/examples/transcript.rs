@@ -4,11 +4,11 @@
 
 use proto_pg::{CloseReason, Connection, Event, Full, Limits, Session, Statement, Value, oid};
 
-static STATEMENTS: [Statement; 1] = [Statement {
-    name: "pay",
-    sql: "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance",
-    parameter_types: &[oid::INT4, oid::INT8],
-}];
+static STATEMENTS: [Statement<'static>; 1] = [Statement::new(
+    "pay",
+    "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance",
+    &[oid::INT4, oid::INT8],
+)];
 
 fn main() -> Result<(), Full> {
     let session = Session {

@@ -4,7 +4,7 @@ use crate::auth::{Credentials, Exchange};
 use crate::error::{CloseReason, Full, ProtocolError, ServerError, StatementError, StatementProblem};
 use crate::flight::{Blame, End, Flight, RolledBack, Unexpected, Verdict};
 use crate::frame::{Frame, Inbox, Message};
-use crate::request::{Outbox, Session, Statement, Value, call_len_bytes};
+use crate::request::{Oid, Outbox, Session, Statement, Value, call_len_bytes};
 use crate::row::Row;
 use crate::tag::CommandTag;
 use std::fmt::{self, Debug, Formatter};
@@ -130,9 +130,64 @@ pub struct Connection<T: Copy> {
     flight: Flight<T>,
     inbox: Inbox,
     outbox: Outbox,
-    statements: &'static [Statement],
+    statements: Box<[Prepared]>,
     backend_key: Option<BackendKey>,
     server_version: String,
+}
+
+/// A statement that calls may name by its index.
+struct Prepared {
+    name: String,
+    parameters_len: usize,
+    /// What is needed until it is prepared.
+    recipe: Option<Recipe>,
+}
+
+/// A [`Statement`], of which nothing is borrowed.
+struct Recipe {
+    sql: String,
+    parameter_types: Vec<Oid>,
+    column_types: Option<Vec<Oid>>,
+}
+
+impl Prepared {
+    fn new(statement: &Statement<'_>) -> Prepared {
+        let recipe = Recipe {
+            sql: statement.sql.to_owned(),
+            parameter_types: statement.parameter_types.to_owned(),
+            column_types: statement.column_types.map(<[Oid]>::to_owned),
+        };
+        Prepared {
+            name: statement.name.to_owned(),
+            parameters_len: statement.parameter_types.len(),
+            recipe: Some(recipe),
+        }
+    }
+
+    /// The statement, until it is prepared.
+    fn statement(&self) -> Option<Statement<'_>> {
+        let Recipe { sql, parameter_types, column_types } = self.recipe.as_ref()?;
+        let statement = Statement::new(&self.name, sql, parameter_types);
+        Some(match column_types {
+            Some(column_types) => statement.returning(column_types),
+            None => statement,
+        })
+    }
+
+    fn error(&self, problem: StatementProblem) -> CloseReason {
+        StatementError { name: self.name.clone(), problem }.into()
+    }
+}
+
+/// What the server says next about a statement that is being prepared.
+#[derive(Clone, Copy)]
+enum Preparation {
+    /// That it is parsed.
+    Parse,
+    /// The types of its parameters, as it has to be described.
+    Parameters,
+    /// The columns of its result.
+    Columns,
 }
 
 /// The life of a lane. Forward only, one step at a time; `Closing` may follow any.
@@ -141,8 +196,9 @@ enum Phase {
     Authenticating { exchange: Exchange, credentials: Credentials },
     /// Authenticated; the server reports its settings and ends with `ReadyForQuery`.
     Starting,
-    /// Every statement's Parse and one Sync are queued or sent; `parsed` have been confirmed.
-    Preparing { parsed: usize },
+    /// Every statement's Parse, Describe where types are to be checked, and one Sync are queued or sent; the first `prepared`
+    /// are done with.
+    Preparing { prepared: usize, next: Preparation },
     /// Calls come and go.
     Ready,
     /// As `Ready`, but our last word, Terminate, is queued or sent.
@@ -162,15 +218,20 @@ enum Output<T> {
 }
 
 impl<T: Copy> Connection<T> {
-    /// Makes a lane and queues its start-up message. `statements` are prepared before [`Event::Ready`].
+    /// Makes a lane and queues its start-up message. `statements` are prepared before [`Event::Ready`], and copied: they need
+    /// not outlive this call.
     ///
     /// A session with a NUL byte in a name or value makes a lane that is already closing: the first event says so.
     ///
     /// # Panics
     /// These are bugs of the owner: `limits` are outside the ranges that [`Limits`] gives; a statement has no name, a
     /// NUL byte, or more than 65535 parameters.
-    pub fn new(session: &Session, statements: &'static [Statement], limits: Limits) -> Connection<T> {
-        statements.iter().for_each(Statement::check);
+    pub fn new(session: &Session, statements: &[Statement<'_>], limits: Limits) -> Connection<T> {
+        for statement in statements {
+            // An unnamed statement would be replaced by the next one.
+            assert!(!statement.name.is_empty(), "a statement without a name: {:?}", statement.sql);
+            statement.check();
+        }
         let mut outbox = Outbox::new(limits.send_len_max_bytes);
         let phase = if outbox.startup(session).is_ok() {
             let credentials = Credentials { user: session.user.clone(), password: session.password.clone() };
@@ -184,7 +245,7 @@ impl<T: Copy> Connection<T> {
             flight: Flight::new(limits.in_flight_calls_max),
             inbox: Inbox::new(limits.message_len_max_bytes, limits.text_len_max_bytes),
             outbox,
-            statements,
+            statements: statements.iter().map(Prepared::new).collect(),
             backend_key: None,
             server_version: String::new(),
         }
@@ -232,22 +293,22 @@ impl<T: Copy> Connection<T> {
     /// nothing is pending, the call is too long for this lane and waiting will not help.
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), there is no such statement, or
-    /// the statement has another number of parameters.
+    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), there is no such statement, the
+    /// statement has another number of parameters, or one of them is an array within an array.
     pub fn call(&mut self, ticket: T, statement: usize, parameters: &[Value<'_>]) -> Result<(), Full> {
         assert!(self.is_ready(), "a call on a lane that is not ready");
         assert!(statement < self.statements.len(), "there is no statement {statement}");
         let statement = &self.statements[statement];
         assert_eq!(
             parameters.len(),
-            statement.parameter_types.len(),
+            statement.parameters_len,
             "parameters of statement {:?}",
             statement.name
         );
-        if self.flight.is_full() || !self.outbox.has_room_for(call_len_bytes(statement, parameters)) {
+        if self.flight.is_full() || !self.outbox.has_room_for(call_len_bytes(&statement.name, parameters)) {
             return Err(Full);
         }
-        self.outbox.encode_call(statement, parameters);
+        self.outbox.encode_call(&statement.name, parameters);
         self.flight.push(ticket);
         Ok(())
     }
@@ -440,27 +501,23 @@ impl<T: Copy> Connection<T> {
                 return Ok(None);
             }
             (Phase::Starting, Message::ReadyForQuery { .. }) => {
-                for statement in self.statements {
-                    self.outbox.parse(statement);
-                }
-                self.outbox.sync();
-                self.phase = Phase::Preparing { parsed: 0 };
+                self.start_preparing();
                 return Ok(None);
             }
-            (Phase::Preparing { parsed }, Message::ParseComplete) if *parsed < self.statements.len() => {
-                *parsed += 1;
-                return Ok(None);
-            }
-            (Phase::Preparing { parsed }, Message::ReadyForQuery { .. })
-                if *parsed == self.statements.len() =>
+            (Phase::Preparing { prepared, next: Preparation::Parse }, Message::ReadyForQuery { .. })
+                if *prepared == self.statements.len() =>
             {
+                self.statements.iter_mut().for_each(|statement| statement.recipe = None);
                 self.phase = Phase::Ready;
                 Event::Ready
             }
-            (
-                Phase::Authenticating { .. } | Phase::Starting | Phase::Preparing { .. },
-                Message::Error(error),
-            ) => return Err(self.refused(error)),
+            (Phase::Preparing { prepared, next }, message) => {
+                let is_expected = prepare(&self.statements, prepared, next, message)?;
+                return if is_expected { Ok(None) } else { Err(self.unexpected(frame.tag)) };
+            }
+            (Phase::Authenticating { .. } | Phase::Starting, Message::Error(error)) => {
+                return Err(error.into());
+            }
 
             // Calls and batches.
             (Phase::Ready | Phase::Leaving, Message::BindComplete) => {
@@ -491,7 +548,6 @@ impl<T: Copy> Connection<T> {
             (
                 Phase::Authenticating { .. }
                 | Phase::Starting
-                | Phase::Preparing { .. }
                 | Phase::Ready
                 | Phase::Leaving
                 | Phase::Closing { .. }
@@ -505,22 +561,25 @@ impl<T: Copy> Connection<T> {
                 | Message::CommandComplete
                 | Message::ReadyForQuery { .. }
                 | Message::Error(_)
+                | Message::ParameterDescription(_)
+                | Message::RowDescription(_)
+                | Message::NoData
                 | Message::Unrequested,
             ) => return Err(self.unexpected(frame.tag)),
         };
         Ok(Some(Output::Event(event)))
     }
 
-    /// What an error is about before the lane is ready.
-    fn refused(&self, error: ServerError) -> CloseReason {
-        match self.phase {
-            // The server takes them in order, so the first that is not parsed is the one.
-            Phase::Preparing { parsed } if parsed < self.statements.len() => {
-                let name = self.statements[parsed].name.to_owned();
-                StatementError { name, problem: StatementProblem::Refused(error) }.into()
+    /// Queues everything that prepares the statements.
+    fn start_preparing(&mut self) {
+        for statement in self.statements.iter().filter_map(Prepared::statement) {
+            self.outbox.parse(&statement);
+            if statement.column_types.is_some() {
+                self.outbox.describe_statement(statement.name);
             }
-            _ => error.into(),
         }
+        self.outbox.sync();
+        self.phase = Phase::Preparing { prepared: 0, next: Preparation::Parse };
     }
 
     fn unexpected(&self, tag: u8) -> CloseReason {
@@ -536,6 +595,44 @@ impl<T: Copy> Connection<T> {
             Phase::Closing { .. } | Phase::Closed => "closing",
         }
     }
+}
+
+/// Takes a message about the statements that are being prepared; false if it cannot come now.
+///
+/// # Errors
+/// One of them cannot be used, or the server has an error that is none of theirs.
+fn prepare(
+    statements: &[Prepared],
+    prepared: &mut usize,
+    next: &mut Preparation,
+    message: Message<'_>,
+) -> Result<bool, CloseReason> {
+    // The server takes them in order. Each keeps its recipe until all are prepared.
+    let Some((current, statement)) =
+        statements.get(*prepared).and_then(|current| Some((current, current.statement()?)))
+    else {
+        return if let Message::Error(error) = message { Err(error.into()) } else { Ok(false) };
+    };
+    let is_described = statement.column_types.is_some();
+    let (checked, then) = match (*next, message) {
+        (_, Message::Error(error)) => (Err(StatementProblem::Refused(error)), None),
+        (Preparation::Parse, Message::ParseComplete) if is_described => {
+            (Ok(()), Some(Preparation::Parameters))
+        }
+        (Preparation::Parse, Message::ParseComplete) => (Ok(()), None),
+        (Preparation::Parameters, Message::ParameterDescription(types)) => {
+            (statement.check_parameters(&types), Some(Preparation::Columns))
+        }
+        (Preparation::Columns, Message::RowDescription(columns)) => {
+            (statement.check_columns(Some(columns)), None)
+        }
+        (Preparation::Columns, Message::NoData) => (statement.check_columns(None), None),
+        (Preparation::Parse | Preparation::Parameters | Preparation::Columns, _) => return Ok(false),
+    };
+    checked.map_err(|problem| current.error(problem))?;
+    *next = then.unwrap_or(Preparation::Parse);
+    *prepared += usize::from(then.is_none());
+    Ok(true)
 }
 
 impl<T: Copy> Debug for Connection<T> {

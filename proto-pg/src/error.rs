@@ -1,5 +1,6 @@
 //! What can go wrong: the server's own errors, and the reasons for which a lane closes.
 
+use crate::request::{Oid, oid};
 use crate::row::RowError;
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
@@ -50,6 +51,38 @@ pub struct StatementError {
 pub enum StatementProblem {
     /// The server could not prepare it.
     Refused(ServerError),
+    /// It has another number of parameters than types are given for.
+    ParameterCount {
+        /// How many types are given.
+        expected: usize,
+        /// How many parameters it has.
+        actual: usize,
+    },
+    /// A parameter has another type than declared.
+    ParameterType {
+        /// Its index, from 0.
+        index: usize,
+        /// The declared type.
+        expected: Oid,
+        /// The server's.
+        actual: Oid,
+    },
+    /// Its result has another number of columns than expected.
+    ColumnCount {
+        /// How many types are expected.
+        expected: usize,
+        /// How many columns there are.
+        actual: usize,
+    },
+    /// A column of its result has another type than expected.
+    ColumnType {
+        /// Its index, from 0.
+        index: usize,
+        /// The type that it would be read as.
+        expected: Oid,
+        /// The type that it has.
+        actual: Oid,
+    },
 }
 
 /// How the peer broke the protocol.
@@ -183,6 +216,7 @@ impl CloseReason {
             | CloseReason::Transport(_)
             | CloseReason::TimedOut
             | CloseReason::Other(_)
+            | CloseReason::Statement(_)
             | CloseReason::Protocol(_)
             | CloseReason::Authentication(_)
             | CloseReason::Row(_) => None,
@@ -503,6 +537,32 @@ impl Display for StatementProblem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             StatementProblem::Refused(error) => Display::fmt(error, f),
+            StatementProblem::ParameterCount { expected, actual } => {
+                write!(f, "it has {actual} parameters, expected {expected}")
+            }
+            StatementProblem::ParameterType { index, expected, actual } => {
+                let (actual, expected) = (TypeName(*actual), TypeName(*expected));
+                write!(f, "parameter ${} is {actual}, expected {expected}", index + 1)
+            }
+            StatementProblem::ColumnCount { expected, actual } => {
+                write!(f, "its result has {actual} columns, expected {expected}")
+            }
+            StatementProblem::ColumnType { index, expected, actual } => {
+                let (actual, expected) = (TypeName(*actual), TypeName(*expected));
+                write!(f, "column {index} of its result is {actual}, expected {expected}")
+            }
+        }
+    }
+}
+
+/// A type, by its name where that is known.
+struct TypeName(Oid);
+
+impl Display for TypeName {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match oid::name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "type {}", self.0),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats. After start-up every
 //! message is one tag byte, an Int32 length that counts itself but not the tag, and the body.
 
+use crate::columns::{Columns, ParameterTypes};
 use crate::error::{Fields, ProtocolError, ServerError};
 use crate::row::Row;
 use std::ops::Range;
@@ -67,6 +68,9 @@ pub(crate) enum Message<'a> {
         channel: &'a str,
         payload: &'a str,
     },
+    ParameterDescription(ParameterTypes<'a>),
+    RowDescription(Columns<'a>),
+    NoData,
     /// Unknown, or an answer to something that this client never says (Describe, Close, COPY, a row limit, ...).
     Unrequested,
 }
@@ -203,6 +207,9 @@ impl<'a> Message<'a> {
             b'1' => Message::ParseComplete,
             b'E' => return ServerError::decode(body.0).map(Message::Error),
             b'N' => return ServerError::decode(body.0).map(Message::Notice),
+            b't' => return ParameterTypes::decode(body.0).map(Message::ParameterDescription),
+            b'T' => return Columns::decode(body.0).map(Message::RowDescription),
+            b'n' => Message::NoData,
             b'S' => Message::Parameter { name: body.text()?, value: body.text()? },
             b'A' => Message::Notification {
                 process_id: body.i32()?,
@@ -370,7 +377,7 @@ mod tests {
             };
             let case = format!("{}: {}", bytes.escape_ascii(), decode(body));
             let is_unrequested = decode(body) == "Unrequested";
-            assert_eq!(is_unrequested, b"3nstTGHWdcVx?".contains(&tag), "{case}");
+            assert_eq!(is_unrequested, b"3sGHWdcVx?".contains(&tag), "{case}");
             let longer = decode(&[body, &[1]].concat());
             assert!(is_unrequested || longer.starts_with("malformed"), "{case}, one byte more: {longer}");
             for len in 0..body.len() {

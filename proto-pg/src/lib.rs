@@ -9,8 +9,7 @@
 //! ```
 //! use proto_pg::{Connection, Event, Limits, Session, Statement, Value, oid};
 //!
-//! static STATEMENTS: [Statement; 1] =
-//!     [Statement { name: "double", sql: "SELECT $1 * 2", parameter_types: &[oid::INT4] }];
+//! let statements = [Statement::new("double", "SELECT $1 * 2", &[oid::INT4])];
 //!
 //! let session = Session {
 //!     user: "alice".into(),
@@ -19,7 +18,7 @@
 //!     parameters: vec![],
 //! };
 //! let limits = Limits { message_len_max_bytes: 8192, text_len_max_bytes: 1 << 20, send_len_max_bytes: 8192, in_flight_calls_max: 16 };
-//! let mut lane = Connection::new(&session, &STATEMENTS, limits);
+//! let mut lane = Connection::new(&session, &statements, limits);
 //!
 //! // The transport would send these bytes: the start-up message.
 //! assert_eq!(lane.send_pending()[4..8], [0, 3, 0, 0]);
@@ -75,7 +74,7 @@
 //! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
 //! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection strings into
 //! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes; `row`
-//! and `tag` are what the owner reads.
+//! and `tag` are what the owner reads, `columns` describes it, `array` and `types` are its values.
 //!
 //! # Over a socket
 //!
@@ -108,18 +107,24 @@
 //! |---|---|---|
 //! | `boolean` | [`Value::Bool`] | [`Row::bool`] |
 //! | `smallint`, `integer`, `bigint` | [`Value::Int2`], [`Value::Int4`], [`Value::Int8`] | [`Row::i16`], [`Row::i32`], [`Row::i64`] |
-//! | `text`, `varchar`, `char(n)`, `name`, `json` | [`Value::Text`] | [`Row::text`] |
-//! | `jsonb` | | [`Row::jsonb`] |
-//! | `timestamptz` | [`Value::Int8`], microseconds since 2000-01-01 UTC | [`Row::i64`] |
-//! | `integer[]`, `bigint[]`, `text[]` | [`Value::Int4Array`], [`Value::Int8Array`], [`Value::TextArray`] | `bigint[]` alone: [`Row::i64_array`] |
+//! | `real`, `double precision` | [`Value::Float4`], [`Value::Float8`] | [`Row::f32`], [`Row::f64`] |
+//! | `numeric` | [`Value::Numeric`] | [`Row::numeric`] |
+//! | `text`, `varchar`, `char(n)`, `name`, `json`, enums | [`Value::Text`] | [`Row::text`] |
+//! | `jsonb` | [`Value::Jsonb`] | [`Row::jsonb`] |
+//! | `uuid` | [`Value::Uuid`] | [`Row::uuid`] |
+//! | `date`, `time`, `interval` | [`Value::Date`], [`Value::Time`], [`Value::Interval`] | [`Row::date`], [`Row::time`], [`Row::interval`] |
+//! | `timestamp`, `timestamptz` | [`Value::Timestamp`] | [`Row::timestamp`] |
+//! | arrays of these | [`Value::Array`], without NULL also [`Value::Int4Array`], [`Value::Int8Array`], [`Value::TextArray`] | [`Row::get`] as [`Array`] |
 //! | `bytea`, and any other in its binary format | [`Value::Bytes`] | [`Row::bytes`] |
-//! | NULL | [`Value::Null`] | [`Row::is_null`], [`Row::raw`] |
+//! | NULL | [`Value::Null`] | [`Row::get`] as `Option`, [`Row::is_null`] |
+//!
+//! What a column is read as is checked against what it is if the statement says so: [`Statement::returning`].
 //!
 //! # What it does not do
 //!
 //! TLS, COPY, the simple query protocol, row limits and portals kept open, cancel requests, GSSAPI. A message that
 //! belongs to one of these closes the lane with a reason that names it; nothing is ignored silently. Statements are
-//! fixed when the lane is made, and `'static`; their results come without a description of their columns.
+//! fixed when the lane is made.
 //!
 //! # Versions
 //!
@@ -149,7 +154,11 @@ mod row;
 
 mod tag;
 
+mod columns;
+
 mod array;
+
+mod types;
 
 #[cfg(test)]
 mod script;
@@ -159,7 +168,8 @@ mod script;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use array::Int8Array;
+pub use array::Array;
+pub use columns::{Column, Columns, ParameterTypes};
 pub use connection::{BackendKey, Connection, Event, Limits};
 pub use error::{
     AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState, StatementError,
@@ -168,4 +178,5 @@ pub use error::{
 pub use request::{Oid, Session, Statement, Value, oid};
 pub use row::{ColumnProblem, Row, RowError};
 pub use tag::CommandTag;
+pub use types::{Date, Decimal, Element, FromColumn, Interval, Jsonb, NotDecimal, Numeric, Time, Timestamp};
 pub use url::{Host, Keepalive, Url, UrlError};

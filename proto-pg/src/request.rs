@@ -1,5 +1,8 @@
 //! What this side says: the session, statements and parameter values, and the outbox they are encoded into.
 
+use crate::columns::{Columns, ParameterTypes};
+use crate::error::StatementProblem;
+use crate::types::{Date, Decimal, Interval, Time, Timestamp};
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
@@ -24,71 +27,182 @@ pub struct Session {
     pub parameters: Vec<(String, String)>,
 }
 
-/// A statement that is prepared once, at start-up, and called by its index from then on.
+/// A statement to be prepared: at the start of the session, called by its index from then on.
 ///
-/// It must leave transactions alone (no BEGIN, no COMMIT, no procedure that commits): the promise of
-/// [`Event::RolledBack`](crate::Event::RolledBack) stands on the batch being one transaction.
+/// Within an implicit transaction it must leave transactions alone (no BEGIN, no COMMIT, no procedure that commits): the
+/// promise of [`Event::RolledBack`](crate::Event::RolledBack) stands on the batch being one transaction.
 ///
 /// ```
 /// use proto_pg::{Statement, oid};
 ///
-/// static STATEMENTS: [Statement; 1] = [Statement {
-///     name: "pay",
-///     sql: "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance",
-///     parameter_types: &[oid::INT4, oid::INT8],
-/// }];
+/// static STATEMENTS: [Statement<'static>; 1] = [Statement::new(
+///     "pay",
+///     "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance",
+///     &[oid::INT4, oid::INT8],
+/// )
+/// .returning(&[oid::INT8])];
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Statement {
-    /// Its name in the server; unique within the session, not empty, without NUL.
-    pub name: &'static str,
+#[non_exhaustive]
+pub struct Statement<'a> {
+    /// Its name in the server; unique within the session, without NUL.
+    pub name: &'a str,
     /// One SQL command with `$1`, `$2`, ... in place of its parameters; without NUL.
-    pub sql: &'static str,
+    pub sql: &'a str,
     /// The type of each parameter, from [`oid`]; 0 lets the server infer it.
-    pub parameter_types: &'static [Oid],
+    pub parameter_types: &'a [Oid],
+    /// The type of each column of its result, if it is to be checked.
+    pub column_types: Option<&'a [Oid]>,
 }
 
-impl Statement {
+impl<'a> Statement<'a> {
+    /// A statement whose result is not checked.
+    pub const fn new(name: &'a str, sql: &'a str, parameter_types: &'a [Oid]) -> Statement<'a> {
+        Statement { name, sql, parameter_types, column_types: None }
+    }
+
+    /// The same statement with the types that the columns of its result are read as; 0 for any type, an empty list for no
+    /// result.
+    ///
+    /// The server is asked for a description once, at the start of the session. If it differs, or if the statement has
+    /// another number of parameters, the lane closes with [`CloseReason::Statement`](crate::CloseReason::Statement), which
+    /// says where. Without it, a `numeric` that is read as text is garbage.
+    #[must_use]
+    pub const fn returning(self, column_types: &'a [Oid]) -> Statement<'a> {
+        Statement { column_types: Some(column_types), ..self }
+    }
+
     /// # Panics
     /// If no Parse or Bind could carry it, which is a bug of the owner.
     pub(crate) fn check(&self) {
-        let Statement { name, sql, parameter_types } = self;
-        // An unnamed statement would be replaced by the next one.
-        assert!(!name.is_empty(), "a statement without a name: {sql:?}");
+        let Statement { name, sql, parameter_types, column_types: _ } = self;
         assert!(!name.contains('\0') && !sql.contains('\0'), "statement {name:?} contains a NUL byte");
         // The count is an Int16, which the server takes as unsigned.
         assert!(u16::try_from(parameter_types.len()).is_ok(), "statement {name:?} has too many parameters");
     }
+
+    /// # Errors
+    /// Another number of parameters, or other types than those that are declared.
+    pub(crate) fn check_parameters(&self, actual: &ParameterTypes<'_>) -> Result<(), StatementProblem> {
+        check_types(self.parameter_types, actual.clone(), actual.len()).map_err(|mismatch| match mismatch {
+            Mismatch::Count { expected, actual } => StatementProblem::ParameterCount { expected, actual },
+            Mismatch::Type { index, expected, actual } => {
+                StatementProblem::ParameterType { index, expected, actual }
+            }
+        })
+    }
+
+    /// Holds the description of a result against [`Statement::returning`]; `None` is no result.
+    ///
+    /// # Errors
+    /// Another number of columns, or other types.
+    pub fn check_columns(&self, actual: Option<Columns<'_>>) -> Result<(), StatementProblem> {
+        let Some(expected) = self.column_types else { return Ok(()) };
+        let actual_len = actual.as_ref().map_or(0, Columns::len);
+        let actual = actual.into_iter().flatten().map(|column| column.type_oid);
+        check_types(expected, actual, actual_len).map_err(|mismatch| match mismatch {
+            Mismatch::Count { expected, actual } => StatementProblem::ColumnCount { expected, actual },
+            Mismatch::Type { index, expected, actual } => {
+                StatementProblem::ColumnType { index, expected, actual }
+            }
+        })
+    }
 }
 
-/// The object identifiers of the types that parameters can have. Source: `pg_type.dat` of PostgreSQL.
+enum Mismatch {
+    Count { expected: usize, actual: usize },
+    Type { index: usize, expected: Oid, actual: Oid },
+}
+
+/// Compares types in order; 0 is any.
+fn check_types(
+    expected: &[Oid],
+    actual: impl Iterator<Item = Oid>,
+    actual_len: usize,
+) -> Result<(), Mismatch> {
+    if expected.len() != actual_len {
+        return Err(Mismatch::Count { expected: expected.len(), actual: actual_len });
+    }
+    for (index, (&expected, actual)) in expected.iter().zip(actual).enumerate() {
+        if expected != 0 && expected != actual {
+            return Err(Mismatch::Type { index, expected, actual });
+        }
+    }
+    Ok(())
+}
+
+/// Defines a constant for each type, and the table of their names.
+macro_rules! oids {
+    ($($constant:ident = $oid:literal, $name:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`")]
+            pub const $constant: Oid = $oid;
+        )*
+
+        /// The name that SQL has for one of these types.
+        pub const fn name(oid: Oid) -> Option<&'static str> {
+            match oid {
+                $($oid => Some($name),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+/// The object identifiers of types. Source: `pg_type.dat` of PostgreSQL.
 pub mod oid {
     use super::Oid;
 
-    /// `boolean`
-    pub const BOOL: Oid = 16;
-    /// `bytea`
-    pub const BYTEA: Oid = 17;
-    /// `bigint`
-    pub const INT8: Oid = 20;
-    /// `smallint`
-    pub const INT2: Oid = 21;
-    /// `integer`
-    pub const INT4: Oid = 23;
-    /// `text`
-    pub const TEXT: Oid = 25;
-    /// `integer[]`
-    pub const INT4_ARRAY: Oid = 1007;
-    /// `text[]`
-    pub const TEXT_ARRAY: Oid = 1009;
-    /// `bigint[]`
-    pub const INT8_ARRAY: Oid = 1016;
+    oids! {
+        BOOL = 16, "boolean";
+        BYTEA = 17, "bytea";
+        NAME = 19, "name";
+        INT8 = 20, "bigint";
+        INT2 = 21, "smallint";
+        INT4 = 23, "integer";
+        TEXT = 25, "text";
+        JSON = 114, "json";
+        JSON_ARRAY = 199, "json[]";
+        FLOAT4 = 700, "real";
+        FLOAT8 = 701, "double precision";
+        UNKNOWN = 705, "unknown";
+        BOOL_ARRAY = 1000, "boolean[]";
+        BYTEA_ARRAY = 1001, "bytea[]";
+        NAME_ARRAY = 1003, "name[]";
+        INT2_ARRAY = 1005, "smallint[]";
+        INT4_ARRAY = 1007, "integer[]";
+        TEXT_ARRAY = 1009, "text[]";
+        BPCHAR_ARRAY = 1014, "character[]";
+        VARCHAR_ARRAY = 1015, "character varying[]";
+        INT8_ARRAY = 1016, "bigint[]";
+        FLOAT4_ARRAY = 1021, "real[]";
+        FLOAT8_ARRAY = 1022, "double precision[]";
+        BPCHAR = 1042, "character";
+        VARCHAR = 1043, "character varying";
+        DATE = 1082, "date";
+        TIME = 1083, "time without time zone";
+        TIMESTAMP = 1114, "timestamp without time zone";
+        TIMESTAMP_ARRAY = 1115, "timestamp without time zone[]";
+        DATE_ARRAY = 1182, "date[]";
+        TIME_ARRAY = 1183, "time without time zone[]";
+        TIMESTAMPTZ = 1184, "timestamp with time zone";
+        TIMESTAMPTZ_ARRAY = 1185, "timestamp with time zone[]";
+        INTERVAL = 1186, "interval";
+        INTERVAL_ARRAY = 1187, "interval[]";
+        NUMERIC_ARRAY = 1231, "numeric[]";
+        NUMERIC = 1700, "numeric";
+        VOID = 2278, "void";
+        UUID = 2950, "uuid";
+        UUID_ARRAY = 2951, "uuid[]";
+        JSONB = 3802, "jsonb";
+        JSONB_ARRAY = 3807, "jsonb[]";
+    }
 }
 
 /// One parameter of a call. It goes over the wire in binary, so its variant must fit the type that the statement
 /// declares at this place; if it does not, the server fails the call.
 ///
-/// Arrays have one dimension, start at index 1 and hold no NULL.
+/// Arrays have one dimension and start at index 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -104,15 +218,39 @@ pub enum Value<'a> {
     Int8(i64),
     /// `text`, `varchar`, `char(n)`, `name` or `json`
     Text(&'a str),
-    /// `bytea`, or any type that this crate has no variant for, in its binary format: `&1.5f64.to_be_bytes()` is a
-    /// `double precision`.
+    /// `bytea`, or any type that this crate has no variant for, in its binary format.
     Bytes(&'a [u8]),
-    /// `integer[]`
+    /// `integer[]` without NULL
     Int4Array(&'a [i32]),
-    /// `bigint[]`
+    /// `bigint[]` without NULL
     Int8Array(&'a [i64]),
-    /// `text[]`
+    /// `text[]` without NULL
     TextArray(&'a [&'a str]),
+    /// `real`
+    Float4(f32),
+    /// `double precision`
+    Float8(f64),
+    /// `numeric`
+    Numeric(Decimal<'a>),
+    /// `uuid`
+    Uuid([u8; 16]),
+    /// `date`
+    Date(Date),
+    /// `time`
+    Time(Time),
+    /// `timestamp` or `timestamptz`
+    Timestamp(Timestamp),
+    /// `interval`
+    Interval(Interval),
+    /// `jsonb`, as JSON text
+    Jsonb(&'a str),
+    /// An array of any type; its elements may be NULL, and are no arrays themselves.
+    Array {
+        /// The type of the elements, such as [`oid::NUMERIC`].
+        element: Oid,
+        /// The elements. A variant that does not fit `element` fails the call.
+        items: &'a [Value<'a>],
+    },
 }
 
 /// Bytes on their way to the server. `sent <= bytes.len()`.
@@ -215,10 +353,16 @@ impl Outbox {
     }
 
     /// Queues a Parse of a statement that [`Statement::check`] has let through.
-    pub(crate) fn parse(&mut self, statement: &Statement) {
+    pub(crate) fn parse(&mut self, statement: &Statement<'_>) {
         let types = statement.parameter_types.iter().copied();
         let result = frontend::parse(statement.name, statement.sql, types, &mut self.bytes);
         assert!(result.is_ok(), "statement {:?} cannot be encoded", statement.name);
+    }
+
+    /// Queues a Describe of a statement.
+    pub(crate) fn describe_statement(&mut self, name: &str) {
+        let result = frontend::describe(b'S', name, &mut self.bytes);
+        assert!(result.is_ok(), "statement {name:?} cannot be described");
     }
 
     /// Queues Bind and Execute of one call; the caller has asked [`Outbox::has_room_for`] before.
@@ -227,12 +371,12 @@ impl Outbox {
     /// at most means all rows.
     // Out of line, so that profiles name it.
     #[inline(never)]
-    pub(crate) fn encode_call(&mut self, statement: &Statement, parameters: &[Value<'_>]) {
+    pub(crate) fn encode_call(&mut self, statement: &str, parameters: &[Value<'_>]) {
         self.make_room(call_len_bytes(statement, parameters));
         let (all_binary, rows_max) = ([1], 0);
         let bound = frontend::bind(
             "",
-            statement.name,
+            statement,
             all_binary,
             parameters.iter().copied(),
             |value, bytes| encode(value, bytes),
@@ -242,7 +386,7 @@ impl Outbox {
         let executed = frontend::execute("", rows_max, &mut self.bytes);
         // `Statement::check` refuses NUL in the name; the parameter count is that of `parameter_types`, which it found
         // to fit; and `has_room_for` keeps every length below `len_max_bytes`, an Int32.
-        assert!(bound.is_ok() && executed.is_ok(), "a call of {:?} cannot be encoded", statement.name);
+        assert!(bound.is_ok() && executed.is_ok(), "a call of {statement:?} cannot be encoded");
     }
 
     pub(crate) fn sync(&mut self) {
@@ -274,9 +418,9 @@ impl Outbox {
 /// The length of one call's Bind and Execute, exactly.
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, Bind and Execute.
-pub(crate) fn call_len_bytes(statement: &Statement, parameters: &[Value<'_>]) -> usize {
+pub(crate) fn call_len_bytes(statement: &str, parameters: &[Value<'_>]) -> usize {
     // Bind: tag, length, portal, statement, 1 format, values, 1 result format. Execute: tag, length, portal, rows.
-    let fixed = (1 + 4 + 1 + statement.name.len() + 1 + (2 + 2) + 2 + (2 + 2)) + (1 + 4 + 1 + 4);
+    let fixed = (1 + 4 + 1 + statement.len() + 1 + (2 + 2) + 2 + (2 + 2)) + (1 + 4 + 1 + 4);
     parameters.iter().fold(fixed, |sum, value| sum.saturating_add(4).saturating_add(value_len_bytes(value)))
 }
 
@@ -296,6 +440,19 @@ fn value_len_bytes(value: &Value<'_>) -> usize {
         Value::TextArray(items) => {
             items.iter().fold(ARRAY_HEAD, |sum, item| sum.saturating_add(4).saturating_add(item.len()))
         }
+        Value::Float4(_) | Value::Date(_) => 4,
+        Value::Float8(_) | Value::Time(_) | Value::Timestamp(_) => 8,
+        Value::Numeric(decimal) => decimal.len_bytes(),
+        Value::Uuid(_) | Value::Interval(_) => 16,
+        Value::Jsonb(json) => json.len().saturating_add(1),
+        Value::Array { items, .. } => items.iter().fold(ARRAY_HEAD, |sum, item| {
+            let is_array = matches!(
+                item,
+                Value::Int4Array(_) | Value::Int8Array(_) | Value::TextArray(_) | Value::Array { .. }
+            );
+            assert!(!is_array, "an array within an array");
+            sum.saturating_add(4).saturating_add(value_len_bytes(item))
+        }),
     }
 }
 
@@ -314,6 +471,28 @@ fn encode(value: Value<'_>, bytes: &mut BytesMut) -> Encoded {
         Value::Int8Array(items) => array(oid::INT8, items, |item, bytes| bytes.put_i64(item), bytes)?,
         Value::TextArray(items) => {
             array(oid::TEXT, items, |item, bytes| bytes.put_slice(item.as_bytes()), bytes)?;
+        }
+        Value::Float4(value) => bytes.put_f32(value),
+        Value::Float8(value) => bytes.put_f64(value),
+        Value::Numeric(decimal) => decimal.encode(|digit| bytes.put_u16(digit)),
+        Value::Uuid(value) => bytes.put_slice(&value),
+        Value::Date(Date { days }) => bytes.put_i32(days),
+        Value::Time(Time { microseconds }) | Value::Timestamp(Timestamp { microseconds }) => {
+            bytes.put_i64(microseconds);
+        }
+        Value::Interval(Interval { months, days, microseconds }) => {
+            bytes.put_i64(microseconds);
+            bytes.put_i32(days);
+            bytes.put_i32(months);
+        }
+        Value::Jsonb(json) => {
+            // The version of the format.
+            bytes.put_u8(1);
+            bytes.put_slice(json.as_bytes());
+        }
+        Value::Array { element, items } => {
+            let dimension = ArrayDimension { len: i32::try_from(items.len())?, lower_bound: 1 };
+            array_to_sql([dimension], element, items.iter().copied(), encode, bytes)?;
         }
     }
     Ok(IsNull::No)
@@ -349,17 +528,12 @@ mod tests {
     use super::*;
     use crate::script::message;
 
-    static ANY: [Statement; 2] = [
-        Statement { name: "s", sql: "", parameter_types: &[0] },
-        Statement { name: "a longer name", sql: "", parameter_types: &[] },
-    ];
-
     /// The encoded value within Bind, with its length before it.
     fn encoded(value: Value<'_>) -> Vec<u8> {
         let mut outbox = Outbox::new(1000);
-        outbox.encode_call(&ANY[0], &[value]);
+        outbox.encode_call("s", &[value]);
         let bytes = outbox.pending();
-        assert_eq!(bytes.len(), call_len_bytes(&ANY[0], &[value]), "{value:?}");
+        assert_eq!(bytes.len(), call_len_bytes("s", &[value]), "{value:?}");
         let (before, after) = (b"\0s\0\0\x01\0\x01\0\x01", b"\0\x01\0\x01");
         let bind = bytes.strip_suffix(&message(b'E', b"\0\0\0\0\0")[..]).unwrap();
         assert_eq!((bind[0], &bind[5..5 + before.len()]), (b'B', &before[..]));
@@ -386,6 +560,24 @@ mod tests {
         let text = [&head(30, b"\0\0\0\x19", 2)[..], b"\0\0\0\x01a\0\0\0\x01b"].concat();
         assert_eq!(encoded(Value::TextArray(&["a", "b"])), text);
         assert_eq!(encoded(Value::TextArray(&[])), head(20, b"\0\0\0\x19", 0));
+        assert_eq!(encoded(Value::Float4(1.5)), b"\0\0\0\x04\x3f\xc0\0\0");
+        assert_eq!(encoded(Value::Float8(-2.0)), b"\0\0\0\x08\xc0\0\0\0\0\0\0\0");
+        let numeric = Value::Numeric(Decimal::new("-12.50").unwrap());
+        assert_eq!(encoded(numeric), b"\0\0\0\x0c\0\x02\0\0\x40\0\0\x02\0\x0c\x13\x88");
+        assert_eq!(encoded(Value::Uuid([7; 16])), [&[0, 0, 0, 16][..], &[7; 16]].concat());
+        assert_eq!(encoded(Value::Date(Date { days: 1 })), b"\0\0\0\x04\0\0\0\x01");
+        let microseconds = 258;
+        let eight = b"\0\0\0\x08\0\0\0\0\0\0\x01\x02";
+        assert_eq!(encoded(Value::Time(Time { microseconds })), eight);
+        assert_eq!(encoded(Value::Timestamp(Timestamp { microseconds })), eight);
+        let interval = Value::Interval(Interval { months: 3, days: 2, microseconds });
+        assert_eq!(encoded(interval), b"\0\0\0\x10\0\0\0\0\0\0\x01\x02\0\0\0\x02\0\0\0\x03");
+        assert_eq!(encoded(Value::Jsonb("{}")), b"\0\0\0\x03\x01{}");
+        let mut with_null = [&head(28, b"\0\0\0\x15", 2)[..], b"\0\0\0\x02\0\x05\xff\xff\xff\xff"].concat();
+        // The flags say that there is a NULL; its length is 30.
+        (with_null[3], with_null[11]) = (30, 1);
+        let items = [Value::Int2(5), Value::Null];
+        assert_eq!(encoded(Value::Array { element: oid::INT2, items: &items }), with_null);
     }
 
     #[test]
@@ -418,11 +610,10 @@ mod tests {
     fn a_statement_that_cannot_be_encoded_is_found_before_the_session_starts() {
         static MOST: [Oid; 65_535] = [0; 65_535];
         static TOO_MANY: [Oid; 65_536] = [0; 65_536];
-        let good = Statement { name: "s", sql: "", parameter_types: &MOST };
+        let good = Statement::new("s", "", &MOST);
         good.check();
         Outbox::new(100).parse(&good);
         for (bad, problem) in [
-            (Statement { name: "", ..good }, "a statement without a name: \"\""),
             (Statement { name: "a\0b", ..good }, "statement \"a\\0b\" contains a NUL byte"),
             (Statement { sql: "a\0b", ..good }, "statement \"s\" contains a NUL byte"),
             (Statement { parameter_types: &TOO_MANY, ..good }, "statement \"s\" has too many parameters"),

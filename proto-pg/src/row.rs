@@ -1,6 +1,7 @@
 //! One row of a result, decoded where it lies in the inbox.
 
-use crate::array::Int8Array;
+use crate::array::Array;
+use crate::types::{Date, FromColumn, Interval, Numeric, Time, Timestamp};
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
@@ -8,8 +9,8 @@ use std::fmt::{self, Display, Formatter};
 ///
 /// The shape of the row (count and lengths of its columns) was checked when the message arrived; a row of the
 /// wrong shape closes the lane and never gets here. What the bytes of a column *mean* is known only to the
-/// statement's author: no description is asked for, so a getter can check the width of a value but not its type.
-/// If a getter fails, the statement and its reader do not agree, and the owner does well to close the lane with
+/// statement's author: a getter can check the width of a value but not its type. To have the types checked once, at the
+/// start of the session, say them with [`Statement::returning`](crate::Statement::returning). If a getter fails, the statement and its reader do not agree, and the owner does well to close the lane with
 /// [`CloseReason::Row`](crate::CloseReason::Row).
 ///
 /// Columns are found by walking from the first, so a getter costs time in proportion to its index.
@@ -54,8 +55,12 @@ pub enum ColumnProblem {
     NotUtf8,
     /// A jsonb value without the version byte 1.
     NotJsonb,
-    /// No `bigint[]` of one dimension.
-    NotInt8Array,
+    /// No `numeric`.
+    NotNumeric,
+    /// No array of this type of elements, or one of more than one dimension.
+    NotArray,
+    /// Something that only the reader of the value knows: for an implementation of [`FromColumn`] by others.
+    Other(&'static str),
 }
 
 impl<'a> Row<'a> {
@@ -105,12 +110,22 @@ impl<'a> Row<'a> {
         Ok(self.raw(column)?.is_none())
     }
 
+    /// A column as any type that has [`FromColumn`]: `row.get::<f64>(2)?`, or `row.get::<Option<&str>>(0)?` where it may be
+    /// NULL.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], [`ColumnProblem::Null`], and what is wrong with the bytes.
+    #[inline]
+    pub fn get<T: FromColumn<'a>>(&self, column: usize) -> Result<T, RowError> {
+        T::from_column(self.raw(column)?).map_err(|problem| RowError { column, problem })
+    }
+
     /// The bytes of a column that must not be NULL: `bytea`, or a type this crate does not know.
     ///
     /// # Errors
     /// [`ColumnProblem::Absent`], [`ColumnProblem::Null`].
     pub fn bytes(&self, column: usize) -> Result<&'a [u8], RowError> {
-        self.raw(column)?.ok_or(RowError { column, problem: ColumnProblem::Null })
+        self.get(column)
     }
 
     /// A `boolean`.
@@ -118,11 +133,7 @@ impl<'a> Row<'a> {
     /// # Errors
     /// [`ColumnProblem::Absent`], `Null`, `WrongLength`, `NotBool`.
     pub fn bool(&self, column: usize) -> Result<bool, RowError> {
-        match self.fixed(column)? {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            [_] => Err(RowError { column, problem: ColumnProblem::NotBool }),
-        }
+        self.get(column)
     }
 
     /// A `smallint`.
@@ -130,7 +141,7 @@ impl<'a> Row<'a> {
     /// # Errors
     /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
     pub fn i16(&self, column: usize) -> Result<i16, RowError> {
-        self.fixed(column).map(i16::from_be_bytes)
+        self.get(column)
     }
 
     /// An `integer`.
@@ -138,24 +149,87 @@ impl<'a> Row<'a> {
     /// # Errors
     /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
     pub fn i32(&self, column: usize) -> Result<i32, RowError> {
-        self.fixed(column).map(i32::from_be_bytes)
+        self.get(column)
     }
 
-    /// A `bigint`; also a `timestamptz`, which is microseconds since 2000-01-01 00:00:00 UTC.
+    /// A `bigint`.
     ///
     /// # Errors
     /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
     pub fn i64(&self, column: usize) -> Result<i64, RowError> {
-        self.fixed(column).map(i64::from_be_bytes)
+        self.get(column)
     }
 
-    /// A `text`, `varchar`, `char(n)`, `name` or `json`.
+    /// A `real`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn f32(&self, column: usize) -> Result<f32, RowError> {
+        self.get(column)
+    }
+
+    /// A `double precision`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn f64(&self, column: usize) -> Result<f64, RowError> {
+        self.get(column)
+    }
+
+    /// A `numeric`; its `Display` is its decimal text.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `NotNumeric`.
+    pub fn numeric(&self, column: usize) -> Result<Numeric<'a>, RowError> {
+        self.get(column)
+    }
+
+    /// A `text`, `varchar`, `char(n)`, `name`, `json`, or the label of an enum.
     ///
     /// # Errors
     /// [`ColumnProblem::Absent`], `Null`, `NotUtf8`.
     pub fn text(&self, column: usize) -> Result<&'a str, RowError> {
-        let bytes = self.bytes(column)?;
-        std::str::from_utf8(bytes).map_err(|_| RowError { column, problem: ColumnProblem::NotUtf8 })
+        self.get(column)
+    }
+
+    /// A `uuid`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn uuid(&self, column: usize) -> Result<[u8; 16], RowError> {
+        self.get(column)
+    }
+
+    /// A `date`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn date(&self, column: usize) -> Result<Date, RowError> {
+        self.get(column)
+    }
+
+    /// A `time`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn time(&self, column: usize) -> Result<Time, RowError> {
+        self.get(column)
+    }
+
+    /// A `timestamp` or a `timestamptz`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn timestamp(&self, column: usize) -> Result<Timestamp, RowError> {
+        self.get(column)
+    }
+
+    /// An `interval`.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], `Null`, `WrongLength`.
+    pub fn interval(&self, column: usize) -> Result<Interval, RowError> {
+        self.get(column)
     }
 
     /// The JSON text of a `jsonb`, without the version byte that stands before it.
@@ -169,19 +243,12 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// A one-dimensional `bigint[]`; its elements may be NULL.
+    /// A one-dimensional `bigint[]`; its elements may be NULL. For arrays of other types: `row.get::<Array<&str>>(0)`.
     ///
     /// # Errors
-    /// [`ColumnProblem::Absent`], `Null`, `NotInt8Array`.
-    pub fn i64_array(&self, column: usize) -> Result<Int8Array<'a>, RowError> {
-        let problem = ColumnProblem::NotInt8Array;
-        Int8Array::decode(self.bytes(column)?).ok_or(RowError { column, problem })
-    }
-
-    fn fixed<const LEN: usize>(&self, column: usize) -> Result<[u8; LEN], RowError> {
-        let bytes = self.bytes(column)?;
-        let problem = ColumnProblem::WrongLength { expected_bytes: LEN, actual_bytes: bytes.len() };
-        bytes.try_into().map_err(|_| RowError { column, problem })
+    /// [`ColumnProblem::Absent`], `Null`, `NotArray`.
+    pub fn i64_array(&self, column: usize) -> Result<Array<'a, i64>, RowError> {
+        self.get(column)
     }
 }
 
@@ -214,7 +281,11 @@ impl Display for ColumnProblem {
             ColumnProblem::NotBool => f.write_str("is not a boolean"),
             ColumnProblem::NotUtf8 => f.write_str("is not UTF-8"),
             ColumnProblem::NotJsonb => f.write_str("is not jsonb version 1"),
-            ColumnProblem::NotInt8Array => f.write_str("is not a bigint[] of one dimension"),
+            ColumnProblem::Other(problem) => f.write_str(problem),
+            ColumnProblem::NotNumeric => f.write_str("is not a numeric"),
+            ColumnProblem::NotArray => {
+                f.write_str("is not an array of one dimension with elements of this type")
+            }
         }
     }
 }
@@ -256,7 +327,33 @@ mod tests {
         assert_eq!(row.jsonb(4), Ok(&b"{}"[..]));
         assert_eq!((row.raw(5), row.is_null(5), row.is_null(4)), (Ok(None), Ok(true), Ok(false)));
         assert_eq!(row.bool(6), Ok(true));
+        assert_eq!((row.get::<Option<i32>>(1), row.get::<Option<i32>>(5)), (Ok(Some(i32::MIN)), Ok(None)));
+        assert_eq!(row.get::<crate::Jsonb<'_>>(4), Ok(crate::Jsonb("{}")));
         assert_eq!((row.text(7), row.bytes(7)), (Ok(""), Ok(&b""[..])));
+    }
+
+    #[test]
+    fn what_is_more_than_a_primitive_has_a_type_of_its_own() {
+        let interval = [&258i64.to_be_bytes()[..], &2i32.to_be_bytes(), &3i32.to_be_bytes()].concat();
+        let body = body(&[
+            Some(&1.5f32.to_be_bytes()),
+            Some(&f64::MIN.to_be_bytes()),
+            Some(&[7; 16]),
+            Some(&(-1i32).to_be_bytes()),
+            Some(&86_400_000_000i64.to_be_bytes()),
+            Some(&i64::MAX.to_be_bytes()),
+            Some(&interval),
+            Some(&[0, 1, 0, 0, 0x40, 0, 0, 1, 0, 5]),
+        ]);
+        let row = Row::decode(&body).unwrap();
+        assert_eq!((row.f32(0), row.f64(1), row.uuid(2)), (Ok(1.5), Ok(f64::MIN), Ok([7; 16])));
+        assert_eq!(row.date(3), Ok(Date { days: -1 }));
+        assert_eq!(row.time(4), Ok(Time { microseconds: 86_400_000_000 }));
+        assert_eq!(row.timestamp(5), Ok(Timestamp::INFINITY));
+        assert_eq!(row.interval(6), Ok(Interval { months: 3, days: 2, microseconds: 258 }));
+        assert_eq!(row.numeric(7).unwrap().to_string(), "-5.0");
+        assert_eq!(row.numeric(0).unwrap_err().problem, ColumnProblem::NotNumeric);
+        assert_eq!(row.i64_array(0).unwrap_err().problem, ColumnProblem::NotArray);
     }
 
     #[test]

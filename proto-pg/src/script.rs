@@ -2,10 +2,8 @@
 
 use crate::{Connection, Event, Limits, Session, Statement, Value, oid};
 
-pub(crate) static STATEMENTS: [Statement; 2] = [
-    Statement { name: "one", sql: "SELECT $1", parameter_types: &[oid::INT4] },
-    Statement { name: "none", sql: "SELECT 1", parameter_types: &[] },
-];
+pub(crate) static STATEMENTS: [Statement<'static>; 2] =
+    [Statement::new("one", "SELECT $1", &[oid::INT4]), Statement::new("none", "SELECT 1", &[])];
 
 pub(crate) const LIMITS: Limits = Limits {
     message_len_max_bytes: 256,
@@ -55,6 +53,25 @@ pub(crate) fn data_row(value: i32) -> Vec<u8> {
     message(b'D', &[&[0, 1, 0, 0, 0, 4], &value.to_be_bytes()[..]].concat())
 }
 
+/// The types of a statement's parameters.
+pub(crate) fn parameter_description(types: &[u32]) -> Vec<u8> {
+    let count = u16::try_from(types.len()).unwrap().to_be_bytes();
+    let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+    message(b't', &[&count[..], &types].concat())
+}
+
+/// Columns of these types, each with the name `c`.
+pub(crate) fn row_description(types: &[u32]) -> Vec<u8> {
+    let count = u16::try_from(types.len()).unwrap().to_be_bytes();
+    let columns: Vec<u8> = types
+        .iter()
+        .flat_map(|oid| {
+            [b"c\0\0\0\0\0\0\0", &oid.to_be_bytes()[..], b"\xff\xff\xff\xff\xff\xff\0\0"].concat()
+        })
+        .collect();
+    message(b'T', &[&count[..], &columns].concat())
+}
+
 /// All that the server says to one successful call.
 pub(crate) fn answer() -> Vec<u8> {
     [bind_complete(), data_row(7), command_complete()].concat()
@@ -77,8 +94,10 @@ pub(crate) fn every_message() -> Vec<Vec<u8>> {
         message(b'Z', b"T"),
         command_complete(),
         data_row(1),
+        parameter_description(&[oid::INT4]),
+        row_description(&[oid::INT4]),
     ];
-    let without_body = b"123IncsTtGHWdVx?".iter().map(|&tag| message(tag, b""));
+    let without_body = b"123IncsGHWdVx?".iter().map(|&tag| message(tag, b""));
     with_body.into_iter().chain(without_body).collect()
 }
 

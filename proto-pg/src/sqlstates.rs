@@ -1,5 +1,5 @@
 //! The SQLSTATE codes of PostgreSQL 18. Written by a test from the `errcodes.txt` of the server that it runs with:
-//! `RECORD=1 cargo test --test proto_pg sqlstates`.
+//! `RECORD=sqlstates cargo test --test proto_pg sqlstates`.
 
 use crate::error::SqlState;
 

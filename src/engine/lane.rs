@@ -906,31 +906,26 @@ fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
 }
 
 /// What every lane prepares; the constants below are positions in it.
-pub static STATEMENTS: [Statement; 5] = [
-    Statement {
-        name: "t",
-        sql: "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
-        parameter_types: &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
-    },
-    Statement {
-        name: "s",
-        sql: "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
-        parameter_types: &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    },
-    Statement { name: "e", sql: "SELECT GetSaldoClienteById($1)", parameter_types: &[oid::INT4] },
-    Statement {
-        name: "c",
-        sql: "SELECT id FROM clientes ORDER BY id LIMIT $1",
-        parameter_types: &[oid::INT8],
-    },
-    Statement {
-        name: "v",
-        // A setting that this version does not have is left out.
-        sql: "SELECT current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'), \
+pub static STATEMENTS: [Statement<'static>; 5] = [
+    Statement::new(
+        "t",
+        "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+        &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+    ),
+    Statement::new(
+        "s",
+        "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
+        &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
+    ),
+    Statement::new("e", "SELECT GetSaldoClienteById($1)", &[oid::INT4]),
+    Statement::new("c", "SELECT id FROM clientes ORDER BY id LIMIT $1", &[oid::INT8]),
+    Statement::new(
+        "v", // A setting that this version does not have is left out.
+        "SELECT current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'), \
               current_setting('transaction_read_only')::boolean, count(set_config(name, value, false)) \
               FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
-        parameter_types: &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    },
+        &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
+    ),
 ];
 const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;

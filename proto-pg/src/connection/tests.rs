@@ -1,6 +1,7 @@
 //! A connection against bytes of a made-up server, at every split.
 
 use super::*;
+use crate::oid;
 use crate::script::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
@@ -181,6 +182,63 @@ fn a_statement_that_is_refused_is_named() {
         let bytes = [parse_complete().repeat(parsed), error("ERROR", "42601"), ready_for_query()].concat();
         assert_eq!(receive(&mut preparing(), &bytes), [expected]);
     }
+}
+
+/// A lane that waits for the description of a statement.
+fn describing(statement: Statement<'_>) -> Connection<u32> {
+    let mut lane = Connection::new(&session(), &[statement], LIMITS);
+    send(&mut lane);
+    assert_eq!(receive(&mut lane, &[authentication_ok(), ready_for_query()].concat()), NOTHING);
+    lane
+}
+
+#[test]
+fn a_statement_is_described_if_its_result_is_to_be_checked() {
+    let statement = Statement::new("s", "SELECT $1, 'x'", &[oid::INT4]).returning(&[oid::INT4, 0]);
+    let parse = message(b'P', b"s\0SELECT $1, 'x'\0\0\x01\0\0\0\x17");
+    let lane = describing(statement);
+    assert_eq!(lane.send_pending(), [parse, message(b'D', b"Ss\0"), message(b'S', b"")].concat());
+    let parameters = parameter_description(&[oid::INT4]);
+    let good =
+        [parse_complete(), parameters.clone(), row_description(&[oid::INT4, oid::TEXT]), ready_for_query()];
+    let bytes = good.concat();
+    for at in (0..=bytes.len()).step_by(STEP) {
+        let mut lane = describing(statement);
+        let log = [receive(&mut lane, &bytes[..at]), receive(&mut lane, &bytes[at..])].concat();
+        assert_eq!(log, ["Ready"], "cut at {at}");
+    }
+    let no_data = message(b'n', b"");
+    for (parameters, columns, problem) in [
+        (parameter_description(&[]), no_data.clone(), "it has 0 parameters, expected 1"),
+        (parameter_description(&[oid::INT8]), no_data.clone(), "parameter $1 is bigint, expected integer"),
+        (parameters.clone(), no_data.clone(), "its result has 0 columns, expected 2"),
+        (parameters.clone(), row_description(&[oid::INT4]), "its result has 1 columns, expected 2"),
+        (
+            parameters.clone(),
+            row_description(&[oid::NUMERIC, oid::TEXT]),
+            "column 0 of its result is numeric, expected integer",
+        ),
+        (
+            parameters.clone(),
+            row_description(&[99_999, oid::TEXT]),
+            "column 0 of its result is type 99999, expected integer",
+        ),
+        (parameters.clone(), error("ERROR", "42883"), "ERROR 42883: text"),
+    ] {
+        let bytes = [parse_complete(), parameters, columns, ready_for_query()].concat();
+        let log = receive(&mut describing(statement), &bytes);
+        assert_eq!(log, [format!("Closed: statement \"s\": {problem}")]);
+    }
+    // Each message in its turn and no other.
+    for at in 0..good.len() {
+        let log = receive(&mut describing(statement), &good[at..].concat());
+        assert_eq!(log[0].contains("unexpected message"), at > 0, "without the first {at}: {log:?}");
+        let log = receive(&mut describing(statement), &[&good[..=at], &good[at..]].concat().concat());
+        assert!(log[log.len() - 1].contains("unexpected message"), "twice {at}: {log:?}");
+    }
+    let statement = Statement::new("s", "LISTEN till", &[]).returning(&[]);
+    let bytes = [parse_complete(), parameter_description(&[]), no_data, ready_for_query()].concat();
+    assert_eq!(receive(&mut describing(statement), &bytes), ["Ready"]);
 }
 
 #[test]
@@ -564,12 +622,13 @@ fn a_full_lane_is_unchanged() {
 
 #[test]
 fn calls_never_exceed_the_outbox_and_always_leave_room_for_their_sync() {
-    static TEXT: [Statement; 1] =
-        [Statement { name: "t", sql: "SELECT $1", parameter_types: &[crate::oid::TEXT] }];
+    // On the stack: nothing of it is borrowed for longer.
+    let name = String::from("t");
+    let statements = [Statement::new(&name, "SELECT $1", &[oid::TEXT])];
     let text = "x".repeat(2000);
     let mut refused = 0;
     for len in (0..text.len()).step_by(STEP) {
-        let mut lane: Connection<u32> = Connection::new(&session(), &TEXT, LIMITS);
+        let mut lane: Connection<u32> = Connection::new(&session(), &statements, LIMITS);
         let start = [authentication_ok(), ready_for_query(), parse_complete(), ready_for_query()].concat();
         assert_eq!(receive(&mut lane, &start), ["Ready"]);
         send(&mut lane);

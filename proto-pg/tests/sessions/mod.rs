@@ -1,9 +1,12 @@
 //! Sessions with a real server: what their owner does turn by turn, and the recordings of what both sides said.
 //!
-//! A recording has two lines for each turn: the bytes of the client (`>`) and those of the server (`<`), escaped. The
+//! Each version of PostgreSQL has recordings of its own, in a directory with the number of its major version. A recording has two lines for each turn: the bytes of the client (`>`) and those of the server (`<`), escaped. The
 //! first turn is the start, without the start-up message, which names whoever recorded it.
 
-use proto_pg::{CloseReason, Connection, Event, Limits, Session, Statement, Value, oid};
+use proto_pg::{
+    Array, CloseReason, Connection, Date, Decimal, Event, Interval, Jsonb, Limits, Numeric, Oid, Row,
+    RowError, Session, Statement, Time, Timestamp, Value, oid,
+};
 use std::path::Path;
 
 /// One session.
@@ -13,7 +16,7 @@ pub(crate) struct Scene {
     /// What has to be there before it starts.
     pub(crate) setup: &'static str,
     /// What it prepares.
-    pub(crate) statements: &'static [Statement],
+    pub(crate) statements: &'static [Statement<'static>],
     /// What its owner does in each turn after the first.
     pub(crate) turns: &'static [fn(&mut Connection<u32>)],
     /// What comes of it, without the parameters that the server reports at the start.
@@ -29,20 +32,16 @@ pub(crate) struct Exchange {
     pub(crate) server: Vec<u8>,
 }
 
-static STATEMENTS: [Statement; 9] = [
-    Statement { name: "divide", sql: "SELECT $1 / $2", parameter_types: &[oid::INT4, oid::INT4] },
-    Statement { name: "wide", sql: "SELECT repeat('é', $1), NULL, ''", parameter_types: &[oid::INT4] },
-    Statement { name: "count", sql: "SELECT generate_series(1, $1)", parameter_types: &[oid::INT4] },
-    Statement { name: "insert", sql: "INSERT INTO pair VALUES ($1)", parameter_types: &[oid::INT4] },
-    Statement { name: "notice", sql: "DROP TABLE IF EXISTS nowhere", parameter_types: &[] },
-    Statement {
-        name: "set",
-        sql: "SELECT set_config('application_name', $1, false)",
-        parameter_types: &[oid::TEXT],
-    },
-    Statement { name: "listen", sql: "LISTEN till", parameter_types: &[] },
-    Statement { name: "notify", sql: "SELECT pg_notify('till', $1)", parameter_types: &[oid::TEXT] },
-    Statement { name: "end", sql: "SELECT pg_terminate_backend(pg_backend_pid())", parameter_types: &[] },
+static STATEMENTS: [Statement<'static>; 9] = [
+    Statement::new("divide", "SELECT $1 / $2", &[oid::INT4, oid::INT4]),
+    Statement::new("wide", "SELECT repeat('é', $1), NULL, ''", &[oid::INT4]),
+    Statement::new("count", "SELECT generate_series(1, $1)", &[oid::INT4]),
+    Statement::new("insert", "INSERT INTO pair VALUES ($1)", &[oid::INT4]),
+    Statement::new("notice", "DROP TABLE IF EXISTS nowhere", &[]),
+    Statement::new("set", "SELECT set_config('application_name', $1, false)", &[oid::TEXT]),
+    Statement::new("listen", "LISTEN till", &[]),
+    Statement::new("notify", "SELECT pg_notify('till', $1)", &[oid::TEXT]),
+    Statement::new("end", "SELECT pg_terminate_backend(pg_backend_pid())", &[]),
 ];
 const PAIR: &str = "CREATE TABLE pair (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)";
 const DIVIDE: usize = 0;
@@ -55,13 +54,186 @@ const LISTEN: usize = 6;
 const NOTIFY: usize = 7;
 const END: usize = 8;
 
-static REFUSED: [Statement; 2] = [
-    Statement { name: "good", sql: "SELECT 1", parameter_types: &[] },
-    Statement { name: "bad", sql: "SELECT * FROM nowhere", parameter_types: &[] },
+static REFUSED: [Statement<'static>; 2] =
+    [Statement::new("good", "SELECT 1", &[]), Statement::new("bad", "SELECT * FROM nowhere", &[])];
+
+const SCALARS: [Oid; 18] = [
+    oid::BOOL,
+    oid::INT2,
+    oid::INT4,
+    oid::INT8,
+    oid::FLOAT4,
+    oid::FLOAT8,
+    oid::NUMERIC,
+    oid::TEXT,
+    oid::BYTEA,
+    oid::UUID,
+    oid::DATE,
+    oid::TIME,
+    oid::TIMESTAMP,
+    oid::TIMESTAMPTZ,
+    oid::INTERVAL,
+    oid::JSON,
+    oid::JSONB,
+    oid::TEXT,
+];
+const ARRAYS: [Oid; 17] = [
+    oid::BOOL_ARRAY,
+    oid::INT2_ARRAY,
+    oid::INT4_ARRAY,
+    oid::INT8_ARRAY,
+    oid::FLOAT4_ARRAY,
+    oid::FLOAT8_ARRAY,
+    oid::NUMERIC_ARRAY,
+    oid::TEXT_ARRAY,
+    oid::BYTEA_ARRAY,
+    oid::UUID_ARRAY,
+    oid::DATE_ARRAY,
+    oid::TIME_ARRAY,
+    oid::TIMESTAMP_ARRAY,
+    oid::TIMESTAMPTZ_ARRAY,
+    oid::INTERVAL_ARRAY,
+    oid::JSON_ARRAY,
+    oid::JSONB_ARRAY,
+];
+static TYPES: [Statement<'static>; 4] = [
+    Statement::new(
+        "types",
+        "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18",
+        &SCALARS,
+    )
+    .returning(&SCALARS),
+    Statement::new(
+        "texts",
+        "SELECT concat_ws(' ', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 AT TIME ZONE 'UTC', $15, $16, $17, $18)",
+        &SCALARS,
+    )
+    .returning(&[oid::TEXT]),
+    Statement::new(
+        "arrays",
+        "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17",
+        &ARRAYS,
+    )
+    .returning(&ARRAYS),
+    Statement::new(
+        "array texts",
+        "SELECT concat_ws(' ', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::timestamptz[]::timestamp[], $15, $16, $17)",
+        &ARRAYS,
+    )
+    .returning(&[oid::TEXT]),
+];
+/// Tickets whose rows are read with their types.
+const TYPED: u32 = 100;
+const ARRAYS_TYPED: u32 = 101;
+/// The tickets whose rows are one text.
+const TEXT: u32 = 102;
+
+/// A value of each type, in the order of `SCALARS`.
+fn values() -> [Value<'static>; 18] {
+    let microseconds = 3_723_000_004;
+    [
+        Value::Bool(true),
+        Value::Int2(-2),
+        Value::Int4(i32::MIN),
+        Value::Int8(i64::MAX),
+        Value::Float4(1.5),
+        Value::Float8(-0.1),
+        Value::Numeric(Decimal::new("-1234567.0890").expect("a number")),
+        Value::Text("olá"),
+        Value::Bytes(&[0, 0xff]),
+        Value::Uuid(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes()),
+        Value::Date(Date::from_unix_days(19_782).expect("in range")),
+        Value::Time(Time { microseconds }),
+        Value::Timestamp(Timestamp { microseconds }),
+        Value::Timestamp(Timestamp::from_unix_microseconds(microseconds).expect("in range")),
+        Value::Interval(Interval { months: 14, days: -3, microseconds }),
+        Value::Text("[1]"),
+        Value::Jsonb("{\"a\": null}"),
+        Value::Null,
+    ]
+}
+
+/// What `values` comes back as.
+const VALUES_READ: &str = "true -2 -2147483648 9223372036854775807 1.5 -0.1 -1234567.0890 olá [0, 255] \
+    [0, 17, 34, 51, 68, 85, 102, 119, 136, 153, 170, 187, 204, 221, 238, 255] Date { days: 8825 } \
+    Time { microseconds: 3723000004 } Timestamp { microseconds: 3723000004 } \
+    Timestamp { microseconds: -946681076999996 } Interval { months: 14, days: -3, microseconds: 3723000004 } \
+    [1] {\"a\": null} None";
+
+/// What PostgreSQL prints of `values`.
+const VALUES_PRINTED: &str = "Row: t -2 -2147483648 9223372036854775807 1.5 -0.1 -1234567.0890 olá \\x00ff \
+    00112233-4455-6677-8899-aabbccddeeff 2024-02-29 01:02:03.000004 2000-01-01 01:02:03.000004 \
+    1970-01-01 01:02:03.000004 1 year 2 mons -3 days +01:02:03.000004 [1] {\"a\": null}";
+
+/// What the arrays of these and a NULL each come back as.
+const ARRAYS_READ: &str = "[Some(true), None] [Some(-2), None] [Some(-2147483648), None] \
+    [Some(9223372036854775807), None] [Some(1.5), None] [Some(-0.1), None] [Some(Numeric(-1234567.0890)), None] \
+    [Some(\"olá\"), None] [Some([0, 255]), None] \
+    [Some([0, 17, 34, 51, 68, 85, 102, 119, 136, 153, 170, 187, 204, 221, 238, 255]), None] \
+    [Some(Date { days: 8825 }), None] [Some(Time { microseconds: 3723000004 }), None] \
+    [Some(Timestamp { microseconds: 3723000004 }), None] [Some(Timestamp { microseconds: -946681076999996 }), None] \
+    [Some(Interval { months: 14, days: -3, microseconds: 3723000004 }), None] [Some(\"[1]\"), None] \
+    [Some(Jsonb(\"{\\\"a\\\": null}\")), None]";
+
+/// What PostgreSQL prints of these.
+const ARRAYS_PRINTED: &str = r#"Row: {t,NULL} {-2,NULL} {-2147483648,NULL} {9223372036854775807,NULL} {1.5,NULL} {-0.1,NULL} {-1234567.0890,NULL} {olá,NULL} {"\\x00ff",NULL} {00112233-4455-6677-8899-aabbccddeeff,NULL} {2024-02-29,NULL} {01:02:03.000004,NULL} {"2000-01-01 01:02:03.000004",NULL} {"1970-01-01 01:02:03.000004",NULL} {"1 year 2 mons -3 days +01:02:03.000004",NULL} {[1],NULL} {"{\"a\": null}",NULL}"#;
+
+/// The columns of a row of `SCALARS`.
+fn read_values(row: &Row<'_>) -> Result<String, RowError> {
+    Ok(format!(
+        "{} {} {} {} {} {} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {} {:?}",
+        row.bool(0)?,
+        row.i16(1)?,
+        row.i32(2)?,
+        row.i64(3)?,
+        row.f32(4)?,
+        row.f64(5)?,
+        row.numeric(6)?,
+        row.text(7)?,
+        row.bytes(8)?,
+        row.uuid(9)?,
+        row.date(10)?,
+        row.time(11)?,
+        row.timestamp(12)?,
+        row.timestamp(13)?,
+        row.interval(14)?,
+        row.text(15)?,
+        row.get::<Jsonb<'_>>(16)?.0,
+        row.get::<Option<&str>>(17)?,
+    ))
+}
+
+/// The columns of a row of `ARRAYS`.
+fn read_arrays(row: &Row<'_>) -> Result<String, RowError> {
+    Ok(format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        row.get::<Array<'_, bool>>(0)?,
+        row.get::<Array<'_, i16>>(1)?,
+        row.get::<Array<'_, i32>>(2)?,
+        row.get::<Array<'_, i64>>(3)?,
+        row.get::<Array<'_, f32>>(4)?,
+        row.get::<Array<'_, f64>>(5)?,
+        row.get::<Array<'_, Numeric<'_>>>(6)?,
+        row.get::<Array<'_, &str>>(7)?,
+        row.get::<Array<'_, &[u8]>>(8)?,
+        row.get::<Array<'_, [u8; 16]>>(9)?,
+        row.get::<Array<'_, Date>>(10)?,
+        row.get::<Array<'_, Time>>(11)?,
+        row.get::<Array<'_, Timestamp>>(12)?,
+        row.get::<Array<'_, Timestamp>>(13)?,
+        row.get::<Array<'_, Interval>>(14)?,
+        row.get::<Array<'_, &str>>(15)?,
+        row.get::<Array<'_, Jsonb<'_>>>(16)?,
+    ))
+}
+
+static MISREAD: [Statement<'static>; 2] = [
+    Statement::new("listen", "LISTEN till", &[]).returning(&[]),
+    Statement::new("total", "SELECT 1, 1.5, $1::int", &[0]).returning(&[0, oid::TEXT, oid::INT4]),
 ];
 
 /// Every session that was recorded.
-pub(crate) static SCENES: [Scene; 6] = [
+pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "committed",
         setup: PAIR,
@@ -202,6 +374,57 @@ pub(crate) static SCENES: [Scene; 6] = [
         ],
     },
     Scene {
+        name: "types",
+        setup: "",
+        statements: &TYPES,
+        turns: &[
+            |lane| {
+                call(lane, TYPED, 0, &values());
+                call(lane, TEXT, 1, &values());
+                lane.sync();
+            },
+            |lane| {
+                call(lane, TYPED, 0, &[Value::Null; 18]);
+                lane.sync();
+            },
+            |lane| {
+                // Each array has its value and a NULL.
+                let items = values().map(|value| [value, Value::Null]);
+                let mut arrays = [Value::Null; ARRAYS.len()];
+                for ((array, items), element) in arrays.iter_mut().zip(&items).zip(SCALARS) {
+                    *array = Value::Array { element, items };
+                }
+                call(lane, ARRAYS_TYPED, 2, &arrays);
+                call(lane, TEXT, 3, &arrays);
+                lane.sync();
+            },
+        ],
+        events: &[
+            "Ready",
+            VALUES_READ,
+            "Done 100 SELECT 1",
+            VALUES_PRINTED,
+            "Done 102 SELECT 1",
+            "Committed",
+            "column 0: is NULL",
+            "Done 100 SELECT 1",
+            "Committed",
+            ARRAYS_READ,
+            "Done 101 SELECT 1",
+            ARRAYS_PRINTED,
+            "Done 102 SELECT 1",
+            "Committed",
+            "Closed",
+        ],
+    },
+    Scene {
+        name: "misread",
+        setup: "",
+        statements: &MISREAD,
+        turns: &[],
+        events: &["Closed: statement \"total\": column 1 of its result is numeric, expected text"],
+    },
+    Scene {
         name: "refused",
         setup: "",
         statements: &REFUSED,
@@ -218,12 +441,15 @@ impl Scene {
     /// A lane whose start-up message is pending.
     pub(crate) fn lane(&self, session: &Session) -> Connection<u32> {
         let limits = Limits {
-            message_len_max_bytes: 512,
+            message_len_max_bytes: 1400,
             text_len_max_bytes: 65_536,
-            send_len_max_bytes: 4096,
+            send_len_max_bytes: 8192,
             in_flight_calls_max: 8,
         };
-        Connection::new(session, self.statements, limits)
+        let mut session = session.clone();
+        // Of the moments that the server prints.
+        session.parameters.push(("timezone".into(), "UTC".into()));
+        Connection::new(&session, self.statements, limits)
     }
 
     /// Ends the session and says whether everything came of it that should.
@@ -241,6 +467,11 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
     while let Some(event) = lane.poll_event() {
         log.push(match event {
             Event::Ready => "Ready".into(),
+            Event::Row { ticket: TYPED, row } => read_values(&row).unwrap_or_else(|error| error.to_string()),
+            Event::Row { ticket: ARRAYS_TYPED, row } => {
+                read_arrays(&row).unwrap_or_else(|error| error.to_string())
+            }
+            Event::Row { ticket: TEXT, row } => format!("Row: {}", row.text(0).expect("a text")),
             Event::Row { ticket, row } => {
                 let columns: Vec<_> = (0..row.columns_len()).map(|column| row.raw(column)).collect();
                 format!("Row {ticket} = {columns:?}")
