@@ -1,4 +1,5 @@
-//! Runs the simulation over many seeds on all cores, or one seed with its last events: `cargo stress sim --help`.
+//! Runs the simulation over many seeds on all cores, or one seed with its last events. `cargo stress sim` starts it, and has
+//! the help.
 
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -8,39 +9,24 @@ use std::thread;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lexopt::prelude::{Long, Short, ValueExt};
-use rinha::planted::Bug;
-use rinha::sim::{self, Fault, Violation};
+use lexopt::prelude::{Long, ValueExt};
+use rinha::sim::{self, Check, Fault, Violation};
 
 /// What the command line asks for.
 enum Request {
-    Help,
     /// One seed, with its last events.
-    One {
-        seed: u64,
-        bug: Option<Bug>,
-    },
+    One { seed: u64, bug: Option<String> },
     /// All seeds from the first on.
-    Many {
-        first: u64,
-        seeds: u64,
-        bug: Option<Bug>,
-    },
-    /// For each planted bug, how many seeds it takes to find it.
-    Bugs {
-        seeds: u64,
-    },
+    Many { first: u64, seeds: u64, bug: Option<String> },
+    /// Seeds from 0 on until one fails by this check.
+    Aim { seeds: u64, check: Check },
 }
 
 fn main() -> ExitCode {
     match parse() {
-        Ok(Request::Help) => {
-            print!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Ok(Request::One { seed, bug }) => run_one(seed, bug),
-        Ok(Request::Many { first, seeds, bug }) => run_many(first, seeds, bug),
-        Ok(Request::Bugs { seeds }) => find_bugs(seeds),
+        Ok(Request::One { seed, bug }) => run_one(seed, bug.as_deref()),
+        Ok(Request::Many { first, seeds, bug }) => run_many(first, seeds, bug.as_deref()),
+        Ok(Request::Aim { seeds, check }) => aim(seeds, check),
         Err(error) => {
             eprintln!("cargo stress sim: {error}; see `cargo stress sim --help`");
             ExitCode::from(2)
@@ -49,41 +35,41 @@ fn main() -> ExitCode {
 }
 
 fn parse() -> Result<Request, lexopt::Error> {
-    let (mut first, mut seeds, mut seed, mut bug, mut finds_bugs) = (0, 10_000, None, None, false);
+    let (mut first, mut seeds, mut seed, mut bug, mut check) = (0, 10_000, None, None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
-            Long("help") | Short('h') => return Ok(Request::Help),
             Long("first") => first = arguments.value()?.parse()?,
             Long("seeds") => seeds = arguments.value()?.parse()?,
             Long("seed") => seed = Some(arguments.value()?.parse()?),
-            Long("bug") => bug = Some(arguments.value()?.parse_with(bug_named)?),
-            Long("bugs") => finds_bugs = true,
+            // The build holds it already; the line that says how to run a seed again names it.
+            Long("bug") => bug = Some(arguments.value()?.string()?),
+            Long("aim") => check = Some(arguments.value()?.parse_with(check_named)?),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(match seed {
-        Some(seed) => Request::One { seed, bug },
-        None if finds_bugs => Request::Bugs { seeds },
-        None => Request::Many { first, seeds, bug },
+    Ok(match (seed, check) {
+        (Some(seed), _) => Request::One { seed, bug },
+        (None, Some(check)) => Request::Aim { seeds, check },
+        (None, None) => Request::Many { first, seeds, bug },
     })
 }
 
-fn bug_named(name: &str) -> Result<Bug, String> {
-    let find = |bug: &&Bug| format!("{bug:?}") == name;
-    Bug::ALL.iter().find(find).copied().ok_or_else(|| format!("there is no bug {name}"))
+fn check_named(name: &str) -> Result<Check, String> {
+    let find = |check: &&Check| format!("{check:?}") == name;
+    Check::ALL.iter().find(find).copied().ok_or_else(|| format!("there is no check {name}"))
 }
 
-fn run_one(seed: u64, bug: Option<Bug>) -> ExitCode {
-    let outcome = sim::run(seed, bug, true);
+fn run_one(seed: u64, bug: Option<&str>) -> ExitCode {
+    let outcome = sim::run(seed, true);
     for event in &outcome.events {
         println!("{event}");
     }
     println!("seed {seed}: {} transactions, hash {:016x}", outcome.rows, outcome.hash);
     let Some(violation) = outcome.violation else { return ExitCode::SUCCESS };
     println!("FAILED: {violation}");
-    let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
-    println!("replay: cargo stress sim --seed {seed}{bug}");
+    let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
+    println!("replay: cargo stress sim{bug} --seed {seed}");
     ExitCode::FAILURE
 }
 
@@ -98,13 +84,13 @@ struct Shared {
     strikes: Mutex<[u64; Fault::ALL.len()]>,
 }
 
-fn run_many(first: u64, seeds: u64, bug: Option<Bug>) -> ExitCode {
+fn run_many(first: u64, seeds: u64, bug: Option<&str>) -> ExitCode {
     let bar = ProgressBar::new(seeds);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
     let began = Instant::now();
-    let shared = run(first, first.saturating_add(seeds), bug, &bar);
+    let shared = run(first, first.saturating_add(seeds), &bar);
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +109,7 @@ fn run_many(first: u64, seeds: u64, bug: Option<Bug>) -> ExitCode {
 }
 
 /// Runs the seeds on all cores until one fails.
-fn run(first: u64, end: u64, bug: Option<Bug>, bar: &ProgressBar) -> Shared {
+fn run(first: u64, end: u64, bar: &ProgressBar) -> Shared {
     let shared = Shared {
         next: AtomicU64::new(first),
         end,
@@ -134,20 +120,20 @@ fn run(first: u64, end: u64, bug: Option<Bug>, bar: &ProgressBar) -> Shared {
     };
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            scope.spawn(|| work(&shared, bug, bar));
+            scope.spawn(|| work(&shared, bar));
         }
     });
     shared
 }
 
-fn work(shared: &Shared, bug: Option<Bug>, bar: &ProgressBar) {
+fn work(shared: &Shared, bar: &ProgressBar) {
     let mut strikes = [0; Fault::ALL.len()];
     while !shared.is_over.load(Ordering::Relaxed) {
         let seed = shared.next.fetch_add(1, Ordering::Relaxed);
         if seed >= shared.end {
             break;
         }
-        let outcome = sim::run(seed, bug, false);
+        let outcome = sim::run(seed, false);
         bar.inc(1);
         shared.rows.fetch_add(outcome.rows as u64, Ordering::Relaxed);
         for (sum, count) in strikes.iter_mut().zip(outcome.strikes) {
@@ -168,21 +154,18 @@ fn work(shared: &Shared, bug: Option<Bug>, bar: &ProgressBar) {
     }
 }
 
-fn find_bugs(seeds: u64) -> ExitCode {
+/// Prints the first seed that fails, its check, and the first seed that fails by the check that the bug is aimed at.
+fn aim(seeds: u64, check: Check) -> ExitCode {
     // Some bugs make the core panic, which is how they are found.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut all_found = true;
-    for &bug in Bug::ALL {
-        let shared = run(0, seeds, Some(bug), &ProgressBar::hidden());
-        let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        all_found &= failure.is_some();
-        let (seeds, check) = failure.map_or_else(
-            || (format!("not within {seeds}"), String::new()),
-            |(seed, violation)| (thousands(seed + 1), format!("`{:?}`", violation.check)),
-        );
-        println!("| `{bug:?}` | {seeds} | {check} | {} |", bug.meaning());
-    }
-    if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let shared = run(0, seeds, &ProgressBar::hidden());
+    let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Some((first, violation)) = failure else { return ExitCode::FAILURE };
+    let finds =
+        |seed: &u64| sim::run(*seed, false).violation.is_some_and(|violation| violation.check == check);
+    let Some(seed) = (first..seeds).find(finds) else { return ExitCode::FAILURE };
+    println!("{first} {:?} {seed}", violation.check);
+    ExitCode::SUCCESS
 }
 
 /// `1,234,567`
@@ -193,18 +176,3 @@ fn thousands(number: u64) -> String {
         format!("{},{:03}", thousands(number / 1_000), number % 1_000)
     }
 }
-
-const HELP: &str = "\
-The whole core in a world made of one seed: faults strike, and whatever is answered has to be right.
-
-Usage: cargo stress sim [OPTIONS]
-
-Options:
-  --seeds N     how many seeds (10000)
-  --first N     the first of them (0)
-  --seed N      this one seed, with its last events
-  --bug NAME    with a planted bug, as src/planted.rs names it
-  --bugs        for each planted bug, how many seeds it takes to find it, and which check does
-
-SIM_SEED=N cargo test sim runs the one seed as a test. The exit status is 1 when a seed fails.
-";

@@ -11,7 +11,6 @@ use crate::engine::lane::Lane;
 use crate::net::network::Network;
 use crate::net::transport::{Fill, Transport};
 use crate::now::Now;
-use crate::planted::{Bug, planted};
 use crate::slots::Slot;
 
 /// The engine with the sockets around it, and what happens between two waits.
@@ -228,7 +227,6 @@ impl<N: Network> EventLoop<N> {
                     }
                     self.engine.metrics().connections_refused += 1;
                     self.accept_again_at_us = now.after_ms(ACCEPT_PAUSE_MS);
-                    listening.is_ready &= !planted(Bug::BacklogForgotten);
                 }
             },
         }
@@ -236,9 +234,7 @@ impl<N: Network> EventLoop<N> {
 
     /// Gives a client its socket.
     fn seat(&mut self, slot: Slot, accepted: N::Accepted) {
-        let is_mistaken = planted(Bug::WatchedAsAnother) && slot.generation > 1;
-        let watched = if is_mistaken { Slot { generation: slot.generation - 1, ..slot } } else { slot };
-        match self.network.watch(accepted, watched) {
+        match self.network.watch(accepted, slot) {
             Ok(stream) => self.peers[slot.index as usize] = Some(Peer { slot, stream }),
             Err(error) => {
                 log::warn!("cannot watch a connection: {error}");
@@ -308,8 +304,7 @@ impl<N: Network> EventLoop<N> {
             }
             AfterSend::Stay => {
                 let can_go_on = self.engine.client(slot).is_some_and(|client| {
-                    let has_room = !client.recv_space().is_empty() || planted(Bug::FullInboxIsProgress);
-                    client.can_go_on() || (peer.stream.is_readable() && has_room)
+                    client.can_go_on() || (peer.stream.is_readable() && !client.recv_space().is_empty())
                 });
                 if can_go_on {
                     self.engine.mark_due(slot);
@@ -341,9 +336,7 @@ impl<N: Network> EventLoop<N> {
     fn reap(&mut self) {
         for slot in self.closing.drain(..) {
             self.peers[slot.index as usize] = None;
-            if !planted(Bug::SeatKept) {
-                self.engine.remove(slot);
-            }
+            self.engine.remove(slot);
             self.accept_again_at_us = 0;
         }
         for (index, lane) in self.engine.lanes().iter().enumerate() {
@@ -357,10 +350,7 @@ impl<N: Network> EventLoop<N> {
 
 /// The socket of a client, unless the slot is stale.
 fn peer<S>(peers: &mut [Option<Peer<S>>], slot: Slot) -> Option<&mut Peer<S>> {
-    peers
-        .get_mut(slot.index as usize)?
-        .as_mut()
-        .filter(|peer| peer.slot == slot || planted(Bug::EventGenerationIgnored))
+    peers.get_mut(slot.index as usize)?.as_mut().filter(|peer| peer.slot == slot)
 }
 
 /// Moves what arrived on a socket into its pipe, and tells it about the end. Returns how many bytes came in.
@@ -371,10 +361,6 @@ fn receive_from<S: Transport>(stream: &mut S, pipe: &mut impl Pipe, budget_bytes
     match stream.fill(pipe, budget_bytes) {
         Ok((received_bytes, Fill::Eof)) => {
             pipe.peer_closed();
-            received_bytes
-        }
-        Ok((received_bytes, Fill::PipeFull)) if planted(Bug::FullInboxIsTheEnd) => {
-            pipe.lost(ErrorKind::ConnectionReset);
             received_bytes
         }
         Ok((received_bytes, Fill::Drained | Fill::PipeFull | Fill::BudgetSpent)) => received_bytes,

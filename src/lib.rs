@@ -50,4 +50,3 @@ pub mod buf;
 pub mod slots;
 pub mod now;
 pub mod random;
-pub mod planted;

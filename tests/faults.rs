@@ -400,30 +400,32 @@ fn a_ledger_that_disagrees_is_noticed() {
     let mut database = bank.database.connect();
     let told = load.finish(&mut database);
     told.judge(&mut database).expect("it agrees");
-    for (tampering, complaint) in [
-        ("DELETE FROM transacoes WHERE id = (SELECT max(id) FROM transacoes)", "0 rows of"),
+    // A statement may have shown the newest row: then its record can be the first to disagree.
+    let shown = "is not in the ledger once";
+    for (tampering, complaints) in [
+        ("DELETE FROM transacoes WHERE id = (SELECT max(id) FROM transacoes)", ["0 rows of", shown]),
         (
             "INSERT INTO transacoes (cliente_id, valor, tipo, descricao) \
              SELECT cliente_id, valor, tipo, descricao FROM transacoes ORDER BY id DESC LIMIT 1",
-            "2 rows of",
+            ["2 rows of", shown],
         ),
         (
             "INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (1, 1, 'c', 'forged')",
-            "that nobody asked for",
+            ["that nobody asked for"; 2],
         ),
         (
             "UPDATE transacoes SET valor = valor + 1 WHERE id = (SELECT max(id) FROM transacoes)",
-            "the balance after",
+            ["the balance after"; 2],
         ),
         (
             "ALTER TABLE clientes DROP CONSTRAINT clientes_check; UPDATE clientes SET limite = 0",
-            "was past its limit",
+            ["was past its limit"; 2],
         ),
     ] {
         database.batch_execute("BEGIN").expect("begin");
         database.batch_execute(tampering).expect("tamper");
         let text = told.judge(&mut database).expect_err(tampering).to_string();
-        assert!(text.contains(complaint), "{tampering}: {text}");
+        assert!(complaints.iter().any(|complaint| text.contains(complaint)), "{tampering}: {text}");
         database.batch_execute("ROLLBACK").expect("roll back");
     }
 }

@@ -10,7 +10,6 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::http::head::Violation;
 use crate::http::response::{Response, Status};
-use crate::planted::{Bug, planted};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -478,7 +477,7 @@ pub fn rejection(reject: Reject) -> Response<'static> {
         Reject::PastLimit => (Status::UnprocessableContent, "", br#"{"erro": "the debit would pass the limit"}"#),
         Reject::Unavailable(reason) => (
             Status::ServiceUnavailable,
-            if planted(Bug::RetryAfterForgotten) { "" } else { "Retry-After: 1\r\n" },
+            "Retry-After: 1\r\n",
             match reason {
                 Unavailable::DatabaseDown => br#"{"erro": "the database cannot be reached; nothing was done"}"#,
                 Unavailable::BankMissing => {

@@ -11,7 +11,6 @@ use crate::http::head::{self, Framing, Violation};
 use crate::http::response::{self, Date, Persistence, Response};
 use crate::metrics::{Endpoint, Metrics};
 use crate::now::Now;
-use crate::planted::{Bug, planted};
 
 /// One HTTP connection.
 ///
@@ -234,7 +233,6 @@ impl Client {
     pub fn drain(&mut self, deadline_us: u64) {
         match self.phase {
             Phase::Idle => self.phase_deadline_us = self.phase_deadline_us.min(deadline_us),
-            Phase::Awaiting { .. } if planted(Bug::DrainLosesClient) => self.phase = Phase::Closed,
             Phase::Head
             | Phase::Body { .. }
             | Phase::Awaiting { .. }
@@ -255,7 +253,7 @@ impl Client {
         match self.phase {
             Phase::Closed => AfterSend::Close,
             Phase::Flushing { lingers } if self.outbox.is_empty() => {
-                if lingers && !self.is_peer_closed && !planted(Bug::LingerSkipped) {
+                if lingers && !self.is_peer_closed {
                     self.inbox.consume(self.inbox.unread().len());
                     self.phase = Phase::Lingering;
                     self.phase_deadline_us = now().after_ms(config.linger_timeout_ms);
@@ -276,8 +274,7 @@ impl Client {
     }
 
     fn read_head(&mut self, context: &mut Context) -> Flow {
-        self.waits_for_outbox =
-            self.outbox.len() >= context.config.outbox_len_max_bytes && !planted(Bug::OutboxUnlimited);
+        self.waits_for_outbox = self.outbox.len() >= context.config.outbox_len_max_bytes;
         if self.waits_for_outbox {
             return Flow::Wait;
         }
@@ -308,7 +305,6 @@ impl Client {
             Ok(route) => {
                 let request =
                     Request { route, persistence, is_head_only, started_us: context.now.monotonic_us };
-                let expects_continue = expects_continue || planted(Bug::ContinueUnasked);
                 if expects_continue && !body.is_empty() && self.inbox.unread().is_empty() {
                     response::write_continue(self.outbox.writer());
                 }
@@ -323,7 +319,6 @@ impl Client {
                 context.metrics.count_reject(reject);
                 self.write(Endpoint::Other, &bank::rejection(reject), persistence, is_head_only, context);
                 self.phase = match persistence {
-                    Persistence::KeepAlive if planted(Bug::RefusedContentKept) => Phase::Idle,
                     Persistence::Close => {
                         Phase::Flushing { lingers: !body.is_empty() || context.is_draining }
                     }
@@ -384,9 +379,6 @@ impl Client {
                 let coding_start = *content_bytes;
                 *content_bytes += decoded.content_bytes;
                 if !decoded.is_done {
-                    if planted(Bug::ChunkCodingKept) {
-                        *content_bytes = self.inbox.unread().len();
-                    }
                     self.inbox.truncate(*content_bytes);
                     self.inbox.grow(*content_bytes + 1);
                     return self.await_more_body(context);
@@ -395,11 +387,7 @@ impl Client {
             }
         };
         let verdict = self.judge(request, content_bytes, context);
-        self.inbox.consume(if planted(Bug::PipelinedRequestsDropped) {
-            self.inbox.unread().len()
-        } else {
-            consumed_bytes
-        });
+        self.inbox.consume(consumed_bytes);
         match verdict {
             Verdict::Call(call) => {
                 self.phase = Phase::Awaiting { request };
@@ -521,7 +509,6 @@ impl Client {
         is_head_only: bool,
         context: &mut Context,
     ) {
-        let is_head_only = is_head_only && !planted(Bug::HeadGetsContent);
         response::write_response(self.outbox.writer(), response, persistence, is_head_only, &context.date);
         context.metrics.count_response(endpoint, response.status);
     }
@@ -586,7 +573,7 @@ impl Pipe for Client {
     /// Requests that are complete are still answered.
     fn peer_closed(&mut self) {
         self.is_peer_closed = true;
-        if matches!(self.phase, Phase::Lingering) || planted(Bug::HalfCloseEndsAll) {
+        if matches!(self.phase, Phase::Lingering) {
             self.phase = Phase::Closed;
         }
     }

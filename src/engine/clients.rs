@@ -3,7 +3,6 @@
 use crate::bank::{Call, Outcome, Reject};
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::now::Now;
-use crate::planted::{Bug, planted};
 use crate::slots::{Slot, Slots};
 
 /// All clients of one engine.
@@ -109,11 +108,9 @@ impl Clients {
             context.metrics.count_unavailable(reason);
         }
         match self.get_mut(slot) {
-            Some(client) if client.is_awaiting() || planted(Bug::AnswerUnawaited) => {
+            Some(client) if client.is_awaiting() => {
                 client.answer(outcome, context);
-                if !planted(Bug::AnswerNotSent) {
-                    self.mark_due(slot);
-                }
+                self.mark_due(slot);
             }
             Some(_) | None => context.metrics.answers_late += 1,
         }

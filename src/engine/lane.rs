@@ -12,7 +12,6 @@ use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::engine::complaints::Complaints;
 use crate::metrics::LaneState;
 use crate::now::Now;
-use crate::planted::{Bug, planted};
 use crate::random::Random;
 use crate::slots::Slot;
 
@@ -274,9 +273,8 @@ impl Lane {
 
     /// Whether it takes a batch now.
     pub fn can_take_batch(&self, config: &Config) -> bool {
-        let counts = |batch: &&Batch| batch.set_len == 0 || !planted(Bug::SetsNotCounted);
-        let has_room = self.batches.iter().filter(counts).count() < config.batches_in_flight_max;
-        self.is_ready() && self.spoilt.is_none() && (has_room || planted(Bug::BatchesInFlightUnlimited))
+        let has_room = self.batches.len() < config.batches_in_flight_max;
+        self.is_ready() && self.spoilt.is_none() && has_room
     }
 
     /// Calls that were sent and whose batch has not ended.
@@ -409,13 +407,11 @@ impl Lane {
                 Event::Done { ticket: Asked::Settings | Asked::Accounts | Asked::Probe, .. } => {}
                 Event::Done { ticket: Asked::Call(ticket), .. } => {
                     self.expect_held(Some(ticket.number));
-                    self.is_releasing |= planted(Bug::AnswerBeforeCommit);
                 }
                 Event::Done { ticket: Asked::Set { len }, .. } => {
                     self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
                 }
                 Event::Failed { ticket, error } => {
-                    self.is_releasing |= planted(Bug::AnswersOnError);
                     self.judge_session(ticket, &error, config);
                     self.end(ticket, || End::Failed(error.clone()));
                 }
@@ -434,12 +430,8 @@ impl Lane {
                     }
                     self.batches.pop_front();
                     self.leave_if_spoilt();
-                    if planted(Bug::AnswersOfRolledBackBatch) {
-                        self.is_releasing = true;
-                    } else {
-                        self.held.clear();
-                        self.held_bytes.clear();
-                    }
+                    self.held.clear();
+                    self.held_bytes.clear();
                 }
                 Event::Notice(notice) => log::debug!("PostgreSQL: {notice}"),
                 Event::Parameter { name, value } => log::debug!("PostgreSQL: {name} = {value}"),
@@ -518,9 +510,6 @@ impl Lane {
         match asked {
             Asked::Settings | Asked::Accounts | Asked::Probe => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
-            Asked::Set { len } if planted(Bug::TicketsOfFailedSetStay) => {
-                self.ended.extend(self.sets.iter().take(len).map(|&ticket| (ticket, end())));
-            }
             Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }
     }
@@ -557,10 +546,6 @@ impl Lane {
                 }
                 self.sets.drain(..batch.set_len);
                 self.is_releasing = true;
-                if planted(Bug::AnswersSwapped) && self.held.len() > 1 {
-                    let (first, second) = (self.held[0].ticket, self.held[1].ticket);
-                    (self.held[0].ticket, self.held[1].ticket) = (second, first);
-                }
                 Committed::Calls
             }
             state @ (State::Down { .. } | State::Connecting { .. }) => {
@@ -628,10 +613,8 @@ impl Lane {
         self.retry_wait_ms = (self.retry_wait_ms * 2).min(config.reconnect_max_ms);
         self.batches.clear();
         self.sets.clear();
-        if !planted(Bug::AnswersOutliveTheirLane) {
-            self.held.clear();
-            self.held_bytes.clear();
-        }
+        self.held.clear();
+        self.held_bytes.clear();
         self.is_releasing = false;
         self.end = None;
     }
@@ -745,9 +728,7 @@ fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], len: usize) 
         accounts[position] = *account;
         values_cents[position] = transaction.value_cents;
         kinds[position] = transaction.kind.as_str();
-        if !planted(Bug::DescriptionsForgotten) {
-            descriptions[position] = transaction.description.as_str();
-        }
+        descriptions[position] = transaction.description.as_str();
     }
     let parameters = [
         Value::Int4Array(&accounts[..len]),
@@ -824,16 +805,6 @@ fn hold_set<'a>(
 /// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help.
 fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'static> {
     match end {
-        End::InDoubt if planted(Bug::InDoubtRunAgain) => LaneEvent::RunAgain(ticket),
-        End::RolledBack if planted(Bug::RolledBackRefused) => {
-            LaneEvent::Answered(ticket, Outcome::Rejected(Reject::PastLimit))
-        }
-        End::RolledBack if planted(Bug::CompanyFailsWithCulprit) => {
-            LaneEvent::Unavailable(ticket, Unavailable::Failed)
-        }
-        End::InDoubt if planted(Bug::InDoubtDenied) => {
-            LaneEvent::Unavailable(ticket, Unavailable::QueueTimeout)
-        }
         End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
         End::Failed(error) if spoils_session(&ticket, error, config) => LaneEvent::RunAgain(Ticket {
             attempts: ticket.attempts.saturating_sub(1),
@@ -844,9 +815,7 @@ fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'stat
             log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
         }
-        End::Failed(_) | End::RolledBack
-            if ticket.attempts >= config.attempts_max && !planted(Bug::AttemptsUnlimited) =>
-        {
+        End::Failed(_) | End::RolledBack if ticket.attempts >= config.attempts_max => {
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
         }
         End::Failed(_) | End::RolledBack => LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket }),
@@ -859,10 +828,7 @@ fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'stat
 /// The error has ended the batch, so nothing was done. A call that fails so once more than there are lanes has met at
 /// least one new session: then it is to blame itself, and the session stays.
 fn spoils_session(ticket: &Ticket, error: &ServerError, config: &Config) -> bool {
-    ticket.is_alone
-        && is_of_session(error)
-        && usize::from(ticket.spoilt_sessions) < config.lanes
-        && !planted(Bug::SpoiltSessionKept)
+    ticket.is_alone && is_of_session(error) && usize::from(ticket.spoilt_sessions) < config.lanes
 }
 
 /// Whether an error is about the session rather than about the call.
@@ -893,7 +859,7 @@ impl HeldResult {
             }),
             Call::Statement { .. } if row.is_null(0)? => Ok(HeldResult::Statement { bytes: None }),
             Call::Statement { .. } => {
-                let start = if planted(Bug::StatementStartsEarly) { 0 } else { held_bytes.len() };
+                let start = held_bytes.len();
                 held_bytes.extend_from_slice(row.jsonb(0)?);
                 Ok(HeldResult::Statement { bytes: Some(start..held_bytes.len()) })
             }

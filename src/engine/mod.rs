@@ -18,7 +18,6 @@ use crate::engine::lane::{Attempt, Lane, LaneEvent, Ticket};
 use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
-use crate::planted::{Bug, planted};
 use crate::slots::Slot;
 
 /// The whole core of one server.
@@ -223,15 +222,9 @@ impl Engine {
         let sweep_us = if self.clients.is_empty() { u64::MAX } else { self.next_sweep_us };
         let queue_us = [&self.again, &self.queue]
             .map(|calls| calls.front().map_or(u64::MAX, |ticket| ticket.send_deadline_us));
-        let lane_us = match self.lanes.iter().map(|lane| lane.deadline_us(&self.context.config)).min() {
-            Some(deadline_us) if !planted(Bug::LaneDeadlineForgotten) => deadline_us,
-            Some(_) | None => u64::MAX,
-        };
-        let gather_us = if self.is_gathering() && !planted(Bug::GatherDeadlineForgotten) {
-            self.gather_deadline_us
-        } else {
-            u64::MAX
-        };
+        let lanes = self.lanes.iter().map(|lane| lane.deadline_us(&self.context.config));
+        let lane_us = lanes.min().unwrap_or(u64::MAX);
+        let gather_us = if self.is_gathering() { self.gather_deadline_us } else { u64::MAX };
         sweep_us.min(queue_us[0]).min(queue_us[1]).min(lane_us).min(gather_us)
     }
 
@@ -248,9 +241,6 @@ impl Engine {
         }
         self.note_lanes();
         self.serve_due_clients();
-        if planted(Bug::GaugesOfTheTurnBefore) {
-            self.set_gauges();
-        }
         self.send_batches();
     }
 
@@ -276,9 +266,7 @@ impl Engine {
         self.note_lanes();
         self.give_up_late_calls();
         self.sweep();
-        if !planted(Bug::GaugesOfTheTurnBefore) {
-            self.set_gauges();
-        }
+        self.set_gauges();
         self.clients.due().len() > due_before
     }
 
@@ -290,7 +278,7 @@ impl Engine {
         if is_reached {
             self.context.problem = if is_serving { None } else { Some(Unavailable::Failed) };
         }
-        if is_reached && !(planted(Bug::OutageRemembered) && self.unserved_since_us.is_some()) {
+        if is_reached {
             self.unserved_since_us = None;
         } else {
             self.context.problem = Some(self.why_down);
@@ -330,12 +318,7 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) => {
                     self.context.metrics.calls_run_again += 1;
-                    if !planted(Bug::RolledBackForgotten) {
-                        self.again.push_back(ticket);
-                    }
-                    if planted(Bug::RunAgainTwice) {
-                        self.again.push_back(ticket);
-                    }
+                    self.again.push_back(ticket);
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     if reason == Unavailable::Failed {
@@ -361,9 +344,6 @@ impl Engine {
 
     /// Answers the calls that have waited too long. They did not run.
     fn give_up_late_calls(&mut self) {
-        if planted(Bug::QueueTimeoutIgnored) {
-            return;
-        }
         let reason = self.unserved_since_us.map_or(Unavailable::QueueTimeout, |_| self.why_down);
         for calls in [&mut self.again, &mut self.queue] {
             while let Some(ticket) =
@@ -377,7 +357,7 @@ impl Engine {
 
     fn sweep(&mut self) {
         let now = self.context.now;
-        if !now.is_past(self.next_sweep_us) || planted(Bug::SweepForgotten) {
+        if !now.is_past(self.next_sweep_us) {
             return;
         }
         self.next_sweep_us = now.after_ms(SWEEP_INTERVAL_MS);
@@ -429,9 +409,6 @@ impl Engine {
 
     /// Whether the queue is at its limit. Calls whose clients have left are dropped first: they take no client's place.
     fn is_queue_full(&mut self) -> bool {
-        if planted(Bug::QueueUnlimited) {
-            return false;
-        }
         let calls_max = self.context.config.queue_calls_max;
         if self.queue.len() + self.again.len() >= calls_max {
             let waiting = self.queue.len();
@@ -500,14 +477,13 @@ impl Engine {
 
     /// Takes the next batch off the queues: a call that was rolled back goes alone and first.
     fn gather_batch(&mut self) {
-        let calls_max =
-            if planted(Bug::BatchUnlimited) { usize::MAX } else { self.context.config.batch_calls_max };
+        let calls_max = self.context.config.batch_calls_max;
         while self.gathered.is_empty()
             && let Some(ticket) = self.again.pop_front()
         {
             self.gather(ticket);
         }
-        if !self.gathered.is_empty() && !planted(Bug::RunAgainInCompany) {
+        if !self.gathered.is_empty() {
             return;
         }
         while self.gathered.len() < calls_max
@@ -521,16 +497,8 @@ impl Engine {
         // ANCHOR: sort
         // All lanes of all instances lock the accounts' rows in the same order, so no two batches deadlock. Within one
         // account the order is that of arrival.
-        if !planted(Bug::BatchUnsorted) {
-            self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
-        }
+        self.gathered.sort_unstable_by_key(|ticket| (ticket.call.account(), ticket.number));
         // ANCHOR_END: sort
-        if planted(Bug::SetsUnsorted) && self.gathered.len() >= self.context.config.group_calls_min {
-            self.gathered.sort_unstable_by_key(|ticket| ticket.number);
-        }
-        if planted(Bug::BatchesSortedEitherWay) && self.next_number.is_multiple_of(2) {
-            self.gathered.reverse();
-        }
     }
 
     /// Adds a call to the batch, unless its client has left: the outcome would reach no one.

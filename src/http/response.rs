@@ -4,8 +4,6 @@
 
 use std::io::Write as _;
 
-use crate::planted::{Bug, planted};
-
 /// The statuses this server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is named as in RFC 9110, section 15, or RFC 6585")]
@@ -126,7 +124,6 @@ pub fn write_response(
     out.extend_from_slice(response.extra_field.as_bytes());
     out.extend_from_slice(match persistence {
         Persistence::KeepAlive => b"\r\n".as_slice(),
-        Persistence::Close if planted(Bug::CloseNotSaid) => b"\r\n",
         Persistence::KeepAliveSaid => b"Connection: keep-alive\r\n\r\n",
         Persistence::Close => b"Connection: close\r\n\r\n",
     });

@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::buf::Pipe;
-use crate::planted::{Bug, planted};
 
 /// What a socket was last known to be ready for. Events set it; only `WouldBlock`, a short read, or the end of the
 /// stream clears it, never a short write: an edge is reported once.
@@ -84,7 +83,6 @@ pub fn fill(
         let space = pipe.recv_space();
         let space_bytes = space.len();
         if space_bytes == 0 {
-            readiness.is_readable &= !planted(Bug::ReadStopsEarly);
             return Ok((taken_bytes, Fill::PipeFull));
         }
         match source.read(space) {
@@ -97,8 +95,7 @@ pub fn fill(
                 taken_bytes += n;
                 // A stream socket that gives less than it was offered is empty, which saves the read that would say
                 // so. Its end, if it has come, has set `is_read_closed`, and is read next. Urgent data ends a read early.
-                let has_more =
-                    readiness.is_urgent || (readiness.is_read_closed && !planted(Bug::EndOfStreamMissed));
+                let has_more = readiness.is_urgent || readiness.is_read_closed;
                 if n < space_bytes && !has_more {
                     readiness.is_readable = false;
                     return Ok((taken_bytes, Fill::Drained));
@@ -132,8 +129,7 @@ pub fn flush(sink: &mut impl Write, pipe: &mut impl Pipe, readiness: &mut Readin
         match sink.write(pipe.send_pending()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => {
-                let is_lost = planted(Bug::SendTailLost);
-                pipe.send_advance(if is_lost { pipe.send_pending().len() } else { n });
+                pipe.send_advance(n);
                 sent_bytes += n;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => readiness.is_writable = false,

@@ -1,12 +1,11 @@
-//! CORE, simulation only: what a world is checked for. Each check names a planted bug that it is the one to find.
+//! CORE, simulation only: what a world is checked for. Each check is named by a planted bug (`bugs/*.patch`) that it has to
+//! find.
 
 use std::fmt;
 
-use crate::planted::Bug;
-
-/// Declares the checks, each with what it sees to and the bug that it has to find.
+/// Declares the checks, each with what it sees to.
 macro_rules! checks {
-    ($(#[doc = $meaning:literal] $name:ident => $bug:ident,)*) => {
+    ($(#[doc = $meaning:literal] $name:ident,)*) => {
         /// One thing that must never happen, and is looked for in every world.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Check {
@@ -23,86 +22,79 @@ macro_rules! checks {
                     $(Check::$name => $meaning.trim_ascii(),)*
                 }
             }
-
-            /// A planted bug that it is the first to find in at least one world.
-            pub fn bug(self) -> Bug {
-                match self {
-                    $(Check::$name => Bug::$bug,)*
-                }
-            }
         }
     };
 }
 
 checks! {
     /// Every answer belongs to a request, which has begun to arrive.
-    Unasked => HeadGetsContent,
+    Unasked,
     /// An answer has exactly the promised fields, in their form.
-    Fields => RetryAfterForgotten,
+    Fields,
     /// An answer says what becomes of its connection.
-    Persistence => CloseNotSaid,
+    Persistence,
     /// 100 Continue goes only to a client that waits for it.
-    Continue => ContinueUnasked,
+    Continue,
     /// The status is one that the request may get.
-    Status => ChunkCodingKept,
+    Status,
     /// 200 for a transaction: it is in the ledger, behind its request, with that balance.
-    Accepted => AnswerBeforeCommit,
+    Accepted,
     /// 422 for a debit: it would have passed the limit, and is not in the ledger.
-    Refused => RolledBackRefused,
+    Refused,
     /// 503 "nothing was done": it is not in the ledger, then or later.
-    Denied => InDoubtDenied,
+    Denied,
     /// 503 "the database refused": it has failed by itself, or too often.
-    Failed => CompanyFailsWithCulprit,
+    Failed,
     /// A statement is the account as it was at some moment since it was asked for.
-    Statement => StatementStartsEarly,
+    Statement,
     /// A request on an idle bank is not answered 503.
-    Available => OutageRemembered,
+    Available,
     /// No transaction is committed twice.
-    Once => RunAgainTwice,
+    Once,
     /// Every transaction in the ledger was asked for.
-    AskedFor => DescriptionsForgotten,
+    AskedFor,
     /// A transaction that was rolled back runs again by itself.
-    Alone => RunAgainInCompany,
+    Alone,
     /// No transaction runs more often than `ATTEMPTS_MAX`.
-    Attempts => AttemptsUnlimited,
+    Attempts,
     /// A session that is spoilt is left, and a call meets a bounded number of them.
-    Spoilt => SpoiltSessionKept,
+    Spoilt,
     /// Each balance is the sum of its rows, and no debit passes the limit.
-    Ledger => RowsNotLocked,
+    Ledger,
     /// A batch is no larger than its limit.
-    BatchSize => BatchUnlimited,
+    BatchSize,
     /// A set holds the transactions of an account together.
-    SetOrder => SetsUnsorted,
+    SetOrder,
     /// Every batch locks its rows in the order of their accounts, so no two deadlock.
-    LockOrder => BatchesSortedEitherWay,
+    LockOrder,
     /// The queue keeps to its limit.
-    QueueLimit => QueueUnlimited,
+    QueueLimit,
     /// The calls that a lane has sent keep to their limit.
-    InFlightLimit => SetsNotCounted,
+    InFlightLimit,
     /// There is a seat for each socket of a client, within the limit.
-    Clients => SeatKept,
+    Clients,
     /// An outbox keeps to its limit.
-    OutboxLimit => OutboxUnlimited,
+    OutboxLimit,
     /// The gauges show what there is.
-    Gauges => GaugesOfTheTurnBefore,
+    Gauges,
     /// The event of an open socket finds its client.
-    EventFound => WatchedAsAnother,
+    EventFound,
     /// The event of a client that has left finds nobody.
-    EventStale => EventGenerationIgnored,
+    EventStale,
     /// An answer does not end in the middle.
-    AnswerWhole => SendTailLost,
+    AnswerWhole,
     /// A reset does not overtake an answer.
-    ResetOvertakes => LingerSkipped,
+    ResetOvertakes,
     /// No bytes are left unread that an event told of.
-    ReadAll => FullInboxIsTheEnd,
+    ReadAll,
     /// A connection ends without an answer only for a reason that the client knows.
-    Answered => HalfCloseEndsAll,
+    Answered,
     /// Everything comes to its end in bounded time once the faults have stopped.
-    Settles => LaneDeadlineForgotten,
+    Settles,
     /// The loop does not spin: time moves on after a bounded number of turns.
-    Spins => FullInboxIsProgress,
+    Spins,
     /// No assertion of the core fails.
-    Panic => AnswerUnawaited,
+    Panic,
 }
 
 /// What must never happen and did.

@@ -19,7 +19,6 @@ use crate::engine::Engine;
 use crate::event_loop::EventLoop;
 use crate::metrics::LaneState;
 use crate::net::network::Network as _;
-use crate::planted::{self, Bug};
 
 pub(crate) mod answer;
 pub(crate) mod audit;
@@ -57,17 +56,15 @@ pub struct Outcome {
     pub events: Vec<String>,
 }
 
-/// Runs the world of one seed, with a planted bug or without.
-pub fn run(seed: u64, bug: Option<Bug>, keeps_events: bool) -> Outcome {
+/// Runs the world of one seed.
+pub fn run(seed: u64, keeps_events: bool) -> Outcome {
     let scene = Scene::new(seed, keeps_events);
-    planted::plant(bug);
     let mut rows = 0;
     let end = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(seed, &scene);
         world.live();
         rows = world.audit.rows();
     }));
-    planted::plant(None);
     if let Err(panic) = end {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a text");

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::planted::{Bug, planted};
 use crate::sim::check::{Check, Violation};
 
 /// What is committed.
@@ -462,9 +461,6 @@ impl Postgres {
                 let text = "the transactions of one account do not stand together in a set";
                 self.offences.push(Violation::new(Check::SetOrder, text));
             }
-        }
-        if planted(Bug::RowsNotLocked) {
-            return Executed::Done;
         }
         for account in wanted {
             // Of those that keep to it, no two deadlock. A deadlock itself needs two long batches that meet in the middle,

@@ -13,7 +13,7 @@
 //! - [`load`]: what clients ask and are told; a closed and an open load, wrk and k6, attackers.
 //! - [`ledger`]: whether the bank's books are right, by its counts or by what each client was told.
 //! - [`measure`]: a bank under load, measured, as `cargo stress run` does. [`reports`]: the runs that are kept.
-//! - [`trials`]: the challenge in k6, overload, hostile clients, and the soak.
+//! - [`trials`]: the challenge in k6, overload, hostile clients, the soak, and the planted bugs.
 //! - [`mod@profile`]: an instance sampled under load. [`mod@syscalls`]: its system calls, explained.
 //!
 //! The subcommands are in the binary. Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.

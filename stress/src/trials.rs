@@ -14,3 +14,5 @@ pub mod overload;
 pub mod hostile;
 
 pub mod soak;
+
+pub mod planted;

@@ -1,29 +1,85 @@
-//! `cargo stress sim`: builds the simulation and hands the command line on to it. It is a program of its own, because the
-//! server that everything else here builds must not hold what it needs.
+//! `cargo stress sim`: builds the simulation, with a planted bug or without, and runs it. It is a program of its own, because
+//! the server that everything else here builds must not hold what it needs.
 
-use std::env;
-use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 
+use stress::steps::Steps;
+use stress::trials::planted::{BrokenCopy, PlantedBug, SIMULATION};
 use stress::{Error, compile};
 
 /// The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
+///
+/// Faults strike, and whatever is answered has to be right. The exit status is 1 when a seed fails.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(after_long_help = "SIM_SEED=N cargo test sim runs the one seed as a test.")]
 pub(super) struct Arguments {
-    /// As `cargo stress sim --help` lists them
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<OsString>,
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+    /// This one seed, with its last events
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first", "bugs"])]
+    seed: Option<u64>,
+    /// With the planted bug `src/sim/bugs/NAME.patch`
+    #[arg(long, value_name = "NAME")]
+    bug: Option<String>,
+    /// For each planted bug, or for these: how many seeds it takes to find it, and which check does
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["bug", "first"])]
+    bugs: Option<Vec<String>>,
 }
 
-/// Becomes the simulation.
+/// Becomes the simulation, or builds it once for each planted bug.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let error = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(compile::workspace())
-        .args(["run", "--profile", "sim", "--package", "rinha"])
-        .args(["--features", "sim", "--example", "sim", "--"])
-        .args(&arguments.rest)
-        .exec();
+    if let Some(names) = &arguments.bugs {
+        let bugs = if names.is_empty() { PlantedBug::all()? } else { PlantedBug::named(names)? };
+        return find(&bugs, arguments.seeds);
+    }
+    let mut rest = match arguments.seed {
+        Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
+        None => {
+            vec![
+                "--seeds".to_owned(),
+                arguments.seeds.to_string(),
+                "--first".to_owned(),
+                arguments.first.to_string(),
+            ]
+        }
+    };
+    let error = if let Some(name) = &arguments.bug {
+        let copy = BrokenCopy::new()?;
+        for bug in PlantedBug::named(std::slice::from_ref(name))? {
+            copy.plant(&bug)?;
+        }
+        rest.extend(["--bug".to_owned(), name.clone()]);
+        copy.simulation(rest.iter().map(String::as_str)).exec()
+    } else {
+        compile::cargo().current_dir(compile::workspace()).args(SIMULATION).args(rest).exec()
+    };
     Err(Error::io("run cargo")(error))
+}
+
+/// Prints a row of the book's table for each bug. One that is not found fails the whole, after the others have had their turn.
+fn find(bugs: &[PlantedBug], seeds: u64) -> Result<(), Error> {
+    let copy = BrokenCopy::new()?;
+    bugs.iter().try_for_each(|bug| copy.check(bug))?;
+    let mut missed = Vec::new();
+    for bug in bugs {
+        copy.plant(bug)?;
+        match copy.find(bug, seeds) {
+            Ok(found) => Steps::Printed.line(&format!(
+                "| `{}` | {} | `{}` | {} |",
+                bug.name,
+                found.seed + 1,
+                found.check,
+                bug.meaning
+            )),
+            Err(error) => {
+                eprintln!("cargo stress sim: {error}");
+                missed.push(bug.name.as_str());
+            }
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { Err(Error::Refused(format!("not found: {}", missed.join(", ")))) }
 }

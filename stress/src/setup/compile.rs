@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,6 +17,11 @@ use crate::process::service::{Launch, Service};
 pub fn workspace() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&manifest).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// The cargo that runs us, else the one on the `PATH`.
+pub fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// Where cargo puts what it builds.
@@ -35,11 +41,11 @@ pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
     let log = &place.logs.join("build.json");
     let arguments =
         ["build", "--profile", profile, "--bin", SERVER, "--message-format", "json-render-diagnostics"];
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = cargo();
     let mut build = Service::start(Launch {
         arguments: arguments.map(OsString::from).to_vec(),
         is_stderr_shown: true,
-        ..Launch::new("cargo build", Path::new(&cargo), &place.workspace, log)
+        ..Launch::new("cargo build", Path::new(cargo.get_program()), &place.workspace, log)
     })?;
     match build.run_to_end(BUILD_PATIENCE, &place.interrupt) {
         Ok(()) => {}

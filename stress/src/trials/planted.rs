@@ -1,0 +1,227 @@
+//! Planted bugs: patches that break the core on purpose, each applied to a copy of the source and built, to see whether the
+//! simulation finds it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Error, compile};
+
+/// One patch of `src/sim/bugs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlantedBug {
+    /// The name of its file, without `.patch`.
+    pub name: String,
+    /// What it breaks, in a sentence: the first line of the patch.
+    pub meaning: String,
+    /// The check of the simulation that has to find it: the line `Found by: CHECK` of the patch.
+    pub check: String,
+    patch: PathBuf,
+}
+
+impl PlantedBug {
+    /// All of them, by name.
+    ///
+    /// # Errors
+    /// When a patch cannot be read, or does not say what it breaks and which check finds it.
+    pub fn all() -> Result<Vec<PlantedBug>, Error> {
+        let directory = compile::workspace().join(DIRECTORY);
+        let cannot = || Error::io(format!("read {}", directory.display()));
+        let mut bugs = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(cannot())? {
+            let patch = entry.map_err(cannot())?.path();
+            let text = fs::read_to_string(&patch).map_err(Error::io(format!("read {}", patch.display())))?;
+            let head: Vec<&str> = text.lines().take(2).collect();
+            let [meaning, aim] = head[..] else { return Err(headless(&patch)) };
+            let check = aim.strip_prefix("Found by: ").ok_or_else(|| headless(&patch))?;
+            let name = patch.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            bugs.push(PlantedBug {
+                name: name.to_owned(),
+                meaning: meaning.to_owned(),
+                check: check.to_owned(),
+                patch,
+            });
+        }
+        bugs.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(bugs)
+    }
+
+    /// The ones of these names, in their order.
+    ///
+    /// # Errors
+    /// Those of [`PlantedBug::all`], and when there is none of a name.
+    pub fn named(names: &[String]) -> Result<Vec<PlantedBug>, Error> {
+        let all = PlantedBug::all()?;
+        let find = |name: &String| {
+            let bug = all.iter().find(|bug| bug.name == *name).cloned();
+            bug.ok_or_else(|| Error::Refused(format!("there is no {DIRECTORY}/{name}.patch")))
+        };
+        names.iter().map(find).collect()
+    }
+}
+
+fn headless(patch: &Path) -> Error {
+    Error::Refused(format!(
+        "{}: the first line says what it breaks, the second one is `Found by: CHECK`",
+        patch.display()
+    ))
+}
+
+/// A copy of what the simulation is built from, with a build directory of its own: what cargo builds of the real source is
+/// left alone.
+#[derive(Debug)]
+pub struct BrokenCopy {
+    directory: PathBuf,
+}
+
+impl BrokenCopy {
+    /// Brings the copy up to the source, without any bug.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn new() -> Result<BrokenCopy, Error> {
+        let workspace = compile::workspace();
+        let directory = compile::target_directory(&workspace).join("planted");
+        for name in SOURCES {
+            mirror(&workspace.join(name), &directory.join(name))
+                .map_err(Error::io(format!("copy {name} to {}", directory.display())))?;
+        }
+        Ok(BrokenCopy { directory })
+    }
+
+    /// Whether the patch fits the source, without applying it.
+    ///
+    /// # Errors
+    /// With what git says, when it does not fit.
+    pub fn check(&self, bug: &PlantedBug) -> Result<(), Error> {
+        self.git_apply(bug, &["--check"])
+    }
+
+    /// Plants the bug in place of the one before it.
+    ///
+    /// # Errors
+    /// When the patch does not fit the source.
+    pub fn plant(&self, bug: &PlantedBug) -> Result<(), Error> {
+        BrokenCopy::new()?;
+        self.git_apply(bug, &[])
+    }
+
+    /// The command that builds the simulation of the copy and runs it with arguments.
+    pub fn simulation<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut cargo = compile::cargo();
+        cargo
+            .current_dir(&self.directory)
+            // The copy is built again for each bug, and a bug may leave something without use.
+            .envs([
+                ("CARGO_INCREMENTAL", "1"),
+                ("CARGO_PROFILE_SIM_OPT_LEVEL", "2"),
+                ("RUSTFLAGS", "-Awarnings"),
+            ])
+            .env("CARGO_TARGET_DIR", self.directory.join("target"))
+            .args(SIMULATION)
+            .args(arguments);
+        cargo
+    }
+
+    /// How many seeds it takes to find the bug that is planted.
+    ///
+    /// # Errors
+    /// When it does not build, or is not found within `seeds` by the check that it is aimed at.
+    pub fn find(&self, bug: &PlantedBug, seeds: u64) -> Result<Found, Error> {
+        let seeds = seeds.to_string();
+        let arguments = ["--seeds", seeds.as_str(), "--aim", bug.check.as_str()];
+        let output = self.simulation(arguments).stderr(Stdio::piped()).output();
+        let output = output.map_err(Error::io("run cargo"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if let [first, check, _] = words[..]
+            && let Ok(first) = first.parse()
+        {
+            return Ok(Found { seed: first, check: check.to_owned() });
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(Error::Refused(if errors.contains("error: could not compile") {
+            format!("{} does not build:\n{errors}", bug.name)
+        } else {
+            format!("{} is not found by {} within {seeds} seeds", bug.name, bug.check)
+        }))
+    }
+
+    fn git_apply(&self, bug: &PlantedBug, options: &[&str]) -> Result<(), Error> {
+        let output = Command::new("git")
+            // The copy stands inside a repository, of which git would take it for a part.
+            .env("GIT_CEILING_DIRECTORIES", self.directory.parent().unwrap_or(&self.directory))
+            .current_dir(&self.directory)
+            .arg("apply")
+            .args(options)
+            .arg(&bug.patch)
+            .output();
+        let output = output.map_err(Error::io("run git, which applies the patches: install git"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        Err(Error::Refused(format!("{} does not fit the source: {}", bug.patch.display(), why.trim())))
+    }
+}
+
+/// How a planted bug was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The first seed that failed, from 0 on.
+    pub seed: u64,
+    /// By which check.
+    pub check: String,
+}
+
+/// Makes `copy` the same as `source`. A file that is the same already is not touched, so that cargo builds nothing anew.
+fn mirror(source: &Path, copy: &Path) -> std::io::Result<()> {
+    if source.is_file() {
+        let content = fs::read(source)?;
+        if fs::read(copy).ok().as_ref() == Some(&content) {
+            return Ok(());
+        }
+        fs::create_dir_all(copy.parent().unwrap_or(copy))?;
+        return fs::write(copy, content);
+    }
+    fs::create_dir_all(copy)?;
+    for entry in fs::read_dir(copy)? {
+        let entry = entry?;
+        if source.join(entry.file_name()).exists() {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for entry in fs::read_dir(source)? {
+        let name = entry?.file_name();
+        mirror(&source.join(&name), &copy.join(&name))?;
+    }
+    Ok(())
+}
+
+const DIRECTORY: &str = "src/sim/bugs";
+/// What the workspace cannot be built without.
+const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "proto-pg", "stress", "examples"];
+/// How cargo builds and runs the simulation.
+pub const SIMULATION: [&str; 10] =
+    ["run", "--profile", "sim", "--package", "rinha", "--features", "sim", "--example", "sim", "--"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_patch_fits_the_source() {
+        let copy = BrokenCopy::new().unwrap();
+        let bugs = PlantedBug::all().unwrap();
+        assert!(bugs.len() > 50, "only {} patches were found", bugs.len());
+        for bug in bugs {
+            copy.check(&bug).unwrap();
+        }
+    }
+}
