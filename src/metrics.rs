@@ -15,7 +15,8 @@ pub struct Metrics {
     responses: [[u64; Status::ALL.len()]; Endpoint::ALL.len()],
     durations: [Histogram; Endpoint::ALL.len()],
     batch_calls: Histogram,
-    rejected: [u64; Refusal::ALL.len()],
+    rejected: [u64; Reject::LABELS.len()],
+    violated: [u64; Violation::LABELS.len()],
     unavailable: [u64; Unavailable::ALL.len()],
     lanes: [u64; LaneState::ALL.len()],
     started_unix_s: u64,
@@ -68,87 +69,6 @@ impl From<Route> for Endpoint {
             Route::Statement { .. } => Endpoint::Statement,
             Route::Health => Endpoint::Health,
             Route::Metrics => Endpoint::Metrics,
-        }
-    }
-}
-
-/// Why a request was answered with an error that is the asker's own. Those without a result from the database are
-/// counted by [`Unavailable`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    NotFound,
-    MethodNotAllowed,
-    NotJson,
-    InvalidField,
-    PastLimit,
-    Malformed,
-    TooSlow,
-    BodyTooLong,
-    TargetTooLong,
-    HeadTooLong,
-    UnsupportedCoding,
-    UnsupportedMethod,
-    UnsupportedVersion,
-}
-
-impl Refusal {
-    const ALL: [Refusal; 13] = [
-        Refusal::NotFound,
-        Refusal::MethodNotAllowed,
-        Refusal::NotJson,
-        Refusal::InvalidField,
-        Refusal::PastLimit,
-        Refusal::Malformed,
-        Refusal::TooSlow,
-        Refusal::BodyTooLong,
-        Refusal::TargetTooLong,
-        Refusal::HeadTooLong,
-        Refusal::UnsupportedCoding,
-        Refusal::UnsupportedMethod,
-        Refusal::UnsupportedVersion,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Refusal::NotFound => "not_found",
-            Refusal::MethodNotAllowed => "method_not_allowed",
-            Refusal::NotJson => "not_json",
-            Refusal::InvalidField => "invalid_field",
-            Refusal::PastLimit => "past_limit",
-            Refusal::Malformed => "malformed",
-            Refusal::TooSlow => "too_slow",
-            Refusal::BodyTooLong => "body_too_long",
-            Refusal::TargetTooLong => "target_too_long",
-            Refusal::HeadTooLong => "head_too_long",
-            Refusal::UnsupportedCoding => "unsupported_coding",
-            Refusal::UnsupportedMethod => "unsupported_method",
-            Refusal::UnsupportedVersion => "unsupported_version",
-        }
-    }
-
-    fn of(reject: Reject) -> Option<Refusal> {
-        match reject {
-            Reject::NotFound => Some(Refusal::NotFound),
-            Reject::MethodNotAllowed { allow: _ } => Some(Refusal::MethodNotAllowed),
-            Reject::NotJson => Some(Refusal::NotJson),
-            Reject::InvalidField => Some(Refusal::InvalidField),
-            Reject::PastLimit => Some(Refusal::PastLimit),
-            Reject::Unavailable(_) => None,
-        }
-    }
-}
-
-impl From<Violation> for Refusal {
-    fn from(violation: Violation) -> Refusal {
-        match violation {
-            Violation::Malformed(_) => Refusal::Malformed,
-            Violation::TooSlow => Refusal::TooSlow,
-            Violation::BodyTooLong => Refusal::BodyTooLong,
-            Violation::TargetTooLong => Refusal::TargetTooLong,
-            Violation::HeadTooLong => Refusal::HeadTooLong,
-            Violation::UnsupportedCoding => Refusal::UnsupportedCoding,
-            Violation::UnsupportedMethod => Refusal::UnsupportedMethod,
-            Violation::UnsupportedVersion => Refusal::UnsupportedVersion,
         }
     }
 }
@@ -257,6 +177,7 @@ impl Default for Metrics {
             durations: std::array::from_fn(|_| Histogram::new(DURATION_BOUNDS_US)),
             batch_calls: Histogram::new(BATCH_BOUNDS_CALLS),
             rejected: Default::default(),
+            violated: Default::default(),
             unavailable: Default::default(),
             lanes: Default::default(),
             started_unix_s: 0,
@@ -301,14 +222,14 @@ impl Metrics {
     /// Counts one request that was refused while its connection lives on, unless for want of the database: those are
     /// counted as calls.
     pub fn count_reject(&mut self, reject: Reject) {
-        if let Some(refusal) = Refusal::of(reject) {
-            self.rejected[refusal as usize] += 1;
+        if let Some(index) = reject.label_index() {
+            self.rejected[index] += 1;
         }
     }
 
     /// Counts one connection that ended over what it sent.
     pub fn count_violation(&mut self, violation: Violation) {
-        self.rejected[Refusal::from(violation) as usize] += 1;
+        self.violated[violation.label_index()] += 1;
     }
 
     /// Counts one call that ended without a result.
@@ -374,9 +295,9 @@ impl Metrics {
             "counter",
             "Requests refused for what they ask or how, by reason.",
         )?;
-        for refusal in Refusal::ALL {
-            let count = self.rejected[refusal as usize];
-            writeln!(out, "rinha_rejected_total{{reason=\"{}\"}} {count}", refusal.label())?;
+        let rejected = Reject::LABELS.iter().zip(&self.rejected);
+        for (label, count) in rejected.chain(Violation::LABELS.iter().zip(&self.violated)) {
+            writeln!(out, "rinha_rejected_total{{reason=\"{label}\"}} {count}")?;
         }
 
         family(out, "rinha_unavailable_total", "counter", "Calls answered 503, by reason.")?;
@@ -481,6 +402,7 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bank::Allow;
 
     fn rendered(metrics: &Metrics) -> String {
         let mut out = b"left over".to_vec();
@@ -541,7 +463,7 @@ mod tests {
         let text = rendered(&metrics);
         assert!(text.contains("rinha_rejected_total{reason=\"past_limit\"} 2\n"));
         assert!(text.contains("rinha_rejected_total{reason=\"too_slow\"} 1\n"));
-        assert_eq!(metrics.rejected.iter().sum::<u64>(), 3);
+        assert_eq!(metrics.rejected.iter().chain(&metrics.violated).sum::<u64>(), 3);
     }
 
     #[test]
@@ -554,8 +476,26 @@ mod tests {
 
     #[test]
     fn every_label_has_its_place() {
-        for (position, refusal) in Refusal::ALL.into_iter().enumerate() {
-            assert_eq!(refusal as usize, position);
+        for (reject, label) in [
+            (Reject::NotFound, "not_found"),
+            (Reject::MethodNotAllowed { allow: Allow::Post }, "method_not_allowed"),
+            (Reject::NotJson, "not_json"),
+            (Reject::InvalidField, "invalid_field"),
+            (Reject::PastLimit, "past_limit"),
+        ] {
+            assert_eq!(reject.label_index().map(|index| Reject::LABELS[index]), Some(label));
+        }
+        for (violation, label) in [
+            (Violation::Malformed(""), "malformed"),
+            (Violation::TooSlow, "too_slow"),
+            (Violation::BodyTooLong, "body_too_long"),
+            (Violation::TargetTooLong, "target_too_long"),
+            (Violation::HeadTooLong, "head_too_long"),
+            (Violation::UnsupportedCoding, "unsupported_coding"),
+            (Violation::UnsupportedMethod, "unsupported_method"),
+            (Violation::UnsupportedVersion, "unsupported_version"),
+        ] {
+            assert_eq!(Violation::LABELS[violation.label_index()], label);
         }
         for (position, state) in LaneState::ALL.into_iter().enumerate() {
             assert_eq!(state as usize, position);

@@ -47,6 +47,32 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// One word each for metrics.
+    pub const LABELS: [&str; 8] = [
+        "malformed",
+        "too_slow",
+        "body_too_long",
+        "target_too_long",
+        "head_too_long",
+        "unsupported_coding",
+        "unsupported_method",
+        "unsupported_version",
+    ];
+
+    /// The index of its label.
+    pub fn label_index(self) -> usize {
+        match self {
+            Violation::Malformed(_) => 0,
+            Violation::TooSlow => 1,
+            Violation::BodyTooLong => 2,
+            Violation::TargetTooLong => 3,
+            Violation::HeadTooLong => 4,
+            Violation::UnsupportedCoding => 5,
+            Violation::UnsupportedMethod => 6,
+            Violation::UnsupportedVersion => 7,
+        }
+    }
+
     /// The status that this violation is answered with.
     pub fn status(self) -> Status {
         match self {

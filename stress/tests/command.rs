@@ -108,7 +108,7 @@ fn builds_are_shown() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
     let output = command.args(["sim", "--seeds", "1"]).env("CARGO", &cargo).output().unwrap();
     let built = String::from_utf8_lossy(&output.stdout);
-    assert!(built.starts_with("run --") && built.ends_with("-- --seeds 1\n"), "{built}");
+    assert!(built.starts_with("run --") && built.ends_with("-- --seeds 1 --first 0\n"), "{built}");
     assert!(!built.contains("--quiet") && !built.contains(" -q "), "{built}");
 }
 

@@ -206,10 +206,12 @@ fn mirror(source: &Path, copy: &Path) -> std::io::Result<()> {
 
 const DIRECTORY: &str = "src/sim/bugs";
 /// What the workspace cannot be built without.
-const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "proto-pg", "stress", "examples"];
+const SOURCES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "src", "proto-pg", "stress"];
 /// How cargo builds and runs the simulation.
-pub const SIMULATION: [&str; 10] =
-    ["run", "--profile", "sim", "--package", "rinha", "--features", "sim", "--example", "sim", "--"];
+#[rustfmt::skip]
+pub const SIMULATION: [&str; 11] = [
+    "run", "--profile", "sim", "--package", "rinha", "--bin", "sim", "--no-default-features", "--features", "sim-program", "--",
+];
 
 #[cfg(test)]
 mod tests {
