@@ -6,16 +6,17 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use stress::ledger::Judge;
 use stress::throwaway::Throwaway;
-use stress::{Durability, Frozen, Instance, PostgresOptions, Signal, Stack, StackOptions};
-use support::load::{Load, Outcome, Record, Told};
+use stress::{Durability, Frozen, PostgresOptions, Signal, Stack, StackOptions};
+use support::load::{self, Asked, ClosedRun, Outcome, Record, finish, wait_each, wait_records, wait_served};
 use support::proxy::{BOTH, Break, Way};
 use support::{
     Balanced, Bank, Database, Proxy, SERVER, Wire, get, transaction, unsent_lock, wait_for, workspace,
 };
 
 /// Says how a test went. The figures are in docs/reference/faults.md.
-fn report(fault: &str, recoveries: &[Duration], told: &Told) {
+fn report(fault: &str, recoveries: &[Duration], told: &ClosedRun) {
     let mut sorted = recoveries.to_vec();
     sorted.sort_unstable();
     if let (Some(median), Some(longest)) = (sorted.get(sorted.len() / 2), sorted.last()) {
@@ -56,18 +57,18 @@ fn a_fast_restart_of_postgresql_costs_what_was_in_flight() {
     const RESTARTS: usize = 3;
     let durable = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
     let mut stack = stack(durable, &[PATIENT_QUEUE]);
-    let load = Load::start(stack.address().to_string());
+    let load = load::start(stack.address().to_string());
     let recoveries: Vec<Duration> = (0..RESTARTS)
         .map(|_| {
             stack.postgres.stop();
             stack.postgres.start_again().expect("start PostgreSQL again");
-            load.wait_served(Instant::now())
+            wait_served(&load, Instant::now())
         })
         .collect();
-    let told = load.finish(&mut stack.postgres.connect("rinha").expect("connect"));
+    let told = finish(load, &mut stack.postgres.connect("rinha").expect("connect"));
     report("PostgreSQL restarted", &recoveries, &told);
     // Every client has one request under way.
-    assert!(told.count(|outcome| *outcome == Outcome::InDoubt) <= RESTARTS * Load::CLIENTS, "{told}");
+    assert!(told.count(|outcome| *outcome == Outcome::InDoubt) <= RESTARTS * load::CLIENTS, "{told}");
     assert_eq!(told.count(|outcome| matches!(outcome, Outcome::NothingDone { .. })), 0, "{told}");
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
 }
@@ -75,19 +76,19 @@ fn a_fast_restart_of_postgresql_costs_what_was_in_flight() {
 #[test]
 fn a_paused_postgresql_runs_nothing_twice_when_it_goes_on() {
     let stack = stack(PostgresOptions::default(), &IMPATIENT);
-    let load = Load::start(stack.address().to_string());
+    let load = load::start(stack.address().to_string());
     let recoveries: Vec<Duration> = (0..3)
         .map(|_| {
             let frozen = Frozen::all_of(&stack.postgres).expect("freeze PostgreSQL");
             let paused_at = Instant::now();
-            load.wait_each("every client to be told", paused_at, Outcome::is_unavailable);
+            wait_each(&load, "every client to be told", paused_at, Outcome::is_unavailable);
             // Longer than every deadline, also that of an attempt to log in again.
             thread::sleep(Duration::from_millis(800));
             drop(frozen);
-            load.wait_served(Instant::now())
+            wait_served(&load, Instant::now())
         })
         .collect();
-    let told = load.finish(&mut stack.postgres.connect("rinha").expect("connect"));
+    let told = finish(load, &mut stack.postgres.connect("rinha").expect("connect"));
     report("PostgreSQL paused", &recoveries, &told);
     assert!(told.count(|outcome| *outcome == Outcome::InDoubt) > 0, "{told}");
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
@@ -96,16 +97,16 @@ fn a_paused_postgresql_runs_nothing_twice_when_it_goes_on() {
 #[test]
 fn a_terminated_backend_costs_what_was_in_flight() {
     let bank = Balanced::open("nginx.conf");
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let mut stranger = bank.database.connect();
     let recoveries: Vec<Duration> = (0..10)
         .map(|_| {
             let terminated = stranger.query(TERMINATE_ONE, &[]).expect("terminate a backend");
             assert_eq!(terminated.len(), 1, "a session to terminate");
-            load.wait_served(Instant::now())
+            wait_served(&load, Instant::now())
         })
         .collect();
-    let told = load.finish(&mut stranger);
+    let told = finish(load, &mut stranger);
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "nobody loses a connection: {told}");
     report("backend terminated", &recoveries, &told);
 }
@@ -117,7 +118,7 @@ fn without_a_connection_to_spare_it_waits_for_one() {
     // The lanes come back late enough for strangers to take their places.
     let settings = [("RECONNECT_MIN_MS", "200"), ("QUEUE_TIMEOUT_MS", "300")];
     let stack = stack(few, &settings);
-    let load = Load::start(stack.address().to_string());
+    let load = load::start(stack.address().to_string());
     let mut stranger = stack.postgres.connect("rinha").expect("connect");
     let mut strangers = Vec::new();
     wait_for("strangers in all places", || {
@@ -130,14 +131,14 @@ fn without_a_connection_to_spare_it_waits_for_one() {
                      WHERE backend_type = 'client backend' AND application_name <> 'rinha'";
         (stranger.query(taken, &[]).expect("count strangers").len() == PLACES as usize).then_some(())
     });
-    load.wait_each("every client to be told", Instant::now(), Outcome::is_unavailable);
+    wait_each(&load, "every client to be told", Instant::now(), Outcome::is_unavailable);
     for instance in &stack.instances {
         wait_for("the log tells why", || instance.log().contains("too many clients").then_some(()));
         assert!(instance.log().contains("raise max_connections"), "{}", instance.log());
     }
     drop(strangers);
-    let recovery = load.wait_served(Instant::now());
-    let told = load.finish(&mut stranger);
+    let recovery = wait_served(&load, Instant::now());
+    let told = finish(load, &mut stranger);
     report("out of connections", &[recovery], &told);
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
 }
@@ -145,21 +146,21 @@ fn without_a_connection_to_spare_it_waits_for_one() {
 #[test]
 fn a_row_that_a_stranger_locks_costs_its_own_client_alone() {
     let bank = Balanced::open_with(&[("LOCK_TIMEOUT_MS", "300"), PATIENT_QUEUE]);
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let stranger = unsent_lock(&bank.database, 1);
     let locked_at = Instant::now();
     let is_after = |record: &Record| record.sent_at > locked_at;
-    load.wait_records("refusals of client 1", 6, |record| {
+    wait_records(&load, "refusals of client 1", 6, |record| {
         is_after(record) && matches!(record.outcome, Outcome::NothingDone { .. })
     });
     for account in 2..=5 {
-        load.wait_records("the others to be served", 5, |record| {
+        wait_records(&load, "the others to be served", 5, |record| {
             is_after(record) && record.account == account && record.outcome.is_served()
         });
     }
     drop(stranger);
-    let recovery = load.wait_served(Instant::now());
-    let told = load.finish(&mut bank.database.connect());
+    let recovery = wait_served(&load, Instant::now());
+    let told = finish(load, &mut bank.database.connect());
     report("row locked", &[recovery], &told);
     for record in told.records.iter().filter(|record| !record.outcome.is_served()) {
         assert_eq!(record.account, 1, "{record:?}");
@@ -187,15 +188,15 @@ fn after_bytes(round: usize) -> usize {
 #[test]
 fn a_link_that_is_reset_anywhere_leaves_nothing_done_twice() {
     let (proxy, bank) = behind_proxy(&[]);
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     for round in 0..16 {
         for &way in BOTH {
             proxy.break_after(Break::Reset, way, after_bytes(round));
-            recoveries.push(load.wait_served(Instant::now()));
+            recoveries.push(wait_served(&load, Instant::now()));
         }
     }
-    let told = load.finish(&mut bank.database.connect());
+    let told = finish(load, &mut bank.database.connect());
     report("link reset", &recoveries, &told);
     assert!(told.count(|outcome| *outcome == Outcome::InDoubt) > 0, "{told}");
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
@@ -204,7 +205,7 @@ fn a_link_that_is_reset_anywhere_leaves_nothing_done_twice() {
 #[test]
 fn a_link_that_swallows_everything_leaves_nothing_done_twice() {
     let (proxy, bank) = behind_proxy(&IMPATIENT);
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     let ways: [(Way, &'static [Way]); 4] = [
         (Way::ToServer, &[Way::ToServer]),
@@ -214,11 +215,11 @@ fn a_link_that_swallows_everything_leaves_nothing_done_twice() {
     ];
     for (round, (way, ways)) in (0..).zip(ways.into_iter().cycle().take(8)) {
         proxy.break_after(Break::Blackhole(ways), way, after_bytes(round));
-        load.wait_each("every client to be told", Instant::now(), Outcome::is_unavailable);
+        wait_each(&load, "every client to be told", Instant::now(), Outcome::is_unavailable);
         proxy.heal();
-        recoveries.push(load.wait_served(Instant::now()));
+        recoveries.push(wait_served(&load, Instant::now()));
     }
-    let told = load.finish(&mut bank.database.connect());
+    let told = finish(load, &mut bank.database.connect());
     report("link blackholed", &recoveries, &told);
     assert!(told.count(|outcome| *outcome == Outcome::InDoubt) > 0, "{told}");
     assert_eq!(told.count(|outcome| *outcome == Outcome::Broken), 0, "{told}");
@@ -230,7 +231,7 @@ fn a_link_that_swallows_everything_leaves_nothing_done_twice() {
 #[test]
 fn an_instance_that_is_killed_costs_its_connections_and_the_other_serves() {
     let mut bank = Balanced::open_with(&[PATIENT_QUEUE]);
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     // From the end of one instance to the next kill.
     let mut spans = Vec::new();
@@ -238,17 +239,17 @@ fn an_instance_that_is_killed_costs_its_connections_and_the_other_serves() {
         bank.kill_instance(round % 2);
         let ended_at = Instant::now();
         // Before it is back.
-        recoveries.push(load.wait_served(ended_at));
+        recoveries.push(wait_served(&load, ended_at));
         bank.start_instance(round % 2);
         spans.push(ended_at..Instant::now());
     }
-    let told = load.finish(&mut bank.database.connect());
+    let told = finish(load, &mut bank.database.connect());
     report("instance killed", &recoveries, &told);
     assert_eq!(told.count(Outcome::is_unavailable), 0, "{told}");
     // Whoever finds its connection broken is served by the next one. While the instance is still dying, the next one may
     // be to it again: the kernel closes its connections before its listener.
     for span in spans {
-        let mut broken = [const { Vec::new() }; Load::CLIENTS];
+        let mut broken = [const { Vec::new() }; load::CLIENTS];
         for record in told.records.iter().filter(|record| record.outcome == Outcome::Broken) {
             if span.contains(&record.sent_at) && span.contains(&record.ended_at) {
                 broken[record.client].push(record);
@@ -263,20 +264,20 @@ fn an_instance_that_is_killed_costs_its_connections_and_the_other_serves() {
 #[test]
 fn both_instances_away_are_found_again_at_once() {
     let mut bank = Balanced::open("nginx.conf");
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     for _ in 0..2 {
         bank.kill_instance(0);
         bank.kill_instance(1);
         thread::sleep(Duration::from_millis(500));
         bank.start_instance(0);
-        let recovery = load.wait_served(Instant::now());
+        let recovery = wait_served(&load, Instant::now());
         // nginx would take both out of its list for 10 s if it were left to its defaults.
         assert!(recovery < Duration::from_secs(3), "{recovery:?}");
         recoveries.push(recovery);
         bank.start_instance(1);
     }
-    let told = load.finish(&mut bank.database.connect());
+    let told = finish(load, &mut bank.database.connect());
     report("both instances away", &recoveries, &told);
 }
 
@@ -284,20 +285,20 @@ fn restart_one_after_the_other(configuration: &str, reload: impl Fn(&Balanced)) 
     let database = Database::new();
     let url = database.url();
     let mut bank = Balanced::over(database, &url, configuration, &[PATIENT_QUEUE]);
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     for _ in 0..2 {
         for index in 0..2 {
             bank.restart_instance(index);
-            recoveries.push(load.wait_served(Instant::now()));
+            recoveries.push(wait_served(&load, Instant::now()));
         }
         reload(&bank);
-        recoveries.push(load.wait_served(Instant::now()));
+        recoveries.push(wait_served(&load, Instant::now()));
     }
-    let told = load.finish(&mut bank.database.connect());
+    let told = finish(load, &mut bank.database.connect());
     report(&format!("rolling restart, {configuration}"), &recoveries, &told);
     for record in &told.records {
-        let logs = || bank.instances.each_ref().map(Instance::log).concat();
+        let logs = || bank.instances.each_ref().map(|instance| instance.log()).concat();
         assert!(record.outcome.is_served(), "{record:?}\n{}", logs());
     }
 }
@@ -375,16 +376,18 @@ fn a_request_that_meets_the_end_of_its_connections_wait_is_served() {
 #[test]
 fn a_connection_that_ends_idle_costs_nothing_that_was_done() {
     let mut bank = Balanced::open_with(&[("DRAIN_IDLE_MS", "0"), PATIENT_QUEUE]);
-    let load = Load::with(bank.address(), 24, Duration::from_millis(20));
+    let load = load::start_with(bank.address(), 24, Duration::from_millis(20));
     for round in 0..6 {
         bank.restart_instance(round % 2);
-        load.wait_served(Instant::now());
+        wait_served(&load, Instant::now());
     }
-    let told = load.finish(&mut bank.database.connect());
+    let told = finish(load, &mut bank.database.connect());
     report("idle connections ended", &[], &told);
+    let done = Judge::new().judge(&mut bank.database.connect(), &told.records).expect("it agrees");
     for record in told.records.iter().filter(|record| !record.outcome.is_served()) {
         assert_eq!(record.outcome, Outcome::Broken, "{record:?}");
-        assert!(!told.is_done(record), "{record:?}");
+        let Asked::Transaction { description, .. } = &record.asked else { continue };
+        assert!(!done.contains(description), "{record:?}");
     }
 }
 
@@ -394,12 +397,11 @@ fn a_connection_that_ends_idle_costs_nothing_that_was_done() {
 #[test]
 fn a_ledger_that_disagrees_is_noticed() {
     let bank = Balanced::open("nginx.conf");
-    let load = Load::start(bank.address());
+    let load = load::start(bank.address());
     let is_accepted = |record: &Record| matches!(record.outcome, Outcome::Accepted { .. });
-    load.wait_records("accepted transactions", 50, is_accepted);
+    wait_records(&load, "accepted transactions", 50, is_accepted);
     let mut database = bank.database.connect();
-    let told = load.finish(&mut database);
-    told.judge(&mut database).expect("it agrees");
+    let told = finish(load, &mut database);
     // A statement may have shown the newest row: then its record can be the first to disagree.
     let shown = "is not in the ledger once";
     for (tampering, complaints) in [
@@ -424,7 +426,7 @@ fn a_ledger_that_disagrees_is_noticed() {
     ] {
         database.batch_execute("BEGIN").expect("begin");
         database.batch_execute(tampering).expect("tamper");
-        let text = told.judge(&mut database).expect_err(tampering).to_string();
+        let text = Judge::new().judge(&mut database, &told.records).expect_err(tampering).to_string();
         assert!(complaints.iter().any(|complaint| text.contains(complaint)), "{tampering}: {text}");
         database.batch_execute("ROLLBACK").expect("roll back");
     }

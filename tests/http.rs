@@ -191,8 +191,7 @@ fn pipelined_requests_may_be_cut_anywhere(edge: Edge) {
 #[test]
 fn urgent_data_in_a_request_neither_counts_nor_hides_what_follows() {
     let bank = Bank::open();
-    let stream = TcpStream::connect(bank.address()).expect("connect");
-    let mut wire = Wire::over(stream.try_clone().expect("clone"));
+    let mut wire = bank.connect();
     let request = transaction(1, 1, "c", "urgent");
     let mut balance = 0;
     for at in (0..request.len()).step_by(20) {
@@ -200,7 +199,7 @@ fn urgent_data_in_a_request_neither_counts_nor_hides_what_follows() {
         // Stopped, so that all of it is there when the server reads.
         bank.instance.signal(Signal::STOP).expect("send a signal");
         wire.send(left);
-        socket2::SockRef::from(&stream).send_out_of_band(b"!").expect("send urgent data");
+        wire.socket().send_out_of_band(b"!").expect("send urgent data");
         wire.send(right);
         bank.instance.signal(Signal::CONT).expect("send a signal");
         balance += 1;
@@ -802,12 +801,11 @@ fn a_reset_in_any_state_leaves_nothing_behind(edge: Edge) {
         &transaction(1, 1, "c", "reset"),
         raw("Content-Length: 9\r\n", "{").as_bytes(),
     ] {
-        let stream = TcpStream::connect(bank.address()).expect("connect");
-        let mut wire = Wire::over(stream.try_clone().expect("clone"));
+        let mut wire = bank.connect();
         wire.send(sent);
         // Closing with no time to linger sends a reset.
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
-        drop((wire, stream));
+        wire.socket().set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
+        drop(wire);
     }
     if edge == Edge::Layer7 {
         // nginx keeps idle connections to its instances: at most one for each request that they had.

@@ -3,28 +3,21 @@
 #[path = "k6/stub.rs"]
 mod stub;
 
-use std::path::{Path, PathBuf};
-
-use stress::measure::{Balancer, OwnStack, Progress};
+use stress::measure::Progress;
 use stress::reports::{Summary, keep};
 use stress::throwaway::Throwaway;
-use stress::trials::{Challenge, ChallengeOptions, Mode, Target};
-use stress::{Durability, Split, Workplace};
+use stress::trials::{Challenge, ChallengeOptions};
+use stress::{Error, Workplace};
 use stub::Lie;
 
-fn run(target: Target, mode: Mode, logs: &Path) -> Challenge {
-    let options = ChallengeOptions {
-        target,
-        mode,
-        seconds: 2,
-        // Few enough that k6 has a user for each request, however slow the answers are.
-        scale: 0.15,
-        pause_seconds: 1,
-        // What a busy machine needs is no fault of the bank.
-        slow_ms: 60_000,
-        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs),
-    };
-    Challenge::run(&options, &Progress::hidden()).expect("run k6")
+/// Few enough requests that k6 has a user for each, however slow the answers are; and what a busy machine needs is no fault of
+/// the bank.
+fn options(more: &str) -> ChallengeOptions {
+    stress::options(&format!("--duration 2s --scale 0.15 --slow-ms 60000 {more}"))
+}
+
+fn run(options: &ChallengeOptions, logs: &Throwaway) -> Result<Challenge, Error> {
+    Challenge::run(options, &Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path()), &Progress::hidden())
 }
 
 fn requests(summary: &Summary, scenario: &str) -> u64 {
@@ -37,16 +30,10 @@ fn broken(summary: &Summary) -> Vec<&str> {
     broken.map(|threshold| threshold.metric.as_str()).collect()
 }
 
-fn real_bank_passes(mode: Mode) {
-    let own = OwnStack {
-        server: PathBuf::from(env!("CARGO_BIN_EXE_rinha")),
-        split: Split::None,
-        balancer: Balancer::Stream,
-        durability: Durability::Benchmark,
-        settings: Vec::new(),
-    };
+fn real_bank_passes(mode: &str) {
+    let options = options(&format!("--mode {mode} --limits none --server {}", env!("CARGO_BIN_EXE_rinha")));
     let logs = Throwaway::new("test").expect("make a directory");
-    let Challenge { summary, page, doubts } = run(Target::Own(own), mode, logs.path());
+    let Challenge { summary, page, doubts } = run(&options, &logs).expect("run k6");
     assert_eq!((doubts, &summary.failed_checks), (Vec::new(), &Vec::new()), "{summary:?}");
     assert_eq!(broken(&summary), Vec::<&str>::new(), "{summary:?}");
     assert!(summary.thresholds.len() == 4 && summary.balances_inconsistent == 0, "{summary:?}");
@@ -55,7 +42,7 @@ fn real_bank_passes(mode: Mode) {
     }
     let ledger = summary.ledger.expect("an audit");
     assert_eq!(ledger.rows, ledger.answered_200, "k6 waits for every answer");
-    assert_eq!(summary.load, format!("k6 {}", mode.name()));
+    assert_eq!(summary.load, format!("k6 {mode}"));
 
     let page = page.expect("k6's report");
     let kept = keep(logs.path(), &summary, Some(("html", &page))).expect("keep the run");
@@ -64,17 +51,17 @@ fn real_bank_passes(mode: Mode) {
 
 #[test]
 fn the_real_bank_passes_in_open_mode() {
-    real_bank_passes(Mode::Open);
+    real_bank_passes("open");
 }
 
 #[test]
 fn the_real_bank_passes_in_closed_mode() {
-    real_bank_passes(Mode::Closed);
+    real_bank_passes("closed");
 }
 
 fn run_on_stub(lie: Lie) -> Challenge {
     let logs = Throwaway::new("test").expect("make a directory");
-    run(Target::Running(format!("http://{}", stub::open(lie))), Mode::Open, logs.path())
+    run(&options(&format!("--url http://{}", stub::open(lie))), &logs).expect("run k6")
 }
 
 /// So what fails below fails for the lie.
@@ -104,15 +91,7 @@ fn where_no_bank_answers_there_is_no_run() {
     let logs = Throwaway::new("test").expect("make a directory");
     let closed =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
-    let options = ChallengeOptions {
-        target: Target::Running(format!("http://{closed}")),
-        mode: Mode::Open,
-        seconds: 1,
-        scale: 0.05,
-        pause_seconds: 1,
-        slow_ms: 60_000,
-        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path()),
-    };
-    let error = Challenge::run(&options, &Progress::hidden()).expect_err("nobody listens").to_string();
+    let error =
+        run(&options(&format!("--url http://{closed}")), &logs).expect_err("nobody listens").to_string();
     assert_eq!(error, format!("k6 gave up: no bank answers at http://{closed}"));
 }

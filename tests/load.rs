@@ -1,37 +1,31 @@
 //! The bench on the real stack: what it reports fits together, and it reports nothing when the ledger does not add up.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use stress::cgroup::Parent;
 use stress::ledger::Tally;
 use stress::load::{Generator, LoadKind};
-use stress::measure::{self, Balancer, MeasureOptions, OwnStack, Part, Progress, Subject};
+use stress::measure::{self, MeasureOptions, Part, Progress, Running};
 use stress::throwaway::Throwaway;
-use stress::{Bank, Durability, PostgresOptions, Split, Stack, StackOptions, Workplace};
+use stress::{Bank, Durability, PostgresOptions, Stack, StackOptions, Workplace};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
 
-fn options(logs: &Path) -> MeasureOptions {
-    MeasureOptions {
-        subject: Subject::Own(OwnStack {
-            server: PathBuf::from(SERVER),
-            split: Split::None,
-            balancer: Balancer::Stream,
-            durability: Durability::Benchmark,
-            settings: vec![("BATCH_CALLS_MAX".to_owned(), "8".to_owned())],
-        }),
-        load: LoadKind::Saturate,
-        connections: vec![4],
-        seconds: 1,
-        runs: 1,
-        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs),
-    }
+/// A short run on a stack without limits.
+fn options() -> MeasureOptions {
+    stress::options(&format!(
+        "saturate --limits none --server {SERVER} --set BATCH_CALLS_MAX=8 --connections 4 --seconds 1"
+    ))
+}
+
+fn place(logs: &Throwaway) -> Workplace {
+    Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path())
 }
 
 #[test]
 fn a_report_fits_together() {
     let logs = Throwaway::new("test").expect("make a directory");
-    let report = measure::measure(&options(logs.path()), &Progress::hidden()).expect("measure");
+    let report = measure::measure(&options(), &place(&logs), &Progress::hidden()).expect("measure");
 
     assert_eq!(report.setup.settings["BATCH_CALLS_MAX"], "8");
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
@@ -60,13 +54,14 @@ fn a_report_fits_together() {
 #[test]
 fn a_run_is_refused_when_its_ledger_was_tampered_with() {
     let logs = Throwaway::new("test").expect("make a directory");
-    let options = options(logs.path());
-    let generator = Generator::find(options.load, logs.path(), None, &options.place).expect("find wrk");
-    let stack = Stack::start(&StackOptions::new(&options.place.workspace, SERVER)).expect("start the stack");
+    let place = place(&logs);
+    let generator = Generator::find(LoadKind::Saturate, logs.path(), None, &place).expect("find wrk");
+    let stack = Stack::start(&StackOptions::new(&place.workspace, SERVER)).expect("start the stack");
     let bank = Bank::of(&stack);
     let refusal = || {
         let before = Tally::of_new_bank();
-        let run = measure::measure_bank(&bank, &before, &generator, Some(4), &options, &Progress::hidden());
+        let progress = Progress::hidden();
+        let run = measure::measure_bank(&bank, &before, &generator, Some(4), 1, &place.interrupt, &progress);
         run.expect_err("a run on these books").to_string()
     };
     let tamper = |sql: &str| {
@@ -91,8 +86,8 @@ fn a_run_is_refused_when_its_ledger_was_tampered_with() {
 #[test]
 fn a_bank_that_runs_is_measured_from_where_it_stands() {
     let logs = Throwaway::new("test").expect("make a directory");
-    let base = options(logs.path());
-    let stack = Stack::start(&StackOptions::new(&base.place.workspace, SERVER)).expect("start the stack");
+    let place = place(&logs);
+    let stack = Stack::start(&StackOptions::new(&place.workspace, SERVER)).expect("start the stack");
     let tamper = |sql: &str| {
         stack.postgres.connect("rinha").expect("connect").batch_execute(sql).expect("tamper");
     };
@@ -100,9 +95,10 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
         "UPDATE clientes SET saldo = saldo + 1000 WHERE id = 1;
          INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (1, 1000, 'c', 'earlier')",
     );
-    let bank = Bank::of(&stack);
-    let options = MeasureOptions { subject: Subject::Running(bank), runs: 2, ..base };
-    let report = measure::measure(&options, &Progress::hidden()).expect("measure");
+    let Bank { url, metrics, database_url, .. } = Bank::of(&stack);
+    let running = Some(Running { url, metrics, database_url, parts: Vec::new() });
+    let options = MeasureOptions { running, runs: 2, ..options() };
+    let report = measure::measure(&options, &place, &Progress::hidden()).expect("measure");
     assert_eq!(report.setup.url, Some(format!("http://{}", stack.address())));
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
     assert_eq!(case.runs.len(), 2);
@@ -112,7 +108,7 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
     }
 
     tamper("UPDATE clientes SET saldo = saldo + 1 WHERE id = 2");
-    let refusal = measure::measure(&options, &Progress::hidden()).expect_err("a run on these books");
+    let refusal = measure::measure(&options, &place, &Progress::hidden()).expect_err("a run on these books");
     assert!(refusal.to_string().contains("client 2 has a balance of "), "{refusal}");
 }
 

@@ -15,14 +15,14 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use stress::throwaway::Throwaway;
-use stress::{Observer, Stack, StackOptions, Workplace, install, load};
+use stress::{Observer, Stack, StackOptions, Workplace, install};
 use support::{Bank, SERVER, Wire, get, post, text_of, transaction, wait_for, workspace};
 
 const STATEMENT: &str = "/clientes/1/extrato";
 
 /// Fails with what promtool says against it.
 fn promtool(arguments: &[&str], input: &str) {
-    let (_prometheus, promtool) = install::PROMETHEUS.require().expect("find promtool");
+    let promtool = install::PROMTOOL.require().expect("find promtool").program;
     let mut child = Command::new(promtool)
         .args(arguments)
         .current_dir(workspace())
@@ -173,8 +173,9 @@ fn scrapes(prometheus: &Observer) -> u64 {
 /// Writes a run of the real k6 into the real InfluxDB.
 fn run_k6(base: &str, influxdb: &Observer) {
     let logs = Throwaway::new("k6").expect("make a directory");
-    let (k6, _version) =
-        load::require_k6(&Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path())).expect("find k6");
+    let k6 = install::require_k6(&Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path()))
+        .expect("find k6")
+        .program;
     let output = Command::new(k6)
         .args(["run", "--quiet", "--no-usage-report", "-e", &format!("BASE={base}")])
         .args(["--out", &format!("influxdb=http://{}/k6", influxdb.address())])

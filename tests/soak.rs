@@ -2,24 +2,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
+use stress::Workplace;
 use stress::throwaway::Throwaway;
 use stress::trials::soak::{self, Fault, Report, SoakOptions};
-use stress::{Split, Workplace};
 
 fn endure(workspace: &Path, faults: u32) -> Report {
     let logs = Throwaway::new("test").expect("make a directory");
-    let options = SoakOptions {
-        server: env!("CARGO_BIN_EXE_rinha").into(),
-        faults,
-        every: Duration::from_secs(2),
-        requests_per_second: Some(200.0),
-        clients: 8,
-        split: Split::None,
-        place: Workplace::silent(workspace, logs.path()),
-    };
-    soak::run(&options).expect("keep its promises")
+    let options: SoakOptions = stress::options(&format!(
+        "--seconds {} --every 2 --rate 200 --clients 8 --limits none --server {}",
+        2 * faults,
+        env!("CARGO_BIN_EXE_rinha")
+    ));
+    soak::run(&options, &Workplace::silent(workspace, logs.path())).expect("keep its promises")
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What `cargo stress trace` tells of the real server, under the real strace.
 
-use stress::syscalls::{self, Stage, Story, TraceOptions};
+use stress::syscalls::{self, Stage, Story};
 use stress::throwaway::Throwaway;
 use stress::{Workplace, install, strace};
 
@@ -22,16 +22,14 @@ fn assert_in_order(story: &Story, expected: &[(Stage, &str, &str)]) {
 
 #[test]
 fn the_system_calls_of_a_transaction_and_of_a_statement_are_told() {
-    let strace = install::STRACE.require().expect("strace is installed");
+    let strace = install::STRACE.require().expect("strace is installed").program;
     if let Some(reason) = strace::obstacle(&strace).expect("run strace") {
         stress::left_out("the trace, since ptrace is not allowed", &reason);
         return;
     }
     let logs = Throwaway::new("trace").expect("make a directory");
-    let stories = syscalls::take(&TraceOptions {
-        server: SERVER.into(),
-        place: Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path()),
-    });
+    let place = Workplace::silent(env!("CARGO_MANIFEST_DIR"), logs.path());
+    let stories = syscalls::take(SERVER.as_ref(), &place);
     let stories = stories.expect("trace the server");
     let [transaction, statement] = stories.as_slice() else { panic!("{stories:?}") };
     println!("{transaction}{statement}");

@@ -1,6 +1,7 @@
 //! The command line: picks the subcommand and turns its result into an exit status: 0, 1 when it fails, 2 when the command
 //! line is refused.
 
+mod completions;
 mod endure;
 mod flamegraph;
 mod k6;
@@ -12,15 +13,16 @@ mod trace;
 mod up;
 
 use std::env;
-use std::fmt::Display;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
-use stress::measure::{self, Balancer, OwnStack};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use stress::measure::MeasureOptions;
+use stress::profile::ProfileOptions;
 use stress::throwaway::Throwaway;
-use stress::{Durability, Error, Split, Workplace};
+use stress::trials::soak::SoakOptions;
+use stress::trials::{ChallengeOptions, EndureOptions};
+use stress::{Error, Workplace};
 
 /// The bench of the bank.
 #[derive(Debug, Parser)]
@@ -33,14 +35,15 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Arguments),
-    Run(run::Arguments),
-    K6(k6::Arguments),
+    Run(MeasureOptions),
+    K6(ChallengeOptions),
     Report(report::Arguments),
-    Flamegraph(flamegraph::Arguments),
+    Flamegraph(ProfileOptions),
     Trace(trace::Arguments),
-    Endure(endure::Arguments),
-    Soak(soak::Arguments),
+    Endure(EndureOptions),
+    Soak(SoakOptions),
     Sim(sim::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// Runs what the command line asks for.
@@ -67,10 +70,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Endure(arguments) => finish("endure", endure::run(&arguments)),
         Command::Soak(arguments) => finish("soak", soak::run(&arguments)),
         Command::Sim(arguments) => finish("sim", sim::run(&arguments)),
+        Command::Completions(arguments) => {
+            completions::run(&arguments, &mut CommandLine::command());
+            ExitCode::SUCCESS
+        }
     }
 }
 
-fn finish<E: Display>(name: &str, result: Result<(), E>) -> ExitCode {
+fn finish(name: &str, result: Result<(), Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -99,51 +106,6 @@ fn refuse(problem: &str, has_subcommand: bool) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Reads the text of one option.
-type Parsed<T> = Result<T, String>;
-
-/// How a stack of its own is.
-#[derive(Debug, Args)]
-struct StackArguments {
-    /// How 1.5 CPU and 550 MB are shared out: as in the challenge; for more requests per second; no limits at all
-    #[arg(long, value_enum, default_value_t, value_name = "SPLIT", conflicts_with = "url")]
-    limits: Split,
-    /// Layer 4 (stream) or layer 7 (http)
-    #[arg(long, value_enum, default_value_t, value_name = "LAYER", conflicts_with = "url")]
-    nginx: Balancer,
-    /// Logged tables, and fsync, `synchronous_commit` and `full_page_writes` on
-    #[arg(long, conflicts_with = "url")]
-    durable: bool,
-    /// A setting of both instances, such as `BATCH_CALLS_MAX=32`; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "url")]
-    set: Vec<(String, String)>,
-    /// This binary of the server in place of a fresh build
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
-    server: Option<PathBuf>,
-}
-
-impl StackArguments {
-    /// Whether its limits can be applied, before anything is installed or built.
-    fn check(&self) -> Result<(), Error> {
-        measure::groups_for(self.limits).map(drop)
-    }
-
-    /// Builds the server where none is given.
-    fn own_stack(&self, place: &Workplace) -> Result<OwnStack, Error> {
-        Ok(OwnStack {
-            server: place.server(self.server.as_ref())?,
-            split: self.limits,
-            balancer: self.nginx,
-            durability: durability(self.durable),
-            settings: self.set.clone(),
-        })
-    }
-}
-
-fn durability(is_durable: bool) -> Durability {
-    if is_durable { Durability::Durable } else { Durability::Benchmark }
-}
-
 /// Does `work` in a place of its own, whose logs are kept when a service failed.
 fn at_work<T>(name: &str, work: impl FnOnce(&Workplace) -> Result<T, Error>) -> Result<T, Error> {
     let logs = Throwaway::new("logs")?;
@@ -156,34 +118,12 @@ fn at_work<T>(name: &str, work: impl FnOnce(&Workplace) -> Result<T, Error>) -> 
     })
 }
 
-/// A number from 1 on.
-fn positive(text: &str) -> Parsed<u32> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 on is needed".to_owned())
-}
-
-/// `NAME=VALUE`
-fn setting(text: &str) -> Parsed<(String, String)> {
-    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Whole seconds, of `90s` or `4m`.
-fn seconds(text: &str) -> Parsed<u32> {
-    let duration = humantime::parse_duration(text).map_err(|_| "a time such as 90s or 4m is needed")?;
-    u32::try_from(duration.as_secs()).map_err(|_| "that is too long".to_owned())
-}
-
-/// Of a bank, without a path.
-fn url(text: &str) -> Parsed<String> {
-    let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
-    host.filter(|host| !host.is_empty())
-        .map(|_| text.to_owned())
-        .ok_or_else(|| "a URL that begins with http:// is needed".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use std::path::PathBuf;
+
+    use stress::Split;
+    use stress::measure::{Balancer, OwnStack};
 
     use super::*;
 
@@ -202,7 +142,7 @@ mod tests {
     fn a_stack_of_its_own_is_as_its_options_say() {
         let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
-        let StackArguments { limits, nginx, durable, set, server } = arguments.stack;
+        let OwnStack { limits, nginx, durable, set, server } = arguments.stack;
         assert_eq!((limits, nginx, durable), (Split::Tuned, Balancer::Http, true));
         assert_eq!(
             set,
@@ -246,6 +186,7 @@ mod tests {
             "soak --minutes 1 --seconds 60",
             "flamegraph --seconds 0",
             "trace now",
+            "completions tcsh",
             "report a b",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
@@ -260,13 +201,5 @@ mod tests {
         assert!(soak.problem().is_some_and(|problem| problem.contains("60 s")));
         let Ok(Command::Soak(soak)) = parse("soak") else { panic!("refused") };
         assert_eq!(soak.problem(), None);
-    }
-
-    #[test]
-    fn a_time_has_its_unit() {
-        assert_eq!((seconds("90s"), seconds("4m"), seconds("0s")), (Ok(90), Ok(240), Ok(0)));
-        for wrong in ["", "4", "m", "-1s", "4000000000m"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
-        }
     }
 }

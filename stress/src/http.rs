@@ -1,49 +1,48 @@
-//! The HTTP client: connections that send a request and read its whole answer, and the reading of answers by itself.
+//! The HTTP client of the bench and of all tests: a connection that sends bytes and reads whole answers.
 //!
 //! Format: RFC 9112, "HTTP/1.1"; every answer of the bank, and each of nginx's own, says its `Content-Length`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::ToSocketAddrs;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use httparse::Status;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Such as 200.
     pub status: u16,
-    /// Whether the connection ends with it.
-    pub is_last: bool,
+    /// Its version of HTTP/1: 0 or 1.
+    pub minor_version: u8,
+    /// In the order in which they came.
+    pub fields: Vec<(String, String)>,
     /// Its content.
     pub body: Vec<u8>,
 }
 
+/// An answer and its length, once it is whole.
+type Whole = io::Result<Option<(Answer, usize)>>;
+
 impl Answer {
     /// The answer at the start of `bytes`, and its length there; `None` while it is not whole.
-    ///
-    /// # Errors
-    /// `InvalidData` for what is not HTTP, or does not say its length.
-    pub fn read(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
-        let Some(head) = Head::read(bytes)? else { return Ok(None) };
-        let content_len = head.content_len.ok_or_else(|| invalid("an answer without a length"))?;
-        let Some(body) = bytes[head.len..].get(..content_len) else { return Ok(None) };
-        let answer = Answer { status: head.status, is_last: head.is_last, body: body.to_vec() };
-        Ok(Some((answer, head.len + content_len)))
+    pub fn read(bytes: &[u8]) -> Whole {
+        let Some((mut answer, head_len)) = Answer::read_head(bytes)? else { return Ok(None) };
+        let content_len = match (answer.status, answer.content_length()) {
+            // An interim answer has no content (RFC 9110, section 15.2).
+            (100..200, _) => 0,
+            (_, Some(len)) => len,
+            (_, None) => return Err(invalid("an answer without a length")),
+        };
+        let Some(body) = bytes[head_len..].get(..content_len) else { return Ok(None) };
+        answer.body = body.to_vec();
+        Ok(Some((answer, head_len + content_len)))
     }
-}
 
-struct Head {
-    status: u16,
-    is_last: bool,
-    content_len: Option<usize>,
-    len: usize,
-}
-
-impl Head {
-    fn read(bytes: &[u8]) -> io::Result<Option<Head>> {
+    /// The same without its content, of which nothing may be there.
+    fn read_head(bytes: &[u8]) -> Whole {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut head = httparse::Response::new(&mut fields);
         let len = match head.parse(bytes) {
@@ -51,18 +50,30 @@ impl Head {
             Ok(Status::Partial) => return Ok(None),
             Err(error) => return Err(invalid(&format!("not an answer in HTTP: {error}"))),
         };
-        let field = |name: &str| {
-            let mut fields = head.headers.iter();
-            fields
-                .find(|field| field.name.eq_ignore_ascii_case(name))
-                .and_then(|it| str::from_utf8(it.value).ok())
-        };
-        Ok(Some(Head {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let answer = Answer {
             status: head.code.unwrap_or(0),
-            is_last: field("Connection") == Some("close"),
-            content_len: field("Content-Length").and_then(|len| len.parse().ok()),
-            len,
-        }))
+            minor_version: head.version.unwrap_or(0),
+            fields: head.headers.iter().map(|field| (field.name.to_owned(), text(field.value))).collect(),
+            body: Vec::new(),
+        };
+        Ok(Some((answer, len)))
+    }
+
+    /// The first value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// What its head says about the length of its content.
+    pub fn content_length(&self) -> Option<usize> {
+        self.field("Content-Length")?.parse().ok()
+    }
+
+    /// Whether the connection ends with it.
+    pub fn is_last(&self) -> bool {
+        self.field("Connection") == Some("close")
     }
 }
 
@@ -76,9 +87,6 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to `host:port`, or `unix:/path/to.sock`. Waits at most `patience` for that, and later for each read and write.
-    ///
-    /// # Errors
-    /// When nothing accepts the connection.
     pub fn connect(address: &str, patience: Duration) -> io::Result<Connection> {
         let socket = match address.strip_prefix("unix:") {
             Some(path) => {
@@ -93,26 +101,53 @@ impl Connection {
         Ok(Connection { socket, unread: Vec::new() })
     }
 
+    /// The socket below.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// What was read and belongs to no answer yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// The same connection, for a thread that only sends.
+    pub fn clone_sender(&self) -> io::Result<Connection> {
+        Ok(Connection { socket: self.socket.try_clone()?, unread: Vec::new() })
+    }
+
+    /// Sends all of it.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes).map_err(as_timeout)
+    }
+
+    /// The next answer. Its error is `TimedOut` when there is neither an answer nor an end of the connection in time,
+    /// `InvalidData` for what is not HTTP, and any other kind when the connection ended.
+    pub fn receive(&mut self) -> io::Result<Answer> {
+        self.receive_as(Answer::read)
+    }
+
+    /// The next answer, to a HEAD.
+    pub fn receive_head(&mut self) -> io::Result<Answer> {
+        self.receive_as(Answer::read_head)
+    }
+
     /// The answer to a request.
-    ///
-    /// # Errors
-    /// `TimedOut` when there is neither an answer nor an end of the connection in time; `InvalidData` for what is not HTTP;
-    /// any other kind when the connection ended.
     pub fn ask(&mut self, request: &[u8]) -> io::Result<Answer> {
-        self.socket.write_all(request).map_err(as_timeout)?;
-        let mut bytes = [0; 4096];
-        loop {
-            if let Some((answer, len)) = Answer::read(&self.unread)? {
-                self.unread.drain(..len);
-                return Ok(answer);
+        self.send(request)?;
+        self.receive()
+    }
+
+    /// All up to the end of the connection, or to the error that ended it.
+    pub fn receive_rest(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let ended = loop {
+            match self.receive_some() {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break Ok(()),
+                Err(error) => break Err(error),
             }
-            match self.socket.read(&mut bytes) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self.unread.extend_from_slice(&bytes[..n]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(as_timeout(error)),
-            }
-        }
+        };
+        (std::mem::take(&mut self.unread), ended)
     }
 
     /// Whether the other side has closed it already, or sent what nobody asked for.
@@ -124,16 +159,41 @@ impl Connection {
         let is_open = matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.socket.set_nonblocking(false).is_err() || !is_open
     }
+
+    fn receive_as(&mut self, read: fn(&[u8]) -> Whole) -> io::Result<Answer> {
+        loop {
+            if let Some((answer, len)) = read(&self.unread)? {
+                self.unread.drain(..len);
+                return Ok(answer);
+            }
+            self.receive_some()?;
+        }
+    }
+
+    fn receive_some(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    self.unread.extend_from_slice(&bytes[..n]);
+                    return Ok(());
+                }
+                // A child of this process may end at any time, and its signal says nothing about the connection.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(as_timeout(error)),
+            }
+        }
+    }
 }
 
 fn connect_tcp(address: &str, patience: Duration) -> io::Result<Socket> {
     let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
     for resolved in address.to_socket_addrs()? {
-        let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, None)?;
-        match socket.connect_timeout(&resolved.into(), patience) {
-            Ok(()) => {
-                socket.set_tcp_nodelay(true)?;
-                return Ok(socket);
+        match TcpStream::connect_timeout(&resolved, patience) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream.into());
             }
             Err(error) => failure = error,
         }
@@ -142,26 +202,19 @@ fn connect_tcp(address: &str, patience: Duration) -> io::Result<Socket> {
 }
 
 /// The status of `GET path`, as [`get`] has it, with a second for each wait.
-///
-/// # Errors
-/// As [`get`].
 pub fn get_status(address: &str, path: &str) -> io::Result<u16> {
     get(address, path, STATUS_TIMEOUT).map(|(status, _content)| status)
 }
 
-/// Status and content of `GET target` over a new connection, as [`Connection::connect`] has it; at most 16 MiB. Of version
-/// 1.0, so that the end of the connection is the end of the content: services of others do not all say its length.
-///
-/// # Errors
-/// When nothing accepts the connection or the answer is not HTTP.
+/// Status and content of `GET target` over a new connection, as [`Connection::connect`] has it. Of version 1.0, so that the
+/// end of the connection is the end of the content: services of others do not all say its length.
 pub fn get(address: &str, target: &str, timeout: Duration) -> io::Result<(u16, String)> {
-    let mut socket = Connection::connect(address, timeout)?.socket;
+    let mut connection = Connection::connect(address, timeout)?;
     // In one write: a service that answers early and closes would reset a connection whose request is half sent.
-    socket.write_all(format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
-    let mut bytes = Vec::new();
-    socket.take(ANSWER_MAX_BYTES).read_to_end(&mut bytes)?;
-    let head = Head::read(&bytes)?.ok_or_else(|| invalid("half an answer in HTTP"))?;
-    Ok((head.status, String::from_utf8_lossy(&bytes[head.len..]).into_owned()))
+    connection.send(format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let answer = connection.receive_head()?;
+    let (content, ended) = connection.receive_rest();
+    ended.map(|()| (answer.status, String::from_utf8_lossy(&content).into_owned()))
 }
 
 /// The system calls it `WouldBlock` when a socket's timeout is over.
@@ -174,13 +227,10 @@ fn invalid(what: &str) -> io::Error {
 }
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
-const ANSWER_MAX_BYTES: u64 = 16 << 20;
 const FIELDS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::io::BufRead;
-    use std::io::BufReader;
     use std::net::TcpListener;
     use std::thread;
 
@@ -189,11 +239,16 @@ mod tests {
     #[test]
     fn an_answer_is_read_from_its_last_byte_on() {
         let bytes = b"HTTP/1.1 503 x\r\ncontent-length: 2\r\nConnection: close\r\n\r\n{}";
-        let answer = Answer { status: 503, is_last: true, body: b"{}".to_vec() };
-        assert_eq!(Answer::read(&[&bytes[..], b"HTTP"].concat()).unwrap(), Some((answer, bytes.len())));
+        let (answer, len) = Answer::read(&[&bytes[..], b"HTTP"].concat()).unwrap().unwrap();
+        assert_eq!(
+            (answer.status, answer.is_last(), &answer.body[..], len),
+            (503, true, &b"{}"[..], bytes.len())
+        );
         for len in 0..bytes.len() {
             assert_eq!(Answer::read(&bytes[..len]).unwrap(), None, "{len} bytes");
         }
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+        assert_eq!(Answer::read(interim).unwrap().map(|(_, len)| len), Some(interim.len()));
         assert!(Answer::read(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "no length");
         assert!(Answer::read(b"SSH-2.0\r\n\r\n").is_err());
     }
@@ -204,35 +259,32 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let service = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = BufReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            while line != "\r\n" {
-                line.clear();
-                request.read_line(&mut line).unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
             }
             stream.write_all(answer.as_bytes()).unwrap();
         });
         (address, service)
     }
 
-    fn answer_of(answer: &'static str) -> io::Result<(u16, String)> {
-        let (address, service) = service(answer);
-        let answer = get(&address, "/healthz", STATUS_TIMEOUT);
-        service.join().unwrap();
-        answer
-    }
-
     #[test]
-    fn reads_status_and_content() {
-        let answer = answer_of("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na\r\n\r\nb\n").unwrap();
-        assert_eq!(answer, (200, "a\r\n\r\nb\n".to_owned()));
-        assert_eq!(answer_of("HTTP/1.0 503 Service Unavailable\r\n\r\n").unwrap(), (503, String::new()));
-    }
-
-    #[test]
-    fn refuses_what_is_not_http() {
-        assert!(answer_of("SSH-2.0-OpenSSH\r\n").is_err());
-        assert!(answer_of("").is_err());
+    fn content_ends_with_the_connection_and_other_protocols_are_refused() {
+        for (answer, told) in [
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na\r\n\r\nb\n",
+                Some((200, "a\r\n\r\nb\n".to_owned())),
+            ),
+            ("HTTP/1.0 503 Service Unavailable\r\n\r\n", Some((503, String::new()))),
+            ("SSH-2.0-OpenSSH\r\n", None),
+            ("", None),
+        ] {
+            let (address, service) = service(answer);
+            assert_eq!(get(&address, "/healthz", STATUS_TIMEOUT).ok(), told, "{answer}");
+            service.join().unwrap();
+        }
     }
 
     #[test]

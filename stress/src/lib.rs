@@ -16,13 +16,22 @@
 //! - [`trials`]: the challenge in k6, overload, hostile clients, the soak, and the planted bugs.
 //! - [`mod@profile`]: an instance sampled under load. [`mod@syscalls`]: its system calls, explained.
 //!
+//! What fails leaves nothing running and nothing behind, and its [`Error`] ends with the remedy where there is one.
+//!
 //! The subcommands are in the binary. Linux only: it relies on `/proc`, on cgroups, and on `setpriv` of util-linux.
+
+#![allow(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "a tool of this workspace, whose names say what they are: comments are for reasons, units and bounds"
+)]
 
 pub mod process;
 pub use process::{Service, cgroup, lock, throwaway, wait};
 
 pub mod http;
 
+mod arguments;
 pub mod steps;
 mod table;
 
@@ -52,6 +61,16 @@ pub use syscalls::strace;
 
 mod error;
 pub use error::Error;
+
+/// The options of one subcommand, of a line as users write it.
+///
+/// # Panics
+/// When they are refused.
+pub fn options<T: clap::Args>(line: &str) -> T {
+    let words = [""].into_iter().chain(line.split_whitespace());
+    let matches = T::augment_args(clap::Command::new("stress")).get_matches_from(words);
+    T::from_arg_matches(&matches).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
 
 /// The client that [`Postgres::connect`] gives.
 pub use postgres;

@@ -7,7 +7,7 @@ use crate::Error;
 pub mod traffic;
 
 mod closed;
-pub use closed::{ClosedLoad, ClosedRun, LAG_MAX, Pace, RunningLoad};
+pub use closed::{ClosedLoad, ClosedRun, LAG_MAX, Pace, RunningLoad, last_first};
 
 mod open;
 pub use open::{OpenLoop, OpenRun, Phase, Span};
@@ -19,12 +19,8 @@ mod attack;
 pub use attack::{Attack, Endings};
 
 mod generator;
-pub use generator::{Generator, Latency, LoadFigures, LoadKind};
-mod k6;
-pub use k6::require_k6;
-pub(crate) use k6::{K6, Script};
-mod k6_open;
-pub(crate) mod wrk;
+pub use generator::{Generator, Latency, LoadFigures, LoadKind, Program};
+pub(crate) use generator::{PATIENCE, Script};
 
 /// Lets this process open at least so many files.
 pub(crate) fn allow_descriptors(needed: u64) -> Result<(), Error> {

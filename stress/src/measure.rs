@@ -7,15 +7,15 @@
 use std::fs;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
-use crate::cgroup::{self, Parent};
+use crate::arguments::{address, part, positive, setting, url};
+use crate::cgroup::{self, Account, Parent};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Generator, LoadKind};
 use crate::throwaway::Throwaway;
-use std::collections::BTreeMap;
-
-use crate::{Bank, Durability, Error, Split, Stack, StackOptions, Workplace};
+use crate::wait::Interrupt;
+use crate::{Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace};
 
 mod usage;
 pub(crate) use usage::{parts, usage_of};
@@ -30,7 +30,6 @@ use report::conditions;
 pub use report::{Case, Part, Report, Run, ServiceLimits, Setup};
 mod table;
 pub(crate) use table::parts_table;
-mod chart;
 mod ratio;
 
 mod progress;
@@ -39,52 +38,140 @@ pub use progress::Progress;
 #[cfg(test)]
 pub(crate) use report::tests as testing;
 
-/// What to measure.
-#[derive(Debug, Clone)]
+/// The whole stack under load, measured: requests per second, latencies, CPU time per request
+///
+/// Measures a stack of its own, on free ports, beside whatever else runs, or a bank that runs: requests per second, latencies,
+/// errors, CPU time per request and peak memory of nginx, of each instance and of PostgreSQL.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = NOTES)]
 pub struct MeasureOptions {
-    /// Who is measured.
-    pub subject: Subject,
-    /// What is sent, and where.
+    /// What is sent, and where
+    #[arg(value_enum, value_name = "saturate|open|direct", hide_possible_values = false)]
     pub load: LoadKind,
-    /// Connections of the load generator, one case each; unused by [`LoadKind::Open`].
+    /// With direct: GET /healthz only, which asks no database
+    #[arg(long)]
+    pub health: bool,
+    /// Connections of saturate and direct, one case each
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "32,128", value_parser = positive)]
     pub connections: Vec<u32>,
-    /// How long each run is measured.
+    /// How long each run is measured, after a second to warm up
+    #[arg(long, value_name = "N", default_value = "10", value_parser = positive)]
     pub seconds: u32,
-    /// Runs of each case.
+    /// Runs of each case, in turns; medians are reported
+    #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]
     pub runs: u32,
-    /// Where, and who watches it.
-    pub place: Workplace,
+    #[command(flatten)]
+    pub stack: OwnStack,
+    /// Writes run.json (everything) and run.svg (a chart) there
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Keeps the run with those in DIR: its chart, a line of JSON, and the index [default DIR: stress/reports]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub keep: Option<PathBuf>,
+    /// Also prints the ratios to an earlier run.json
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    #[command(flatten)]
+    pub running: Option<Running>,
 }
 
-/// Who is measured.
-#[derive(Debug, Clone)]
-pub enum Subject {
-    /// A bank that runs, as it is. Nobody else may use it meanwhile.
-    Running(Bank),
-    /// A stack that is started for each run.
-    Own(OwnStack),
-}
-
-/// A stack that is started to be measured.
-#[derive(Debug, Clone)]
+/// How a stack of its own is.
+#[derive(Debug, Clone, Default, Args)]
 pub struct OwnStack {
-    /// The server's binary.
-    pub server: PathBuf,
-    /// The limits.
-    pub split: Split,
-    /// Which of the project's configurations nginx runs.
-    pub balancer: Balancer,
-    /// What the database promises.
-    pub durability: Durability,
-    /// Settings of both instances by the name of their environment variable.
-    pub settings: Vec<(String, String)>,
+    /// How 1.5 CPU and 550 MB are shared out: as in the challenge; for more requests per second; no limits at all
+    #[arg(long, value_enum, default_value_t, value_name = "SPLIT", conflicts_with = "url")]
+    pub limits: Split,
+    /// Layer 4 (stream) or layer 7 (http)
+    #[arg(long, value_enum, default_value_t, value_name = "LAYER", conflicts_with = "url")]
+    pub nginx: Balancer,
+    /// Logged tables, and fsync, `synchronous_commit` and `full_page_writes` on
+    #[arg(long, conflicts_with = "url")]
+    pub durable: bool,
+    /// A setting of both instances, such as `BATCH_CALLS_MAX=32`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "url")]
+    pub set: Vec<(String, String)>,
+    /// This binary of the server in place of a fresh build
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub server: Option<PathBuf>,
+}
+
+/// A bank that runs, in place of a stack of its own; `cargo stress up` prints these options for its own. Nobody else may use
+/// the bank during a run, and the run's transactions stay in its ledger.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = true)]
+#[command(next_help_heading = "A bank that runs, as `cargo stress up` prints it")]
+pub struct Running {
+    /// Where requests go, such as <http://localhost:9999>; for direct, one instance
+    #[arg(long, required = false, requires_all = ["metrics", "database_url"], value_parser = url)]
+    pub url: String,
+    /// `METRICS_LISTEN` of every instance
+    #[arg(long, value_name = "ADDR,...", required = false, requires = "url", value_delimiter = ',', value_parser = address)]
+    pub metrics: Vec<String>,
+    /// Its database, as libpq takes it, for the audit of the ledger
+    #[arg(long, value_name = "URL", required = false, requires = "url")]
+    pub database_url: String,
+    /// A process whose group of limits keeps account of CPU time and memory; repeat it for each part
+    #[arg(long = "part", value_name = "NAME=PID", requires = "url", value_parser = part)]
+    pub parts: Vec<(String, u32)>,
+}
+
+impl MeasureOptions {
+    /// What is wrong with options that are right one by one.
+    pub fn problem(&self) -> Option<String> {
+        (self.health && self.load != LoadKind::Direct).then(|| "--health is for `direct`".to_owned())
+    }
+
+    pub(crate) fn kind(&self) -> LoadKind {
+        if self.health { LoadKind::DirectHealth } else { self.load }
+    }
 }
 
 impl OwnStack {
+    /// The server is built where none is given.
+    pub(crate) fn with_server(&self, place: &Workplace) -> Result<OwnStack, Error> {
+        Ok(OwnStack { server: Some(place.server(self.server.as_ref())?), ..self.clone() })
+    }
+
     /// What figures depend on, beside the limits.
     pub(crate) fn describe(&self) -> String {
-        let settings = self.settings.iter().map(|(name, value)| (name, value));
-        conditions(self.balancer.name(), self.durability == Durability::Durable, settings).join(", ")
+        let settings = self.set.iter().map(|(name, value)| (name, value));
+        conditions(self.nginx.name(), self.durable, settings).join(", ")
+    }
+
+    pub(crate) fn start(&self, place: &Workplace, groups: Option<Parent>) -> Result<Stack, Error> {
+        let template = match self.nginx {
+            Balancer::Stream => "nginx/nginx.conf",
+            Balancer::Http => "nginx/nginx-http.conf",
+        };
+        Stack::start(&StackOptions {
+            nginx_conf: place.workspace.join(template),
+            groups,
+            split: self.limits,
+            postgres: PostgresOptions {
+                durability: Durability::of(self.durable),
+                ..PostgresOptions::default()
+            },
+            environment: self.set.clone(),
+            logs: Some(place.logs.clone()),
+            interrupt: place.interrupt.clone(),
+            ..StackOptions::new(&place.workspace, place.server(self.server.as_ref())?)
+        })
+    }
+}
+
+impl Running {
+    fn bank(&self) -> Result<Bank, Error> {
+        let account = |(name, pid): &(String, u32)| {
+            let account = Account::of_process(*pid);
+            let account = account.map_err(|why| Error::Refused(format!("--part {name}={pid}: {why}")))?;
+            Ok((name.clone(), Some(account)))
+        };
+        Ok(Bank {
+            url: self.url.clone(),
+            metrics: self.metrics.clone(),
+            database_url: self.database_url.clone(),
+            parts: self.parts.iter().map(account).collect::<Result<_, Error>>()?,
+        })
     }
 }
 
@@ -106,48 +193,36 @@ impl Balancer {
             Balancer::Http => "http",
         }
     }
-
-    fn template(self) -> &'static str {
-        match self {
-            Balancer::Stream => "nginx/nginx.conf",
-            Balancer::Http => "nginx/nginx-http.conf",
-        }
-    }
 }
 
 /// Measures all cases, in turns: each takes its share of the machine's good and bad minutes.
-///
-/// # Errors
-/// The first failure, or [`Error::Refused`] for a run whose ledger does not add up. What was started is stopped.
-pub fn measure(options: &MeasureOptions, progress: &Progress) -> Result<Report, Error> {
-    let groups = match &options.subject {
-        Subject::Running(_) => Parent::find().ok(),
-        Subject::Own(own) => groups_for(own.split)?,
-    };
+pub fn measure(options: &MeasureOptions, place: &Workplace, progress: &Progress) -> Result<Report, Error> {
+    let load = options.kind();
+    let bank = options.running.as_ref().map(Running::bank).transpose()?;
+    let groups = if bank.is_some() { Parent::find().ok() } else { groups_for(options.stack.limits)? };
+    let own = if bank.is_some() { OwnStack::default() } else { options.stack.with_server(place)? };
     let scratch = Throwaway::new("load")?;
-    let generator = Generator::find(options.load, scratch.path(), groups.as_ref(), &options.place)?;
+    let generator = Generator::find(load, scratch.path(), groups.as_ref(), place)?;
     let machine = Machine::look();
-    let names = options.load.cases(&options.connections);
+    let names = load.cases(&options.connections);
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); names.len()];
     let mut setup = Setup::of(options, &generator);
     for number in 1..=options.runs {
         for (connections, done) in names.iter().zip(&mut runs) {
             progress.begin(&LoadKind::case_name(*connections), number, options.runs);
-            let run = match &options.subject {
-                Subject::Running(bank) => {
-                    let before = Tally::now(bank, &options.place.interrupt)?;
-                    measure_bank(bank, &before, &generator, *connections, options, progress)?
-                }
-                Subject::Own(own) => {
-                    // Each stack's own: a log is appended to, and an instance's addresses are read from it.
-                    let logs = options.place.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
-                    fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
-                    let place = Workplace { logs, ..options.place.clone() };
-                    let stack = Stack::start(&stack_options(own, &place, groups.clone()))?;
-                    setup.add_versions(&stack);
-                    let bank = bank_of(&stack, options.load);
-                    measure_bank(&bank, &Tally::of_new_bank(), &generator, *connections, options, progress)?
-                }
+            let measured = |bank: &Bank, before: &Tally| {
+                let interrupt = &place.interrupt;
+                measure_bank(bank, before, &generator, *connections, options.seconds, interrupt, progress)
+            };
+            let run = if let Some(bank) = &bank {
+                measured(bank, &Tally::now(bank, &place.interrupt)?)?
+            } else {
+                // Each stack's own: a log is appended to, and an instance's addresses are read from it.
+                let logs = place.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
+                fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
+                let stack = own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
+                setup.add_versions(&stack);
+                measured(&bank_of(&stack, load), &Tally::of_new_bank())?
             };
             progress.end(&run);
             done.push(run);
@@ -170,27 +245,24 @@ fn bank_of(stack: &Stack, load: LoadKind) -> Bank {
 }
 
 /// Warms a bank up, loads it, and audits what came since `before`. Nobody else may use it from then on.
-///
-/// # Errors
-/// As [`measure`].
 pub fn measure_bank(
     bank: &Bank,
     before: &Tally,
     generator: &Generator,
     connections: Option<u32>,
-    options: &MeasureOptions,
+    seconds: u32,
+    interrupt: &Interrupt,
     progress: &Progress,
 ) -> Result<Run, Error> {
-    let interrupt = &options.place.interrupt;
     generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt)?;
 
     let counts_before = settled(bank, interrupt)?;
-    let others_before = Moment::now(bank, generator.group());
+    let others_before = Moment::now(bank, generator.program().group.as_ref());
     let usage_before = usage_of(bank);
-    progress.load(options.seconds);
-    let outcome = generator.run(&bank.url, connections, options.seconds, interrupt);
+    progress.load(seconds);
+    let outcome = generator.run(&bank.url, connections, seconds, interrupt);
     let usage_after = usage_of(bank);
-    let others_after = Moment::now(bank, generator.group());
+    let others_after = Moment::now(bank, generator.program().group.as_ref());
     progress.loaded();
     let outcome = outcome?;
     let counts_after = settled(bank, interrupt)?;
@@ -204,40 +276,27 @@ pub fn measure_bank(
 
 impl Setup {
     fn of(options: &MeasureOptions, generator: &Generator) -> Setup {
-        let [generator_name, generator_version] =
-            generator.version().split_once(' ').map_or(["", ""], |(name, version)| [name, version]);
-        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), (generator_name, generator_version)];
-        let base = Setup {
-            load: options.load,
-            seconds: options.seconds,
-            runs: options.runs,
-            url: None,
-            limits: String::new(),
-            services: Vec::new(),
-            nginx: String::new(),
-            is_durable: false,
-            settings: BTreeMap::new(),
-            versions: versions.into_iter().map(|(name, version)| (name.into(), version.into())).collect(),
-        };
-        match &options.subject {
-            Subject::Running(bank) => Setup { url: Some(bank.url.clone()), ..base },
-            Subject::Own(own) => base.of_own_stack(own),
-        }
-    }
-
-    fn of_own_stack(self, own: &OwnStack) -> Setup {
-        let services = own.split.limits().iter().map(|(name, limits)| ServiceLimits {
+        let OwnStack { limits, nginx, durable, set, .. } = &options.stack;
+        let url = options.running.as_ref().map(|running| running.url.clone());
+        let is_own = url.is_none();
+        let services = limits.limits().iter().map(|(name, limits)| ServiceLimits {
             name: (*name).to_owned(),
             cpu_thousandths: limits.cpu_thousandths,
             memory_bytes: limits.memory_bytes,
         });
+        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program().version()];
+        let known = |name: &str| if is_own { name.to_owned() } else { String::new() };
         Setup {
-            limits: own.split.name().to_owned(),
-            services: services.collect(),
-            nginx: own.balancer.name().to_owned(),
-            is_durable: own.durability == Durability::Durable,
-            settings: own.settings.iter().cloned().collect(),
-            ..self
+            load: options.kind(),
+            seconds: options.seconds,
+            runs: options.runs,
+            url,
+            limits: known(limits.name()),
+            services: services.filter(|_| is_own).collect(),
+            nginx: known(nginx.name()),
+            is_durable: *durable,
+            settings: set.iter().cloned().collect(),
+            versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
         }
     }
 
@@ -249,9 +308,6 @@ impl Setup {
 }
 
 /// Where the groups of a split are made; `None` when there are no limits to apply and no account can be kept.
-///
-/// # Errors
-/// [`Error::Refused`] with the remedy where limits cannot be applied. Ask before anything is installed or built.
 pub fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
     match (Parent::find(), split) {
         (Ok(parent), _) => Ok(Some(parent)),
@@ -263,17 +319,12 @@ pub fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
     }
 }
 
-pub(crate) fn stack_options(own: &OwnStack, place: &Workplace, groups: Option<Parent>) -> StackOptions {
-    StackOptions {
-        nginx_conf: place.workspace.join(own.balancer.template()),
-        groups,
-        split: own.split,
-        postgres: crate::PostgresOptions { durability: own.durability, ..crate::PostgresOptions::default() },
-        environment: own.settings.clone(),
-        logs: Some(place.logs.clone()),
-        interrupt: place.interrupt.clone(),
-        ..StackOptions::new(&place.workspace, &own.server)
-    }
-}
-
 const WARM_UP_SECONDS: u32 = 1;
+
+const NOTES: &str = "\
+Each run of its own has a new stack. A run is refused, with exit status 1, when its ledger does not add up afterwards: each \
+balance is the sum of its ledger and not past its limit, the ledger has one row for each transaction that was answered 200 \
+(and at most one for each answer that found its client gone, as when the load ends), and no answer was in doubt.
+
+wrk and Python (for k6, which goes into a private environment in the user's cache) are installed when they are missing, by \
+root on Debian or Ubuntu. CPU time and memory come from cgroups, version 1 or 2; the load generator has no limits.";

@@ -2,10 +2,13 @@
 //!
 //! Samples are stacks. Folded, they are lines of a whole stack and its weight, which is all that a flamegraph needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::load::wrk::{self, Wrk};
-use crate::{Error, Solo, SoloOptions, Workplace, install};
+use clap::Args;
+
+use crate::arguments::positive;
+use crate::load::{Generator, LoadFigures, LoadKind};
+use crate::{Error, Solo, SoloOptions, Workplace, compile, install};
 
 mod perf;
 pub use perf::obstacle;
@@ -18,25 +21,40 @@ pub use draw::{difference, flamegraph};
 
 mod samples;
 
-/// What to profile.
-#[derive(Debug, Clone)]
+/// One instance under load, sampled: where its time goes, as a picture
+///
+/// PostgreSQL and one instance are started for it, loaded with wrk (220 debits to 110 credits to 10 statements over connections
+/// that stay), sampled with perf, and stopped.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = NOTES)]
 pub struct ProfileOptions {
-    /// As [`require_perf`] found it.
-    pub perf: PathBuf,
-    /// The server's binary, with symbols: built with the profile `profiling`.
-    pub server: PathBuf,
-    /// What the samples tell.
-    pub view: View,
-    /// Whether stacks go on into the kernel. Without, its time counts for the function that called it.
-    pub has_kernel: bool,
-    /// Connections of the load.
-    pub connections: u32,
-    /// How long it is sampled, after a second to warm up.
+    /// How long it is sampled, after a second to warm up
+    #[arg(long, value_name = "N", default_value = "10", value_parser = positive)]
     pub seconds: u32,
-    /// Samples per second of the server's CPU time; unused off the CPU.
-    pub frequency_hz: u32,
-    /// Where, and who watches it.
-    pub place: Workplace,
+    /// Connections of the load
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    pub connections: u32,
+    /// Samples per second of its CPU time; odd numbers do not fall into step with timers
+    #[arg(long, value_name = "HZ", default_value = "997", value_parser = positive)]
+    pub frequency: u32,
+    /// Shows where it waits in place of where it works: each time it loses the processor, until it gets one again
+    #[arg(long)]
+    pub off_cpu: bool,
+    /// Leaves the kernel's functions out; their time counts for the function that called them
+    #[arg(long)]
+    pub no_kernel: bool,
+    /// Where to write [default: target/flamegraph]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Also draws the difference to an earlier profile.folded (or, with --off-cpu, off-cpu.folded)
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+}
+
+impl ProfileOptions {
+    pub fn view(&self) -> View {
+        if self.off_cpu { View::OffCpu } else { View::OnCpu }
+    }
 }
 
 /// What samples tell.
@@ -68,11 +86,8 @@ pub struct Profile {
 }
 
 /// A perf that may sample. Installed first where it is missing.
-///
-/// # Errors
-/// [`Error::Refused`] with the remedy where it may not; else as [`install::install_missing`].
 pub fn require_perf(view: View) -> Result<PathBuf, Error> {
-    let perf = install::PERF.require()?;
+    let perf = install::PERF.require()?.program;
     match obstacle(&perf, view)? {
         Some(obstacle) => Err(Error::Refused(obstacle)),
         None => Ok(perf),
@@ -80,37 +95,35 @@ pub fn require_perf(view: View) -> Result<PathBuf, Error> {
 }
 
 /// Starts PostgreSQL and one instance, loads it, samples it, and stops both.
-///
-/// # Errors
-/// The first failure. What was started is stopped.
-pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
-    let wrk = Wrk::find(&options.place.logs, None, false)?;
-    let solo = Solo::start(SoloOptions::new(&options.server, &options.place))?;
+pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<Profile, Error> {
+    let wrk = Generator::find(LoadKind::Direct, &place.logs, None, place)?;
+    let server = compile::build("profiling", place)?;
+    let solo = Solo::start(SoloOptions::new(&server, place))?;
     let target = format!("http://{}", solo.address()?);
-    options.place.steps.run("warm-up", "done", || {
-        wrk.run(&target, options.connections, WARM_UP_SECONDS, &options.place.interrupt)
+    place.steps.run("warm-up", "done", || {
+        wrk.run(&target, Some(options.connections), WARM_UP_SECONDS, &place.interrupt)
     })?;
 
-    let data = options.place.logs.join("perf.data");
+    let data = place.logs.join("perf.data");
     let step = format!("sampling for {} s under {} connections", options.seconds, options.connections);
-    let output = options.place.steps.run(&step, "done", || {
+    let output = place.steps.run(&step, "done", || {
         perf::record(
-            options,
+            (perf, options, place),
             solo.instance.pid(),
-            wrk.directory(),
             &data,
-            wrk.command(&target, options.connections, options.seconds),
+            &wrk.program().found.program,
+            wrk.wrk_arguments(&target, options.connections, options.seconds),
         )
     })?;
-    let load = wrk::outcome_in(&output)
+    let load = LoadFigures::in_output(&output)
         .ok_or_else(|| Error::Refused(format!("wrk printed no result; perf and wrk said: {output}")))?;
     drop(solo);
 
-    let script = options.place.steps.run("reading the samples", "done", || perf::script(options, &data))?;
+    let script = place.steps.run("reading the samples", "done", || perf::script(perf, place, &data))?;
     let records = samples::records(&script);
-    let folded = match options.view {
-        View::OnCpu => Folded::on_cpu(&records, options.has_kernel),
-        View::OffCpu => Folded::off_cpu(&records, options.has_kernel),
+    let folded = match options.view() {
+        View::OnCpu => Folded::on_cpu(&records, !options.no_kernel),
+        View::OffCpu => Folded::off_cpu(&records, !options.no_kernel),
     };
     if folded.is_empty() {
         return Err(Error::Refused("perf took no samples of the server: try more --seconds".to_owned()));
@@ -119,3 +132,13 @@ pub fn take(options: &ProfileOptions) -> Result<Profile, Error> {
 }
 
 const WARM_UP_SECONDS: u32 = 1;
+
+const NOTES: &str = "\
+Writes flamegraph.svg (open it in a browser: a click zooms, Ctrl-F searches), profile.folded (the same as text, one stack \
+per line with its number of samples; keep it to compare with) and difference.svg (red grew, blue shrank); with --off-cpu, \
+off-cpu.svg, off-cpu.folded (weights in microseconds) and off-cpu-difference.svg. docs/learn/microseconds.md reads one.
+
+The server is built with the profile `profiling`: the code of a release, with symbols and line tables. There are no limits \
+on CPU and memory, so the requests per second are not those of `cargo stress run`. perf samples by a timer of the kernel, so \
+it needs no hardware counters; wrk, PostgreSQL and perf are installed when they are missing, by root on Debian or Ubuntu. \
+Without root: sudo sysctl kernel.perf_event_paranoid=1 kernel.kptr_restrict=0.";

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::Error;
 
@@ -9,8 +10,6 @@ mod summary;
 pub use summary::{FailedCheck, Row, Summary, Threshold};
 
 mod index;
-mod moment;
-mod plot;
 mod table;
 
 /// Where runs are kept unless the user says otherwise. Git ignores what is in it.
@@ -20,9 +19,6 @@ pub fn default_directory(workspace: &Path) -> PathBuf {
 
 /// Keeps a run in `directory`, which is made if need be, and writes the index anew. A run may have left a page: its
 /// extension and content. Gives the path of the page, or else that of the summary.
-///
-/// # Errors
-/// When a file cannot be written, or as [`write_index`].
 pub fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) -> Result<PathBuf, Error> {
     fs::create_dir_all(directory).map_err(Error::io(format!("make {}", directory.display())))?;
     let stem = summary.file_stem();
@@ -38,13 +34,9 @@ pub fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) ->
 }
 
 /// Writes `index.html` of `directory` from all the summaries in it. Gives its path.
-///
-/// # Errors
-/// [`Error::Refused`] naming a JSON file that is no summary; [`Error::Io`] when the directory or a file in it cannot be
-/// read or written.
 pub fn write_index(directory: &Path) -> Result<PathBuf, Error> {
     let path = directory.join("index.html");
-    let page = index::page(&kept_in(directory)?);
+    let page = index::page(&kept_in(directory)?).map_err(|error| Error::Refused(error.to_string()))?;
     fs::write(&path, page).map_err(Error::io(format!("write {}", path.display())))?;
     Ok(path)
 }
@@ -77,9 +69,13 @@ fn kept_in(directory: &Path) -> Result<Vec<Kept>, Error> {
     Ok(kept)
 }
 
-/// Format: WHATWG, "HTML", section Named character references.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+/// `2026-01-31 12:00`
+fn moment(unix_s: u64) -> String {
+    rfc_3339(unix_s)[.."2026-01-31T12:00".len()].replace('T', " ")
+}
+
+fn rfc_3339(unix_s: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_s)).to_string()
 }
 
 #[cfg(test)]
@@ -121,7 +117,7 @@ mod tests {
         let directory = compile::workspace().join("docs/reports");
         let index = fs::read_to_string(directory.join("index.html")).unwrap();
         assert!(
-            index == index::page(&kept_in(&directory).unwrap()),
+            index == index::page(&kept_in(&directory).unwrap()).unwrap(),
             "run `cargo stress report docs/reports` and commit it"
         );
     }

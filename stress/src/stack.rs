@@ -14,7 +14,6 @@ pub use instance::{Instance, InstanceOptions, Readiness};
 
 mod nginx;
 pub use nginx::{Nginx, NginxOptions};
-mod nginx_conf;
 
 mod frozen;
 pub use frozen::Frozen;
@@ -39,17 +38,13 @@ use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
 use crate::{Error, Service, http, install};
 
-/// Where the stack listens.
+/// Where the stack listens: nginx on all addresses, the instances and their metrics on 127.0.0.1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ports {
-    /// Wherever there is room: several stacks run side by side.
-    #[default]
-    Free,
-    /// All follow from nginx's: see [`Ports::instances`] and [`Ports::metrics`], which are on 127.0.0.1.
-    Fixed {
-        /// nginx's port, on all addresses; at most [`Ports::NGINX_MAX`].
-        nginx: u16,
-    },
+pub struct Ports {
+    /// 0 for wherever there is room, so that several stacks run side by side; so are all by default.
+    pub nginx: u16,
+    pub instances: [u16; 2],
+    pub metrics: [u16; 2],
 }
 
 impl Ports {
@@ -58,65 +53,37 @@ impl Ports {
     /// The last one that leaves room for the four behind it.
     pub const NGINX_MAX: u16 = u16::MAX - 4;
 
-    /// nginx's port; 0 for a free one.
-    pub fn nginx(self) -> u16 {
-        match self {
-            Ports::Free => 0,
-            Ports::Fixed { nginx } => nginx,
+    /// Those that go with nginx's: the four after it, but for the default.
+    pub fn behind(nginx: u16) -> Ports {
+        let after = |number: u16| nginx.saturating_add(number);
+        match nginx {
+            Ports::NGINX_DEFAULT => Ports { nginx, instances: [8081, 8082], metrics: [9191, 9192] },
+            _ => Ports { nginx, instances: [after(1), after(2)], metrics: [after(3), after(4)] },
         }
     }
 
-    /// Those of the instances: 8081 and 8082 behind 9999, else the two after nginx's.
-    pub fn instances(self) -> [u16; 2] {
-        match self {
-            Ports::Free => [0, 0],
-            Ports::Fixed { nginx: Ports::NGINX_DEFAULT } => [8081, 8082],
-            Ports::Fixed { nginx } => [nginx.saturating_add(1), nginx.saturating_add(2)],
-        }
-    }
-
-    /// Those of the instances' metrics: 9191 and 9192 behind 9999, else the two after the instances'.
-    pub fn metrics(self) -> [u16; 2] {
-        match self {
-            Ports::Free => [0, 0],
-            Ports::Fixed { nginx: Ports::NGINX_DEFAULT } => [9191, 9192],
-            Ports::Fixed { nginx } => [nginx.saturating_add(3), nginx.saturating_add(4)],
-        }
-    }
-
-    /// All that must be free before the start.
-    pub fn fixed(self) -> Vec<u16> {
-        match self {
-            Ports::Free => Vec::new(),
-            Ports::Fixed { nginx } => [&[nginx][..], &self.instances(), &self.metrics()].concat(),
-        }
+    pub fn all(self) -> [u16; 5] {
+        let Ports { nginx, instances: [first, second], metrics: [first_metrics, second_metrics] } = self;
+        [nginx, first, second, first_metrics, second_metrics]
     }
 }
 
 /// How to run the stack.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
-    /// The server's binary.
     pub server: PathBuf,
-    /// The project's `sql` directory.
     pub sql: PathBuf,
-    /// The project's `nginx.conf`.
     pub nginx_conf: PathBuf,
-    /// Where to listen.
     pub ports: Ports,
     /// Where to make the services' groups; `None`: no groups, so no limits and no account of what they use.
     pub groups: Option<Parent>,
-    /// The limits of the groups.
     pub split: Split,
     /// How to run PostgreSQL; its group, log and interrupt are the stack's. In durable mode the tables are logged.
     pub postgres: PostgresOptions,
-    /// More environment variables of both instances.
     pub environment: Vec<(String, String)>,
     /// Where the logs go; by default into throwaway directories.
     pub logs: Option<PathBuf>,
-    /// Who is told how the start goes.
     pub steps: Steps,
-    /// Calls off the start.
     pub interrupt: Interrupt,
 }
 
@@ -127,7 +94,7 @@ impl StackOptions {
             server: server.into(),
             sql: workspace.join("sql"),
             nginx_conf: workspace.join("nginx/nginx.conf"),
-            ports: Ports::Free,
+            ports: Ports::default(),
             groups: None,
             split: Split::Default,
             postgres: PostgresOptions::default(),
@@ -142,7 +109,6 @@ impl StackOptions {
 /// The running stack. Dropping it stops all of it: nginx first, PostgreSQL last.
 #[derive(Debug)]
 pub struct Stack {
-    /// The load balancer.
     pub nginx: Nginx,
     /// webapi1 and webapi2.
     pub instances: [Instance; 2],
@@ -155,9 +121,6 @@ pub struct Stack {
 
 impl Stack {
     /// Starts everything and waits until `/healthz` answers 200 through nginx.
-    ///
-    /// # Errors
-    /// The first failure; what was started before it is stopped and nothing is left behind.
     pub fn start(options: &StackOptions) -> Result<Stack, Error> {
         let sockets = Throwaway::new("stack")?;
         let group = |name: &str| -> Result<Option<Arc<Group>>, Error> {
@@ -181,7 +144,7 @@ impl Stack {
 
         let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
         let instance_options = |index: usize| -> Result<InstanceOptions, Error> {
-            let (port, metrics_port) = (options.ports.instances()[index], options.ports.metrics()[index]);
+            let (port, metrics_port) = (options.ports.instances[index], options.ports.metrics[index]);
             let name = WEBAPIS[index];
             Ok(InstanceOptions {
                 name: name.to_owned(),
@@ -203,28 +166,30 @@ impl Stack {
         let version = install::NGINX.require()?.version;
         let nginx = options.steps.run(&format!("{NGINX} {version}"), "ready", || {
             let nginx = Nginx::start(&NginxOptions {
-                port: options.ports.nginx(),
+                port: options.ports.nginx,
                 group: group(NGINX)?,
                 log: log(NGINX),
                 interrupt: options.interrupt.clone(),
                 ..NginxOptions::new(&options.nginx_conf, upstreams.clone())
             })?;
-            wait_healthy(&nginx, &options.interrupt)?;
+            let address = nginx.address().to_string();
+            nginx.wait_ready(
+                HEALTHY_PATIENCE,
+                &options.interrupt,
+                "does not answer 200 to /healthz",
+                || Ok(http::get_status(&address, "/healthz").is_ok_and(|status| status == 200).then_some(())),
+            )?;
             Ok(nginx)
         })?;
         Ok(Stack { nginx, instances, postgres, instance_options, _sockets: sockets })
     }
 
     /// Starts an instance that has ended again, where it was before, and waits until it is ready.
-    ///
-    /// # Errors
-    /// As [`Instance::start`].
     pub fn start_instance_again(&mut self, index: usize) -> Result<(), Error> {
         self.instances[index] = Instance::start(&self.instance_options[index])?;
         Ok(())
     }
 
-    /// Where requests go.
     pub fn address(&self) -> SocketAddr {
         self.nginx.address()
     }
@@ -232,13 +197,10 @@ impl Stack {
     /// The four processes, in the order in which a request meets them.
     pub fn services(&self) -> [&Service; 4] {
         let [webapi1, webapi2] = &self.instances;
-        [self.nginx.service(), webapi1.service(), webapi2.service(), self.postgres.service()]
+        [&self.nginx, webapi1, webapi2, &self.postgres]
     }
 
     /// Waits until `interrupt` is raised.
-    ///
-    /// # Errors
-    /// [`Error::Service`] as soon as one of the services ends.
     pub fn watch(&self, interrupt: &Interrupt) -> Result<(), Error> {
         let watched = wait::until(FOREVER, interrupt, || {
             match self.services().into_iter().find(|service| service.has_exited()) {
@@ -251,23 +213,6 @@ impl Stack {
             Err(error) => Err(error),
         }
     }
-}
-
-fn wait_healthy(nginx: &Nginx, interrupt: &Interrupt) -> Result<(), Error> {
-    let mut last = String::new();
-    let address = nginx.address().to_string();
-    let healthy = wait::until(HEALTHY_PATIENCE, interrupt, || {
-        if nginx.service().has_exited() {
-            return Err(nginx.service().failure("ended"));
-        }
-        last = match http::get_status(&address, "/healthz") {
-            Ok(200) => return Ok(Some(())),
-            Ok(status) => format!("status {status}"),
-            Err(error) => error.to_string(),
-        };
-        Ok(None)
-    })?;
-    healthy.ok_or_else(|| nginx.service().failure(&format!("does not answer 200 to /healthz ({last})")))
 }
 
 /// The database of the bank.

@@ -17,9 +17,6 @@ pub enum Steps {
 
 impl Steps {
     /// Does `work` as the step `name`, telling when it begins and how it ended. `done` is the word for success.
-    ///
-    /// # Errors
-    /// Those of `work`.
     pub fn run<T>(self, name: &str, done: &str, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.tell(&format!("{name} ... "));
         let begun = Instant::now();

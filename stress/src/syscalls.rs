@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::http::Connection;
@@ -18,15 +18,6 @@ mod messages;
 
 mod literal;
 
-/// What to trace.
-#[derive(Debug, Clone)]
-pub struct TraceOptions {
-    /// The server's binary.
-    pub server: PathBuf,
-    /// Where, and who watches it.
-    pub place: Workplace,
-}
-
 /// One request, from the wait that it ended to the answer that left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Story {
@@ -38,25 +29,22 @@ pub struct Story {
 
 /// Starts PostgreSQL and one instance, asks it on one connection until nothing is new any more, then asks once for a
 /// transaction and once for a statement, and tells the system calls of these two.
-///
-/// # Errors
-/// [`Error::Refused`] where nobody may trace; else the first failure. What was started is stopped.
-pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
-    let strace = install::STRACE.require()?;
+pub fn take(server: &Path, place: &Workplace) -> Result<Vec<Story>, Error> {
+    let strace = install::STRACE.require()?.program;
     if let Some(obstacle) = strace::obstacle(&strace)? {
         return Err(Error::Refused(format!(
             "nobody may trace here ({obstacle}); in a container that takes --cap-add SYS_PTRACE"
         )));
     }
-    let calls = options.place.logs.join("calls");
-    let script = options.place.logs.join("traced");
-    let server = fs::canonicalize(&options.server)
-        .map_err(Error::io(format!("find the server {}", options.server.display())))?;
+    let calls = place.logs.join("calls");
+    let script = place.logs.join("traced");
+    let server =
+        fs::canonicalize(server).map_err(Error::io(format!("find the server {}", server.display())))?;
     let traced = strace::stand_in(&script, &strace, &server, &calls, BYTES_MAX)
         .map_err(Error::io(format!("write {}", script.display())))?;
-    let solo = Solo::start(SoloOptions::new(&traced, &options.place))?;
+    let solo = Solo::start(SoloOptions::new(&traced, place))?;
     let server_thread = solo.instance.pid();
-    options.place.steps.run("requests", "answered", || {
+    place.steps.run("requests", "answered", || {
         let address = solo.address()?.to_string();
         let mut connection = Connection::connect(&address, ANSWER_PATIENCE)
             .map_err(Error::io(format!("connect to {address}")))?;
@@ -71,7 +59,7 @@ pub fn take(options: &TraceOptions) -> Result<Vec<Story>, Error> {
     })?;
     // The trace is whole when strace has seen the server's end.
     drop(solo);
-    let text = wait::until(TRACE_PATIENCE, &options.place.interrupt, || {
+    let text = wait::until(TRACE_PATIENCE, &place.interrupt, || {
         let text = fs::read_to_string(&calls).map_err(Error::io(format!("read {}", calls.display())))?;
         Ok(text.ends_with(strace::END).then_some(text))
     })?;

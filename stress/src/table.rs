@@ -1,30 +1,43 @@
 //! Text in columns.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Formatter};
 
-pub(crate) fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|cell| (*cell).to_owned()).collect()
+/// Rows of cells, each row written as a line with `|` between its cells.
+#[derive(Debug, Default)]
+pub(crate) struct Table(Vec<Vec<String>>);
+
+impl Table {
+    pub(crate) fn new(head: &str) -> Table {
+        let mut table = Table::default();
+        table.row(head);
+        table
+    }
+
+    pub(crate) fn row(&mut self, cells: &str) {
+        self.0.push(cells.split('|').map(str::to_owned).collect());
+    }
 }
 
 /// The first column to the left, all others to the right.
-pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column).unwrap_or(0);
-            // Writing to memory does not fail.
-            let _ = match column {
-                0 => write!(line, "{cell:<width$}"),
-                _ => write!(line, "  {cell:>width$}"),
-            };
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Table(rows) = self;
+        let width =
+            |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
+        for row in rows {
+            let mut line = format!("{:<1$}", row[0], width(0).unwrap_or(0));
+            for (column, cell) in row.iter().enumerate().skip(1) {
+                line = format!("{line}  {cell:>0$}", width(column).unwrap_or(0));
+            }
+            writeln!(f, "{}", line.trim_end())?;
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
+        Ok(())
     }
-    text
+}
+
+/// What is not known is a dash.
+pub(crate) fn known(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".to_owned())
 }
 
 /// Exact up to 2^53.
@@ -39,7 +52,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [row(&["", "req/s", "µs"]), row(&["32 connections", "1", "12.5"])];
-        assert_eq!(aligned(&rows), "                req/s    µs\n32 connections      1  12.5\n");
+        let mut table = Table::new("|req/s|µs");
+        table.row("32 connections|1|12.5");
+        assert_eq!(table.to_string(), "                req/s    µs\n32 connections      1  12.5\n");
     }
 }

@@ -30,7 +30,7 @@ const ON_CPU: [&str; 10] = [
 
 /// Whether perf may sample.
 fn is_possible(view: View) -> bool {
-    let perf = install::PERF.require().unwrap();
+    let perf = install::PERF.require().unwrap().program;
     let Some(obstacle) = profile::obstacle(&perf, view).unwrap() else { return true };
     stress::left_out("flamegraphs", &obstacle);
     false

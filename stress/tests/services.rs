@@ -192,8 +192,8 @@ fn no_nginx_worker_survives_its_killed_master() {
     let stand_in = StandIn::nginx(NGINX_CONF);
     let nginx = Nginx::start(&stand_in.nginx_options()).unwrap();
     let address = nginx.address();
-    nginx.service().signal(Signal::KILL).unwrap();
-    eventually("the master is gone", || nginx.service().has_exited());
+    nginx.signal(Signal::KILL).unwrap();
+    eventually("the master is gone", || nginx.has_exited());
     drop(nginx);
     eventually("the port is free", || TcpListener::bind(address).is_ok());
 }
@@ -230,7 +230,7 @@ fn limits_are_applied_and_their_groups_removed() {
         let inside = fs::read_to_string(file).unwrap();
         assert!(inside.lines().any(|member| member == pid), "{pid} is not in {}", file.display());
     }
-    let account = postgres.service().group().unwrap().account();
+    let account = postgres.group().unwrap().account();
     assert!(account.cpu_usage().unwrap() > Duration::ZERO);
     assert!((1..=200 << 20).contains(&account.memory_peak_bytes().unwrap()));
     assert_eq!(account.out_of_memory_kills(), 0);

@@ -44,9 +44,10 @@ end
 
 function done(summary, latency)
    local errors = summary.errors
-   local us = function(percent) return latency:percentile(percent) end
-   print(string.format('{"requests": %d, "duration_us": %d, "mean_us": %.3f, "p50_us": %d, "p90_us": %d, "p99_us": %d, '
-      .. '"p99_9_us": %d, "max_us": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d, "status": %d}',
-      summary.requests, summary.duration, latency.mean, us(50), us(90), us(99), us(99.9), latency.max,
+   local ms = function(percent) return latency:percentile(percent) / 1e3 end
+   print(string.format('{"requests": %d, "duration_s": %.6f, "latency": {"mean_ms": %.6f, "p50_ms": %.3f, "p90_ms": %.3f, '
+      .. '"p99_ms": %.3f, "p99_9_ms": %.3f, "max_ms": %.3f}, "errors": {"connect": %d, "read": %d, "write": %d, '
+      .. '"timeout": %d}, "refusals": %d}',
+      summary.requests, summary.duration / 1e6, latency.mean / 1e3, ms(50), ms(90), ms(99), ms(99.9), latency.max / 1e3,
       errors.connect, errors.read, errors.write, errors.timeout, errors.status))
 end

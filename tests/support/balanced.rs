@@ -77,14 +77,14 @@ impl Balanced {
     /// Has nginx read its configuration again, and waits until new workers are there. The old ones keep the
     /// connections that they have.
     pub(crate) fn reload_nginx(&self) {
-        let pid = self.nginx.service().pid();
+        let pid = self.nginx.pid();
         let workers = || {
             let children =
                 std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
             children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
         };
         let old = workers();
-        self.nginx.service().signal(Signal::HUP).expect("send a signal");
+        self.nginx.signal(Signal::HUP).expect("send a signal");
         wait_for("a new worker", || workers().iter().any(|worker| !old.contains(worker)).then_some(()));
     }
 

@@ -19,6 +19,5 @@ pub(crate) use balanced::Balanced;
 pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
 pub(crate) use cluster::{Database, text_of, workspace};
 pub(crate) use edge::{Edge, every_edge};
-pub(crate) use load::Load;
 pub(crate) use proxy::Proxy;
 pub(crate) use wire::{Answer, Wire, get, post, request, transaction};

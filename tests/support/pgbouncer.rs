@@ -38,7 +38,7 @@ impl PgBouncer {
         fs::write(&ini, configuration).expect("write its configuration");
 
         let mut shell = Command::new("/bin/sh");
-        let program = install::PGBOUNCER.require().expect("install PgBouncer");
+        let program = install::PGBOUNCER.require().expect("install PgBouncer").program;
         // It ends when the standard input does, so with this process at the latest.
         shell
             .args(["-c", r#""$0" "$1" & read _; kill "$!"; wait"#])

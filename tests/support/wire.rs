@@ -1,12 +1,13 @@
-//! An HTTP client that sends arbitrary bytes and reads exactly one answer. Each answer that it reads is checked for
-//! what every answer has to have.
+//! The HTTP client of `stress`, with expectations: each answer that a [`Wire`] reads is checked for what every answer of the
+//! bank has to have.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::{ErrorKind, Write as _};
+use std::net::Shutdown;
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use stress::http::{self, Connection};
 
 /// No answer takes that long; what does is a hang, and fails its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,17 +40,8 @@ pub(crate) fn transaction(account: i32, value: i64, kind: &str, description: &st
     post(&format!("/clientes/{account}/transacoes"), body.to_string())
 }
 
-/// One connection to the server.
-pub(crate) struct Wire {
-    socket: Socket,
-    /// What was read and belongs to no answer yet.
-    unread: Vec<u8>,
-}
-
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// One connection to the server, over which a test sends whatever bytes it likes.
+pub(crate) struct Wire(Connection);
 
 impl Wire {
     /// Connects to `host:port` or `unix:/path`.
@@ -59,24 +51,12 @@ impl Wire {
 
     /// As [`Wire::connect`], for those that expect to be refused.
     pub(crate) fn try_connect(address: &str) -> std::io::Result<Wire> {
-        let socket = match address.strip_prefix("unix:") {
-            Some(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                Socket::Unix(stream)
-            }
-            None => return TcpStream::connect(address).map(Wire::over),
-        };
-        Ok(Wire { socket, unread: Vec::new() })
+        Connection::connect(address, PATIENCE).map(Wire)
     }
 
-    /// Takes a connected socket over.
-    pub(crate) fn over(stream: TcpStream) -> Wire {
-        stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("set a timeout");
-        stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Wire { socket: Socket::Tcp(stream), unread: Vec::new() }
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &socket2::Socket {
+        self.0.socket()
     }
 
     /// Sends all of it.
@@ -86,45 +66,34 @@ impl Wire {
 
     /// As [`Wire::send`], for those that expect the connection to be closed.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => stream.write_all(bytes),
-            Socket::Unix(stream) => stream.write_all(bytes),
-        }
+        self.0.send(bytes)
     }
 
     /// Sends until the server has taken nothing for a while, which is long for a server that reads. Returns how much it
-    /// took.
+    /// took. Over a Unix socket: a TCP socket takes megabytes.
     pub(crate) fn send_until_full(&mut self, bytes: &[u8]) -> usize {
-        let Socket::Unix(stream) = &mut self.socket else { panic!("a TCP socket takes megabytes") };
-        stream.set_write_timeout(Some(Duration::from_millis(200))).expect("set a timeout");
+        let mut socket = self.socket();
+        socket.set_write_timeout(Some(Duration::from_millis(200))).expect("set a timeout");
         let mut sent_bytes = 0;
         let full = loop {
-            match stream.write(&bytes[sent_bytes..]) {
+            match socket.write(&bytes[sent_bytes..]) {
                 Ok(n) => sent_bytes += n,
                 Err(error) => break error,
             }
         };
         assert_eq!(full.kind(), ErrorKind::WouldBlock, "{full}");
-        stream.set_write_timeout(Some(PATIENCE)).expect("set a timeout");
+        socket.set_write_timeout(Some(PATIENCE)).expect("set a timeout");
         sent_bytes
     }
 
     /// The same connection, for a thread that only sends.
     pub(crate) fn clone_sender(&self) -> Wire {
-        let socket = match &self.socket {
-            Socket::Tcp(stream) => stream.try_clone().map(Socket::Tcp),
-            Socket::Unix(stream) => stream.try_clone().map(Socket::Unix),
-        };
-        Wire { socket: socket.expect("clone a socket"), unread: Vec::new() }
+        Wire(self.0.clone_sender().expect("clone a socket"))
     }
 
     /// Says that nothing more will be sent.
     pub(crate) fn shut_down_write(&self) {
-        match &self.socket {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
-        .expect("shut down");
+        self.socket().shutdown(Shutdown::Write).expect("shut down");
     }
 
     /// Sends a request and reads its answer.
@@ -135,7 +104,8 @@ impl Wire {
 
     /// Reads one answer with its content.
     pub(crate) fn answer(&mut self) -> Answer {
-        let answer = self.try_answer().unwrap_or_else(|error| panic!("{error}; so far {:?}", self.unread));
+        let answer = self.try_answer();
+        let answer = answer.unwrap_or_else(|error| panic!("{error}; so far {:?}", self.0.unread()));
         answer.check();
         answer
     }
@@ -145,20 +115,12 @@ impl Wire {
     /// # Errors
     /// `UnexpectedEof` when the connection ends before the answer does; others as `recv(2)`.
     pub(crate) fn try_answer(&mut self) -> std::io::Result<Answer> {
-        let mut answer = self.head()?;
-        if answer.status != 100 {
-            let length = answer.content_length();
-            while self.unread.len() < length {
-                self.read_some()?;
-            }
-            answer.body = self.unread.drain(..length).collect();
-        }
-        Ok(answer)
+        self.0.receive().map(Answer)
     }
 
     /// Reads one answer to a HEAD.
     pub(crate) fn answer_to_head(&mut self) -> Answer {
-        let answer = self.head().expect("a head");
+        let answer = Answer(self.0.receive_head().expect("a head"));
         answer.check_head();
         answer
     }
@@ -180,110 +142,52 @@ impl Wire {
 
     /// Reads to the end of the connection, which must not send anything before it.
     pub(crate) fn assert_closed(&mut self) {
-        while self.read_more() {}
-        let rest = String::from_utf8_lossy(&self.unread);
+        let rest = self.read_to_end();
         assert!(rest.is_empty(), "expected the end of the connection, not {rest:?}");
     }
 
     /// Reads to the end of the connection.
     pub(crate) fn read_to_end(&mut self) -> String {
-        while self.read_more() {}
-        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+        let (rest, ended) = self.0.receive_rest();
+        let rest = String::from_utf8_lossy(&rest).into_owned();
+        ended.unwrap_or_else(|error| panic!("read: {error}; so far {rest:?}"));
+        rest
     }
 
     /// As [`Wire::assert_closed`]; a reset is an end as well.
     pub(crate) fn assert_ended(&mut self) {
-        let end = loop {
-            match self.try_read() {
-                Ok(0) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error.kind()),
-            }
-        };
-        assert!(matches!(end, Ok(()) | Err(ErrorKind::ConnectionReset)), "{end:?}");
-        let rest = String::from_utf8_lossy(&self.unread);
+        let (rest, ended) = self.0.receive_rest();
+        let ended = ended.map_err(|error| error.kind());
+        assert!(matches!(ended, Ok(()) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
+        let rest = String::from_utf8_lossy(&rest);
         assert!(rest.is_empty(), "expected the end of the connection, not {rest:?}");
     }
 
     /// Whether nothing has arrived so far. Does not wait.
-    pub(crate) fn is_silent(&mut self) -> bool {
-        let Socket::Tcp(stream) = &self.socket else { panic!("asked of TCP connections only") };
-        stream.set_nonblocking(true).expect("set non-blocking");
-        let peeked = stream.peek(&mut [0]);
-        stream.set_nonblocking(false).expect("set blocking");
-        self.unread.is_empty() && peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    }
-
-    /// Whether the peer has closed it, as far as is known here. Does not wait.
-    pub(crate) fn is_closed(&self) -> bool {
-        let Socket::Tcp(stream) = &self.socket else { panic!("asked of TCP connections only") };
-        stream.set_nonblocking(true).expect("set non-blocking");
-        let peeked = stream.peek(&mut [0]);
-        stream.set_nonblocking(false).expect("set blocking");
-        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    }
-
-    fn head(&mut self) -> std::io::Result<Answer> {
-        loop {
-            if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
-                let head: Vec<u8> = self.unread.drain(..end + 4).collect();
-                return Ok(Answer::parse(&String::from_utf8(head).expect("a head in ASCII")));
-            }
-            self.read_some()?;
-        }
-    }
-
-    fn read_some(&mut self) -> std::io::Result<()> {
-        if self.try_read()? == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
-    }
-
-    /// False at the end of the connection.
-    fn read_more(&mut self) -> bool {
-        self.try_read().unwrap_or_else(|error| panic!("read: {error}; so far {:?}", self.unread)) > 0
-    }
-
-    fn try_read(&mut self) -> std::io::Result<usize> {
-        let mut bytes = [0; 16 * 1024];
-        loop {
-            let read = match &mut self.socket {
-                Socket::Tcp(stream) => stream.read(&mut bytes),
-                Socket::Unix(stream) => stream.read(&mut bytes),
-            };
-            // A child of this process may end at any time, and its signal says nothing about the connection.
-            if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
-                return read.inspect(|&n| self.unread.extend_from_slice(&bytes[..n]));
-            }
-        }
+    pub(crate) fn is_silent(&self) -> bool {
+        self.0.unread().is_empty() && !self.0.is_closed()
     }
 }
 
-/// One answer.
+/// One answer, and what a test expects of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) reason: String,
-    pub(crate) fields: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub(crate) struct Answer(http::Answer);
+
+impl Deref for Answer {
+    type Target = http::Answer;
+
+    fn deref(&self) -> &http::Answer {
+        &self.0
+    }
+}
+
+impl DerefMut for Answer {
+    fn deref_mut(&mut self) -> &mut http::Answer {
+        &mut self.0
+    }
 }
 
 impl Answer {
-    fn parse(head: &str) -> Answer {
-        let mut lines = head.trim_end_matches("\r\n").split("\r\n");
-        let status_line = lines.next().unwrap_or_default();
-        let rest = status_line.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{status_line:?}"));
-        let (status, reason) = rest.split_once(' ').expect("a reason");
-        let fields = lines
-            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?}")))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Answer {
-            status: status.parse().expect("a status"),
-            reason: reason.to_owned(),
-            fields,
-            body: Vec::new(),
-        }
-    }
-
     /// The value of a field that stands there at most once.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -319,11 +223,6 @@ impl Answer {
         self
     }
 
-    pub(crate) fn content_length(&self) -> usize {
-        let value = self.field("Content-Length").unwrap_or_else(|| panic!("no Content-Length: {self:?}"));
-        value.parse().unwrap_or_else(|_| panic!("Content-Length: {value:?}"))
-    }
-
     fn check(&self) {
         if self.status == 100 {
             assert!(self.fields.is_empty(), "{self:?}");
@@ -343,7 +242,8 @@ impl Answer {
 
     /// What every answer has, also one to a HEAD.
     fn check_head(&self) {
-        self.content_length();
+        assert_eq!(self.minor_version, 1, "{self:?}");
+        assert!(self.content_length().is_some(), "no Content-Length: {self:?}");
         let date = self.field("Date").unwrap_or_else(|| panic!("no Date: {self:?}"));
         let date = httpdate::parse_http_date(date).unwrap_or_else(|_| panic!("Date: {date:?}"));
         let now = SystemTime::now();

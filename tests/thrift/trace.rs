@@ -21,7 +21,7 @@ impl Trace {
     /// # Panics
     /// If strace is not installed, and is not ours to install.
     pub(crate) fn where_possible() -> Option<Trace> {
-        let strace = install::STRACE.require().expect("strace is installed");
+        let strace = install::STRACE.require().expect("strace is installed").program;
         if let Some(reason) = strace::obstacle(&strace).expect("run strace") {
             stress::left_out("system calls, since ptrace is not allowed", &reason);
             return None;

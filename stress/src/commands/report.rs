@@ -1,6 +1,6 @@
 //! `cargo stress report`: the page over all kept runs, anew; and how other subcommands keep theirs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use stress::reports::{self, Summary};
 use stress::steps::Steps;
@@ -18,17 +18,23 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let directory = arguments.directory.clone().unwrap_or_else(default_directory);
-    reports::write_index(&directory).map(|path| Steps::Printed.line(&format!("written: {}", path.display())))
+    let index = reports::write_index(&directory(arguments.directory.as_ref()))?;
+    Steps::Printed.line(&format!("written: {}", index.display()));
+    Ok(())
 }
 
-pub(super) fn default_directory() -> PathBuf {
-    reports::default_directory(&compile::workspace())
+fn directory(given: Option<&PathBuf>) -> PathBuf {
+    given.cloned().unwrap_or_else(|| reports::default_directory(&compile::workspace()))
 }
 
-/// Keeps a run with those in `directory`, and says where. `page` is what else it left, with its file extension.
-pub(super) fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) -> Result<(), Error> {
-    let kept = reports::keep(directory, summary, page)?;
+/// Keeps a run with those in a directory, and says where. `page` is what else it left, with its file extension.
+pub(super) fn keep(
+    given: Option<&PathBuf>,
+    summary: &Summary,
+    page: Option<(&str, &[u8])>,
+) -> Result<(), Error> {
+    let directory = directory(given);
+    let kept = reports::keep(&directory, summary, page)?;
     let index = directory.join("index.html");
     Steps::Printed.line(&format!("kept: {}; all runs: {}", kept.display(), index.display()));
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use stress::syscalls::{self, TraceOptions};
+use stress::syscalls;
 use stress::{Error, install};
 
 use super::at_work;
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     at_work("trace", |place| {
         place.install(&[&install::POSTGRES, &install::STRACE])?;
         let server = place.server(arguments.server.as_ref())?;
-        for story in syscalls::take(&TraceOptions { server, place: place.clone() })? {
+        for story in syscalls::take(&server, place)? {
             place.steps.line(&format!("\n{story}"));
         }
         Ok(())

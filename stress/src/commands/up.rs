@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use stress::cgroup::Parent;
 use stress::lock::Lock;
-use stress::throwaway;
-use stress::{Bank, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install};
+use stress::{
+    Bank, Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install,
+};
 
-use super::{at_work, durability};
+use super::at_work;
 
 /// The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
 ///
@@ -37,8 +38,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let _lock = Lock::take(&throwaway::base().join(format!("rinha-stress-{}.lock", arguments.port)))?;
-    let ports = Ports::Fixed { nginx: arguments.port };
+    let _lock = Lock::take(arguments.port)?;
+    let ports = Ports::behind(arguments.port);
     check_free(ports)?;
     at_work("up", |place| bring_up(ports, arguments, place))
 }
@@ -65,7 +66,10 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
         ports,
         groups: groups.ok(),
         split,
-        postgres: PostgresOptions { durability: durability(arguments.durable), ..PostgresOptions::default() },
+        postgres: PostgresOptions {
+            durability: Durability::of(arguments.durable),
+            ..PostgresOptions::default()
+        },
         logs: Some(logs.clone()),
         steps,
         interrupt: interrupt.clone(),
@@ -74,10 +78,7 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
     for instance in &stack.instances {
         let metrics = instance.metrics_address().unwrap_or_default();
         let direct = instance.addresses().pop().unwrap_or_default();
-        steps.line(&format!(
-            "{}: http://{direct}, metrics http://{metrics}/metrics",
-            instance.service().name()
-        ));
+        steps.line(&format!("{}: http://{direct}, metrics http://{metrics}/metrics", instance.name()));
     }
     steps.line(&format!("database: psql '{}'", stack.postgres.url("rinha")));
     steps.line(&format!("measure it: cargo stress run saturate {}", running_options(&stack)));
@@ -105,7 +106,7 @@ fn running_options(stack: &Stack) -> String {
 
 /// Says whose port is taken before anything is built or started.
 fn check_free(ports: Ports) -> Result<(), Error> {
-    for port in ports.fixed() {
+    for port in ports.all() {
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::AddrInUse => {

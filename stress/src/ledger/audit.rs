@@ -22,9 +22,6 @@ impl Tally {
     }
 
     /// That of a bank that has been used. Nobody may be using it now.
-    ///
-    /// # Errors
-    /// When its instances or its database do not answer, or its instances have work.
     pub fn now(bank: &Bank, interrupt: &Interrupt) -> Result<Tally, Error> {
         let counts = settled(bank, interrupt)?;
         Ok(Tally { rows: rows(&mut bank.connect()?)?, counts })
@@ -44,9 +41,6 @@ pub struct Ledger {
 }
 
 /// Compares balances, ledger and what the instances have answered since `before`.
-///
-/// # Errors
-/// [`Error::Refused`] with everything that does not add up.
 pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Error> {
     let mut client = bank.connect()?;
     let rows = rows(&mut client)?;

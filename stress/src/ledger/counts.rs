@@ -73,9 +73,6 @@ impl Counts {
 }
 
 /// The counts of a bank that has stopped moving: nothing is on its way, and two looks in a row see the same.
-///
-/// # Errors
-/// [`Error::Refused`] when they still move after a while; [`Error::Io`] when an instance does not answer.
 pub fn settled(bank: &Bank, interrupt: &Interrupt) -> Result<Counts, Error> {
     let mut last = None;
     let counts = wait::until(SETTLE_PATIENCE, interrupt, || {

@@ -52,11 +52,7 @@ impl Judge {
     ///
     /// Each 200 has exactly one row, and was told the balance after it; what was refused or not done has none; what nobody
     /// knows has at most one; and there is no other row. No balance on the way was past its limit, and each is the sum of
-    /// its rows. Returns the descriptions of the new rows.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with the first disagreement; [`Error::Sql`] when the ledger cannot be read. After either, this
-    /// judge is of no more use.
+    /// its rows. Returns the descriptions of the new rows, or the first disagreement: then this judge is of no more use.
     pub fn judge(&mut self, database: &mut Client, records: &[Record]) -> Result<HashSet<String>, Error> {
         let before = self.accounts.clone();
         let balances_cents = balances(database)?;
@@ -93,9 +89,6 @@ impl Judge {
     }
 
     /// Reads the whole ledger again: what was judged before is still there.
-    ///
-    /// # Errors
-    /// As [`judge`](Judge::judge).
     pub fn judge_whole(&self, database: &mut Client) -> Result<(), Error> {
         let rows = database
             .query("SELECT cliente_id, count(*), sum(CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END)::bigint \
@@ -142,9 +135,6 @@ impl Judge {
 }
 
 /// Waits until no session of this connection's database is at work. One whose instance has given it up may still be.
-///
-/// # Errors
-/// [`Error::Refused`] when one still is after 30 s; [`Error::Sql`] when that cannot be seen.
 pub fn wait_at_rest(database: &mut Client, interrupt: &Interrupt) -> Result<(), Error> {
     let at_rest = wait::until(REST_PATIENCE, interrupt, || {
         let at_work = database.query(AT_WORK, &[]).map_err(|error| unreadable(&error))?;

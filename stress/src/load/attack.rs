@@ -57,9 +57,6 @@ struct Attacker {
 
 impl Attack {
     /// Runs it until every connection has been ended, or for some seconds more than that should take.
-    ///
-    /// # Errors
-    /// The bank cannot be connected to, or `interrupt` was raised.
     pub fn run(&self, address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
         let mut poll = Poll::new().map_err(Error::io("make an epoll"))?;
         let mut events = Events::with_capacity(1024);

@@ -1,6 +1,8 @@
 //! Clients that go on asking whatever happens to the bank, each with one request under way at most, and remember what they
 //! were told.
 
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +50,46 @@ pub struct ClosedRun {
     pub clients: usize,
     /// Requests that came due while their client still waited, longer ago than [`LAG_MAX`]: never sent.
     pub left_out: u64,
+}
+
+impl ClosedRun {
+    /// How many outcomes were of that kind.
+    pub fn count(&self, is_such: impl Fn(&Outcome) -> bool) -> usize {
+        self.records.iter().filter(|record| is_such(&record.outcome)).count()
+    }
+
+    /// How many requests had each kind of outcome.
+    pub fn outcomes(&self) -> BTreeMap<&'static str, u64> {
+        let mut outcomes = BTreeMap::new();
+        for record in &self.records {
+            *outcomes.entry(record.outcome.kind()).or_default() += 1;
+        }
+        outcomes
+    }
+}
+
+impl Display for ClosedRun {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let outcomes = self.outcomes().into_iter().map(|(kind, count)| format!("{count} {kind}"));
+        f.write_str(&outcomes.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// How long after `since` the last client had such an outcome of a request that it sent after it, for the first time;
+/// `None` when one had none.
+pub fn last_first(
+    records: &[Record],
+    clients: usize,
+    since: Instant,
+    is_such: impl Fn(&Outcome) -> bool,
+) -> Option<Duration> {
+    let mut firsts: Vec<Option<Instant>> = vec![None; clients];
+    for record in records.iter().filter(|record| record.sent_at > since && is_such(&record.outcome)) {
+        let first = firsts[record.client].get_or_insert(record.ended_at);
+        *first = record.ended_at.min(*first);
+    }
+    let firsts: Option<Vec<Instant>> = firsts.into_iter().collect();
+    Some(firsts?.into_iter().max()?.saturating_duration_since(since))
 }
 
 /// The clients under way, until [`RunningLoad::finish`]. Dropping it tells them to stop.
@@ -123,9 +165,6 @@ impl RunningLoad {
     }
 
     /// Stops, when each client has its last answer.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] for an answer that the bank never gives, or none within the patience of a client.
     pub fn finish(mut self) -> Result<ClosedRun, Error> {
         self.shared.is_over.store(true, Ordering::Relaxed);
         let mut run = ClosedRun { clients: self.clients.len(), ..ClosedRun::default() };
@@ -179,7 +218,7 @@ impl Shared {
             let sent_at = Instant::now();
             let answer = open.and_then(|(mut connection, until)| {
                 let answer = connection.ask(&request)?;
-                kept = (!answer.is_last).then_some((connection, until));
+                kept = (!answer.is_last()).then_some((connection, until));
                 Ok(answer)
             });
             let ended_at = Instant::now();

@@ -26,9 +26,6 @@ pub struct Crowd {
 
 impl Crowd {
     /// Returns when each of them has its answer or has lost its patience.
-    ///
-    /// # Errors
-    /// The system has not that many sockets, or `interrupt` was raised.
     pub fn run(&self, interrupt: &Interrupt) -> Result<OpenRun, Error> {
         allow_descriptors(self.clients as u64 + DESCRIPTORS_BESIDE)?;
         let mut poll = Poll::new().map_err(Error::io("make an epoll"))?;

@@ -1,7 +1,13 @@
-//! What is sent, where, by which load generator.
+//! What is sent, where, by which load generator: wrk for connections that stay, k6 for an open model and for the challenge.
+//!
+//! Each connection of wrk waits for its answer before it sends again, so a stall of the server also stops the clock of the
+//! requests that would have come: read its latencies as those of a saturated server, not of a given rate.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,26 +15,12 @@ use clap::ValueEnum;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::k6::K6;
-use super::k6_open::Open;
-use super::wrk::Wrk;
 use crate::cgroup::{Group, Parent};
+use crate::install::{self, Found, require_k6};
 use crate::process::service::{Launch, Service};
 use crate::table::float;
 use crate::wait::Interrupt;
 use crate::{Error, Workplace};
-
-/// Starts a load generator, which has nothing to lose when it is stopped.
-pub(super) fn start_generator(launch: Launch<'_>) -> Result<Service, Error> {
-    // Appended to by each run; only this one's output counts.
-    let _ = fs::remove_file(&launch.log);
-    Service::start(Launch {
-        stop_signal: Signal::KILL,
-        stop_patience: Duration::from_secs(2),
-        orphan_signal: "KILL",
-        ..launch
-    })
-}
 
 /// What is sent, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -73,9 +65,7 @@ impl LoadKind {
     }
 }
 
-/// Latencies in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "mean, percentiles and maximum")]
 pub struct Latency {
     pub mean_ms: f64,
     pub p50_ms: f64,
@@ -85,44 +75,45 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
-/// What a load generator saw.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What a load generator saw, as our scripts for both print it at their end.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct LoadFigures {
-    /// Requests that were answered.
+    /// Those that were answered.
     pub requests: u64,
-    /// How long it took.
     pub duration_s: f64,
     /// From sending a request to its whole answer.
     pub latency: Latency,
     /// The same with connecting, where each request has its own connection.
     pub latency_with_connect: Option<Latency>,
-    /// What went wrong, by kind: `connect`, `read`, `write`, `timeout`, `dropped`. Zeros are left out.
-    pub errors: Vec<(String, u64)>,
+    /// What went wrong, by kind: `connect`, `read`, `write`, `timeout`, `dropped`.
+    pub errors: BTreeMap<String, u64>,
     /// Answers with a status of 400 or more, where it does not count 422 apart.
     pub refusals: Option<u64>,
 }
 
 impl LoadFigures {
-    /// Answers per second.
+    /// The last line that is JSON, between whatever else was printed. Kinds of errors that never came are left out.
+    pub(crate) fn in_output(output: &str) -> Option<LoadFigures> {
+        let line = output.lines().rev().find(|line| line.starts_with('{'))?;
+        let mut figures: LoadFigures = serde_json::from_str(line).ok()?;
+        figures.errors.retain(|_, count| *count > 0);
+        Some(figures)
+    }
+
     pub fn requests_per_second(&self) -> f64 {
         float(self.requests) / self.duration_s
     }
 }
 
-/// A load generator that is installed.
+/// A load generator that is installed, with our script for a load.
 #[derive(Debug)]
-pub enum Generator {
-    /// For connections that stay.
-    Wrk(Wrk),
-    /// For an open model.
-    Open(Open),
+pub struct Generator {
+    kind: LoadKind,
+    program: Program,
 }
 
 impl Generator {
-    /// The one for a load, with its script written into `scratch`. Installs k6 when it is missing.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with the line that installs it.
+    /// The one for a load, which works in `scratch`. Installs k6 when it is missing.
     pub fn find(
         kind: LoadKind,
         scratch: &Path,
@@ -130,30 +121,23 @@ impl Generator {
         place: &Workplace,
     ) -> Result<Generator, Error> {
         let group = groups.map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
-        match kind {
-            LoadKind::Saturate | LoadKind::Direct => Wrk::find(scratch, group, false).map(Generator::Wrk),
-            LoadKind::DirectHealth => Wrk::find(scratch, group, true).map(Generator::Wrk),
+        let (program, name, script) = match kind {
             LoadKind::Open => {
-                let k6 = K6::find(scratch, group, place)?;
-                Open::new(k6).map(Generator::Open)
+                (Program::k6(scratch, group, place)?, OPEN_SCRIPT, include_str!("../../k6/open.js"))
             }
-        }
+            LoadKind::Saturate | LoadKind::Direct | LoadKind::DirectHealth => {
+                let found = install::WRK.require()?;
+                let wrk = Program { name: "wrk", found, scratch: scratch.to_owned(), group };
+                (wrk, WRK_SCRIPT, include_str!("../../wrk/mix.lua"))
+            }
+        };
+        let path = scratch.join(name);
+        fs::write(&path, script).map_err(Error::io(format!("write {}", path.display())))?;
+        Ok(Generator { kind, program })
     }
 
-    /// Such as `wrk 4.1.0`.
-    pub fn version(&self) -> &str {
-        match self {
-            Generator::Wrk(wrk) => wrk.version(),
-            Generator::Open(open) => open.k6().version(),
-        }
-    }
-
-    /// The group that keeps account of it.
-    pub(crate) fn group(&self) -> Option<&Arc<Group>> {
-        match self {
-            Generator::Wrk(wrk) => wrk.group(),
-            Generator::Open(open) => open.k6().group(),
-        }
+    pub fn program(&self) -> &Program {
+        &self.program
     }
 
     /// Loads `target` for some seconds.
@@ -164,9 +148,135 @@ impl Generator {
         seconds: u32,
         interrupt: &Interrupt,
     ) -> Result<LoadFigures, Error> {
-        match self {
-            Generator::Wrk(wrk) => wrk.run(target, connections.unwrap_or(1), seconds, interrupt),
-            Generator::Open(open) => open.run(target, seconds, interrupt),
+        let ended = if self.kind == LoadKind::Open {
+            let variables = vec![("BASE", target.to_owned()), ("SECONDS", seconds.to_string())];
+            let path = &self.program.scratch.join(OPEN_SCRIPT);
+            self.program.run_script(Script { path, variables, environment: Vec::new(), seconds }, interrupt)
+        } else {
+            let arguments = self.wrk_arguments(target, connections.unwrap_or(1), seconds);
+            self.program.run(arguments, Vec::new(), seconds, interrupt)
+        };
+        let (process, status) = ended?;
+        if !status.success() {
+            return Err(process.failure("failed"));
+        }
+        LoadFigures::in_output(&process.log()).ok_or_else(|| process.failure("printed no result"))
+    }
+
+    /// For a wrk that is started in the directory of this generator.
+    pub(crate) fn wrk_arguments(&self, target: &str, connections: u32, seconds: u32) -> Vec<OsString> {
+        let threads = THREADS_MAX.min(connections);
+        let arguments = format!(
+            "-t{threads} -c{connections} -d{seconds}s --timeout={TIMEOUT_SECONDS}s -s{WRK_SCRIPT} {target}"
+        );
+        let health = if self.kind == LoadKind::DirectHealth { " -- health" } else { "" };
+        (arguments + health).split(' ').map(OsString::from).collect()
+    }
+}
+
+/// A program that makes a load, and where it works.
+#[derive(Debug)]
+pub struct Program {
+    name: &'static str,
+    pub(crate) found: Found,
+    pub(crate) scratch: PathBuf,
+    /// Without limits: it only keeps account.
+    pub(crate) group: Option<Arc<Group>>,
+}
+
+/// A script of k6, and what it reads from `__ENV`.
+#[derive(Debug)]
+pub(crate) struct Script<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// Settings of k6 itself.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// How long its load is.
+    pub(crate) seconds: u32,
+}
+
+impl Program {
+    /// Installs k6 when it is missing.
+    pub(crate) fn k6(scratch: &Path, group: Option<Arc<Group>>, place: &Workplace) -> Result<Program, Error> {
+        Ok(Program { name: "k6", found: require_k6(place)?, scratch: scratch.to_owned(), group })
+    }
+
+    /// Name and version.
+    pub(crate) fn version(&self) -> (&'static str, &str) {
+        (self.name, &self.found.version)
+    }
+
+    /// Runs k6 to its end. Gives the ended process and how it ended.
+    pub(crate) fn run_script(
+        &self,
+        script: Script<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<(Service, ExitStatus), Error> {
+        let mut arguments: Vec<OsString> =
+            ["run", "--quiet", "--no-usage-report"].map(OsString::from).to_vec();
+        for (name, value) in script.variables {
+            arguments.extend(["-e".into(), format!("{name}={value}").into()]);
+        }
+        arguments.push(script.path.into());
+        // Its own metrics API would take a fixed port.
+        let address = [("K6_ADDRESS", "127.0.0.1:0".into())];
+        let environment = address.into_iter().chain(script.environment);
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).collect();
+        self.run(arguments, environment, script.seconds, interrupt)
+    }
+
+    /// Runs it to its end, for as long as its load takes, and a while for its start and the last answers. It has nothing to
+    /// lose when it is stopped.
+    fn run(
+        &self,
+        arguments: Vec<OsString>,
+        environment: Vec<(String, OsString)>,
+        seconds: u32,
+        interrupt: &Interrupt,
+    ) -> Result<(Service, ExitStatus), Error> {
+        let log = self.scratch.join(format!("{}.log", self.name));
+        // Appended to by each run; only this one's output counts.
+        let _ = fs::remove_file(&log);
+        let mut process = Service::start(Launch {
+            arguments,
+            environment,
+            group: self.group.clone(),
+            stop_signal: Signal::KILL,
+            stop_patience: Duration::from_secs(2),
+            orphan_signal: "KILL",
+            ..Launch::new(self.name, &self.found.program, &self.scratch, log)
+        })?;
+        let status = process.wait_end(Duration::from_secs(seconds.into()) + PATIENCE, interrupt)?;
+        Ok((process, status))
+    }
+}
+
+const OPEN_SCRIPT: &str = "open.js";
+const WRK_SCRIPT: &str = "mix.lua";
+const THREADS_MAX: u32 = 2;
+const TIMEOUT_SECONDS: u32 = 5;
+/// Beyond the load itself: its start, what the script does before, and the last answers.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_the_last_line_of_json() {
+        let output = r#"Running 1s test @ http://127.0.0.1:9999
+    Latency     1.79ms    1.02ms  20.01ms   88.11%
+{"requests": 12000, "duration_s": 1.0, "latency": {"mean_ms": 1.7905, "p50_ms": 1.5, "p90_ms": 2.5, "p99_ms": 9, "p99_9_ms": 15, "max_ms": 20.01}, "errors": {"connect": 0, "read": 3}, "refusals": 17}
+"#;
+        let figures = LoadFigures::in_output(output).unwrap();
+        assert_eq!(
+            (figures.requests, figures.refusals, figures.latency_with_connect),
+            (12_000, Some(17), None)
+        );
+        assert!((figures.latency.p99_9_ms - 15.0).abs() < 1e-9);
+        assert_eq!(figures.errors, BTreeMap::from([("read".to_owned(), 3)]));
+        for none in ["unable to connect to 127.0.0.1:1 Connection refused\n", "{\"requests\": 1}\n"] {
+            assert_eq!(LoadFigures::in_output(none), None);
         }
     }
 }

@@ -71,9 +71,6 @@ pub struct OpenLoop {
 
 impl OpenLoop {
     /// Runs it. Returns when every request has been answered, or `PATIENCE` after the last one came.
-    ///
-    /// # Errors
-    /// The bank cannot be connected to, or `interrupt` was raised.
     pub fn run(&self, interrupt: &Interrupt) -> Result<OpenRun, Error> {
         let broken = |attempt: &str| Error::io(format!("{attempt} {}", self.address));
         let mut running = Running::start(self).map_err(broken("connect to"))?;
@@ -204,7 +201,7 @@ impl<'a> Running<'a> {
                 Arrived::Part => {}
                 Arrived::Answer(answer) => {
                     self.end(index, Some(&answer));
-                    if answer.is_last { self.replace(index) } else { self.free.push_back(index) }
+                    if answer.is_last() { self.replace(index) } else { self.free.push_back(index) }
                 }
                 Arrived::End => self.replace(index),
             }

@@ -171,10 +171,18 @@ impl Outcome {
 
     /// Whether the bank did what it is there for.
     pub fn is_served(&self) -> bool {
+        matches!(self, Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. })
+    }
+
+    /// As reports call it.
+    pub fn kind(&self) -> &'static str {
         match self {
-            Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => true,
-            Outcome::NothingDone { .. } | Outcome::InDoubt => false,
-            Outcome::Broken | Outcome::BadGateway | Outcome::Other { .. } => false,
+            Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => "served",
+            Outcome::NothingDone { .. } => "nothing done",
+            Outcome::InDoubt => "in doubt",
+            Outcome::Broken => "broken off",
+            Outcome::BadGateway => "bad gateway",
+            Outcome::Other { .. } => "other",
         }
     }
 

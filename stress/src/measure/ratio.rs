@@ -2,7 +2,7 @@
 
 use super::report::{Case, Report};
 use crate::load::Latency;
-use crate::table::{aligned, row};
+use crate::table::{Table, known};
 
 impl Report {
     /// The figures of this report divided by those of `earlier`, for each case that both have.
@@ -18,13 +18,13 @@ impl Report {
         if pairs.is_empty() {
             return format!("{title}no case in common\n");
         }
-        let mut rows = vec![row(&["", "req/s", "mean", "p50", "p99", "p99.9", "CPU", "nginx", "APIs", "db"])];
+        let mut table = Table::new("|req/s|mean|p50|p99|p99.9|CPU|nginx|APIs|db");
         for (case, other) in pairs {
             let (figures, others) = (figures(case), figures(other));
             let cells = figures.into_iter().zip(others).map(|(figure, other)| ratio(figure, other));
-            rows.push([case.name()].into_iter().chain(cells).collect());
+            table.row(&format!("{}|{}", case.name(), cells.collect::<Vec<_>>().join("|")));
         }
-        title + &aligned(&rows)
+        format!("{title}{table}")
     }
 }
 
@@ -48,7 +48,7 @@ fn figures(case: &Case) -> [Option<f64>; 9] {
 
 fn ratio(figure: Option<f64>, other: Option<f64>) -> String {
     let ratio = figure.zip(other).filter(|(_, other)| *other > 0.0).map(|(figure, other)| figure / other);
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+    known(ratio.map(|ratio| format!("{ratio:.2}")))
 }
 
 #[cfg(test)]

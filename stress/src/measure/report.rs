@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, context};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
@@ -137,7 +139,7 @@ impl Case {
 impl Run {
     pub(super) fn new(outcome: LoadFigures, counts: &Counts, parts: Vec<Part>, ledger: Ledger) -> Run {
         let requests_per_second = outcome.requests_per_second();
-        let mut errors: BTreeMap<String, u64> = outcome.errors.into_iter().collect();
+        let mut errors = outcome.errors;
         for (status, count) in &counts.statuses {
             if !EXPECTED.contains(&status.as_str()) {
                 let class = status.get(..1).unwrap_or_default();
@@ -227,15 +229,31 @@ fn median_latency(all: &[Latency]) -> Option<Latency> {
 
 impl Report {
     /// Writes it into `directory` as `run.json`, all of it, and `run.svg`, its chart. Gives both paths.
-    ///
-    /// # Errors
-    /// When the directory cannot be made or a file not be written.
     pub fn write_into(&self, directory: &Path) -> Result<[PathBuf; 2], Error> {
         fs::create_dir_all(directory).map_err(Error::io(format!("make {}", directory.display())))?;
         let [json, svg] = ["run.json", "run.svg"].map(|name| directory.join(name));
         self.write(&json)?;
-        fs::write(&svg, self.chart()).map_err(Error::io(format!("write {}", svg.display())))?;
+        fs::write(&svg, self.chart()?).map_err(Error::io(format!("write {}", svg.display())))?;
         Ok([json, svg])
+    }
+
+    /// As a picture, templates/run.svg: for each case, CPU time per request stacked by part, and requests per second.
+    pub fn chart(&self) -> Result<String, Error> {
+        let medians = || self.cases.iter().map(|case| &case.median);
+        let case = |case: &Case| {
+            let Run { parts, requests_per_second: rate, .. } = &case.median;
+            context! { name => case.name(), parts => Serde(parts), rate, cpu => case.median.cpu_us_per_request() }
+        };
+        let shown = context! {
+            title => self.title(),
+            cases => self.cases.iter().map(case).collect::<Vec<_>>(),
+            cpu_max => medians().filter_map(Run::cpu_us_per_request).fold(1.0, f64::max),
+            rate_max => medians().map(|run| run.requests_per_second).fold(1.0, f64::max),
+        };
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        let drawn = environment.render_str(include_str!("../../templates/run.svg"), shown);
+        drawn.map_err(|error| Error::Refused(error.to_string()))
     }
 
     fn write(&self, path: &Path) -> Result<(), Error> {
@@ -244,9 +262,6 @@ impl Report {
     }
 
     /// Reads the JSON that [`write_into`](Report::write_into) wrote.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when the file is no report of this version.
     pub fn read(path: &Path) -> Result<Report, Error> {
         let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
         let report: Result<Report, _> = serde_json::from_str(&text);
@@ -368,6 +383,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn each_part_has_its_bar_and_figure_and_text_cannot_break_the_document() {
+        let mut report = report(&[run(12_000.0, 40.0)]);
+        report.setup.settings.insert("A".to_owned(), "<&>".to_owned());
+        let svg = report.chart().unwrap();
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"), "{svg}");
+        assert_eq!(svg.matches("height=\"24\"").count(), 5, "four parts and the rate");
+        // 0.4 of the longest bar's 580.
+        assert!(svg.contains("width=\"232.0\"") && svg.contains(">16.0</text>"), "{svg}");
+        assert!(svg.contains(">40.0</text>") && svg.contains(">12000</text>"), "{svg}");
+        assert!(svg.contains("A=&lt;&amp;"), "{svg}");
+    }
+
+    #[test]
     fn medians_are_of_each_figure_and_errors_are_summed() {
         let median = Run::median(&[run(300.0, 10.0), run(100.0, 20.0), run(200.0, 60.0)]).unwrap();
         assert!((median.requests_per_second - 200.0).abs() < 1e-9);
@@ -387,7 +415,7 @@ pub(crate) mod tests {
         let outcome = LoadFigures {
             requests: 100,
             duration_s: 2.0,
-            errors: vec![("timeout".to_owned(), 4)],
+            errors: BTreeMap::from([("timeout".to_owned(), 4)]),
             refusals: Some(13),
             ..LoadFigures::default()
         };

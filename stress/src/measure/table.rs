@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{Part, Report};
 use crate::load::Latency;
-use crate::table::{aligned, row};
+use crate::table::{Table, float, known};
 
 impl Report {
     /// What was measured, then requests and latencies, then CPU and memory by part.
@@ -14,7 +14,7 @@ impl Report {
         let versions = self.setup.versions.iter().map(|(name, version)| format!("{name} {version}"));
         text.push_str(&versions.collect::<Vec<_>>().join(", "));
         text.push_str("\n\n");
-        text.push_str(&self.latencies());
+        text.push_str(&self.latencies().to_string());
         text.push('\n');
         let cases = self.cases.iter().map(|case| (case.name(), case.median.parts.as_slice()));
         text.push_str(&parts_table(&cases.collect::<Vec<_>>()));
@@ -37,29 +37,28 @@ impl Report {
         format!("{}, {}, {}", setup.load.name(), setup.place(), setup.describe())
     }
 
-    fn latencies(&self) -> String {
-        let mut rows = vec![row(&[
-            "", "req/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "batch", "422", "errors",
-        ])];
+    fn latencies(&self) -> Table {
+        let mut table = Table::new("|req/s|mean ms|p50|p90|p99|p99.9|max|batch|422|errors");
         for case in &self.cases {
             let run = &case.median;
-            let errors: u64 = run.errors.values().sum();
-            let cells = |name, rate, latency: &Latency, last: [String; 3]| {
+            let figures = |latency: &Latency| {
                 let Latency { mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms } = latency;
-                let figures = [mean_ms, p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms];
-                let figures = figures.map(|figure| format!("{figure:.2}"));
-                [&[name, rate][..], &figures, &last].concat()
+                format!("{mean_ms:.2}|{p50_ms:.2}|{p90_ms:.2}|{p99_ms:.2}|{p99_9_ms:.2}|{max_ms:.2}")
             };
-            let rate = format!("{:.0}", run.requests_per_second);
-            let batch = run.calls_per_batch.map_or_else(unknown, |calls| format!("{calls:.1}"));
-            let last = [batch, format!("{:.0} %", run.refused_percent()), errors.to_string()];
-            rows.push(cells(case.name(), rate, &run.latency, last));
+            let batch = known(run.calls_per_batch.map(|calls| format!("{calls:.1}")));
+            table.row(&format!(
+                "{}|{:.0}|{}|{batch}|{:.0} %|{}",
+                case.name(),
+                run.requests_per_second,
+                figures(&run.latency),
+                run.refused_percent(),
+                run.errors.values().sum::<u64>()
+            ));
             if let Some(latency) = &run.latency_with_connect {
-                let none = [const { String::new() }; 3];
-                rows.push(cells("  with connecting".to_owned(), String::new(), latency, none));
+                table.row(&format!("  with connecting||{}|||", figures(latency)));
             }
         }
-        aligned(&rows)
+        table
     }
 }
 
@@ -67,27 +66,20 @@ impl Report {
 pub(crate) fn parts_table(cases: &[(String, &[Part])]) -> String {
     let first = cases.first().map(|(_, parts)| *parts).filter(|parts| !parts.is_empty());
     let Some(first) = first else { return String::new() };
-    let names = first.iter().map(|part| part.name.clone());
-    let head = |what: &str| [what.to_owned()].into_iter().chain(names.clone()).chain(["total".to_owned()]);
-    let mut rows: Vec<Vec<String>> = vec![head("CPU µs per request").collect()];
-    for (name, parts) in cases {
-        let figures = || parts.iter().map(|part| part.cpu_us_per_request);
-        let figures = figures().chain([figures().sum()]);
-        let cells = figures.map(|figure| figure.map_or_else(unknown, |figure| format!("{figure:.1}")));
-        rows.push([name.clone()].into_iter().chain(cells).collect());
-    }
-    rows.push(head("peak memory MB").collect());
-    for (name, parts) in cases {
-        let figures = || parts.iter().map(|part| part.memory_peak_bytes);
-        let figures = figures().chain([figures().sum()]);
-        let cells = figures.map(|figure| figure.map_or_else(unknown, |bytes| (bytes >> 20).to_string()));
-        rows.push([name.clone()].into_iter().chain(cells).collect());
-    }
-    aligned(&rows)
-}
-
-fn unknown() -> String {
-    "-".to_owned()
+    let names = first.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join("|");
+    let mut table = Table::new(&format!("CPU µs per request|{names}|total"));
+    let rows = |table: &mut Table, cell: fn(&Part) -> Option<f64>, digits: usize| {
+        for (name, parts) in cases {
+            let figures = || parts.iter().map(cell);
+            let cells = figures().chain([figures().sum()]);
+            let cells = cells.map(|figure| known(figure.map(|figure| format!("{figure:.digits$}"))));
+            table.row(&format!("{name}|{}", cells.collect::<Vec<_>>().join("|")));
+        }
+    };
+    rows(&mut table, |part| part.cpu_us_per_request, 1);
+    table.row(&format!("peak memory MB|{names}|total"));
+    rows(&mut table, |part| part.memory_peak_bytes.map(|bytes| float(bytes >> 20)), 0);
+    table.to_string()
 }
 
 #[cfg(test)]

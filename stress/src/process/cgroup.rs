@@ -10,13 +10,12 @@ use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use procfs::process::{MountInfo, Process};
+use procfs::{ProcResult, ProcessCGroup};
 use rustix::process::{Pid, Signal};
 
 use crate::Error;
 use crate::wait::{self, Interrupt};
-
-mod account;
-pub use account::Account;
 
 /// What a service may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +26,11 @@ pub struct Limits {
     pub memory_bytes: u64,
 }
 
-/// The group, or on version 1 the group of each hierarchy, below which we may make ours.
+/// What the processes of one group used, ours or somebody else's, as the kernel keeps account of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
+pub struct Account {
     version: Version,
-    /// Version 1: the hierarchies of cpu, cpuacct and memory, without repeats. Version 2: one.
+    /// Version 1: the group in the hierarchies of cpu, cpuacct and memory, without repeats. Version 2: one.
     directories: Vec<PathBuf>,
 }
 
@@ -41,49 +40,159 @@ enum Version {
     V2,
 }
 
+/// The group below which we may make ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent(Account);
+
 /// One service's group. Dropping it ends what still runs in it and removes it.
 #[derive(Debug)]
 pub struct Group {
     account: Account,
 }
 
-impl Parent {
-    /// Finds out where this process may make groups, by making one and entering it.
-    ///
-    /// # Errors
-    /// One line that says why limits cannot be applied here.
-    pub fn find() -> Result<Parent, String> {
-        let read =
-            |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
-        let memberships = read("/proc/self/cgroup")?;
-        let mounts = Mount::parse_all(&read("/proc/self/mountinfo")?);
-        let parent = match Parent::version_1(&memberships, &mounts) {
-            Some(parent) => parent,
-            None => Parent::version_2(&memberships, &mounts)?,
+impl Account {
+    /// That of the group in which a process is. An error is one line that says why there is none: there is no such process, or
+    /// it is in this process' group or in everybody's.
+    pub fn of_process(pid: u32) -> Result<Account, String> {
+        let mounts = of_self(Process::mountinfo)?.0;
+        let groups = Process::new(pid.cast_signed()).and_then(|process| process.cgroups());
+        let groups = groups.map_err(|error| format!("cannot read /proc/{pid}/cgroup: {error}"))?;
+        let account = Account::of_groups(&groups.0, &mounts)?;
+        let is_everybodys = |directory: &PathBuf| mounts.iter().any(|mount| mount.mount_point == *directory);
+        let ours = Account::of_groups(&of_self(Process::cgroups)?.0, &mounts)?;
+        if account == ours || account.directories.iter().any(is_everybodys) {
+            return Err(format!("process {pid} is in no group of its own, so what it uses is not known"));
+        }
+        Ok(account)
+    }
+
+    /// That of the group, or of the groups of version 1, in which the process with these `groups` is.
+    fn of_groups(groups: &[ProcessCGroup], mounts: &[MountInfo]) -> Result<Account, String> {
+        let mut directories = Vec::new();
+        for controller in ["cpu", "cpuacct", "memory"] {
+            let is_its = |mount: &&MountInfo| {
+                mount.fs_type == "cgroup" && mount.super_options.contains_key(controller)
+            };
+            let of_controller = |group: &&ProcessCGroup| group.controllers.iter().any(|it| it == controller);
+            let Some((mount, group)) = mounts.iter().find(is_its).zip(groups.iter().find(of_controller))
+            else {
+                let mount = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
+                let group = groups.iter().find(|group| group.controllers.is_empty());
+                let group = group.ok_or("the process is in no cgroup")?;
+                let directory = directory_of(&group.pathname, mount.ok_or("no cgroups are mounted")?);
+                return Ok(Account { version: Version::V2, directories: vec![directory] });
+            };
+            directories.push(directory_of(&group.pathname, mount));
+        }
+        directories.dedup();
+        Ok(Account { version: Version::V1, directories })
+    }
+
+    /// CPU time used by all who ever were in the group.
+    pub fn cpu_usage(&self) -> io::Result<Duration> {
+        match self.version {
+            Version::V1 => self.number("cpuacct.usage", None).map(Duration::from_nanos),
+            Version::V2 => self.number("cpu.stat", Some("usage_usec")).map(Duration::from_micros),
+        }
+    }
+
+    /// The most memory the group ever used at once, its page cache included. Version 2 has it since Linux 5.19.
+    pub fn memory_peak_bytes(&self) -> io::Result<u64> {
+        match self.version {
+            Version::V1 => self.number("memory.max_usage_in_bytes", None),
+            Version::V2 => self.number("memory.peak", None),
+        }
+    }
+
+    /// How many of its processes the kernel killed because the memory limit was reached; 0 where it does not say.
+    pub fn out_of_memory_kills(&self) -> u64 {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
         };
+        self.number(file, Some("oom_kill")).unwrap_or(0)
+    }
+
+    /// The one of its directories that has this file.
+    fn file(&self, name: &str) -> PathBuf {
+        let mut paths = self.directories.iter().map(|directory| directory.join(name));
+        paths.find(|path| path.exists()).unwrap_or_else(|| PathBuf::from(name))
+    }
+
+    /// The number of the line `key number`, or that which is the whole file.
+    fn number(&self, file: &str, key: Option<&str>) -> io::Result<u64> {
+        let text = fs::read_to_string(self.file(file))?;
+        let number = match key {
+            Some(key) => text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')),
+            None => Some(text.as_str()),
+        };
+        let not_a_number = || io::Error::new(io::ErrorKind::InvalidData, "not a number");
+        number.and_then(|number| number.trim().parse().ok()).ok_or_else(not_a_number)
+    }
+}
+
+fn of_self<T>(read: fn(&Process) -> ProcResult<T>) -> Result<T, String> {
+    Process::myself()
+        .and_then(|process| read(&process))
+        .map_err(|error| format!("cannot look at /proc/self: {error}"))
+}
+
+/// Where the group `path`, from the hierarchy's root, is found in the file system. The mount point shows not always the root
+/// of the hierarchy, for example in a container.
+fn directory_of(path: &str, mount: &MountInfo) -> PathBuf {
+    let below = Path::new(path).strip_prefix(&mount.root).unwrap_or(Path::new(""));
+    if below.as_os_str().is_empty() { mount.mount_point.clone() } else { mount.mount_point.join(below) }
+}
+
+impl Parent {
+    /// Finds out where this process may make groups, by making one and entering it. An error is one line that says why
+    /// limits cannot be applied here.
+    pub fn find() -> Result<Parent, String> {
+        let mounts = of_self(Process::mountinfo)?.0;
+        let parent = Parent::of_groups(&of_self(Process::cgroups)?.0, &mounts)?;
         parent.remove_abandoned();
         parent.probe()?;
         Ok(parent)
     }
 
+    /// Version 2: processes live in the leaves only ("no internal processes"), and ours has neighbours that are none of our
+    /// business. So the parent is the nearest group above that hands both controllers down, or lets itself be told to.
+    fn of_groups(groups: &[ProcessCGroup], mounts: &[MountInfo]) -> Result<Parent, String> {
+        let own = Account::of_groups(groups, mounts)?;
+        if own.version == Version::V1 {
+            return Ok(Parent(own));
+        }
+        let is_mounted = |directory: &Path| {
+            mounts.iter().any(|it| it.fs_type == "cgroup2" && directory.starts_with(&it.mount_point))
+        };
+        let candidates: Vec<&Path> =
+            own.directories[0].ancestors().take_while(|directory| is_mounted(directory)).collect();
+        for may_change in [false, true] {
+            for candidate in &candidates {
+                if hands_down_both(candidate, may_change) && can_make_groups(candidate) {
+                    let directories = vec![candidate.to_path_buf()];
+                    return Ok(Parent(Account { version: Version::V2, directories }));
+                }
+            }
+        }
+        Err(format!("no group from {} upwards lets us limit cpu and memory", own.directories[0].display()))
+    }
+
     /// Makes a group for one service; without limits it only keeps account.
-    ///
-    /// # Errors
-    /// When a directory or a limit is refused; nothing is left behind.
     pub fn group(&self, name: &str, limits: impl Into<Option<Limits>>) -> Result<Group, Error> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}-{name}", process::id());
         // From here on the group's own `drop` cleans up.
-        let directories = self.directories.iter().map(|parent| parent.join(&name)).collect();
-        let group = Group { account: Account { version: self.version, directories } };
+        let directories = self.0.directories.iter().map(|parent| parent.join(&name)).collect();
+        let group = Group { account: Account { version: self.0.version, directories } };
         for directory in &group.account.directories {
             fs::create_dir(directory)
                 .map_err(Error::io(format!("make the group {}", directory.display())))?;
         }
         let Some(limits) = limits.into() else { return Ok(group) };
         let quota_us = u64::from(limits.cpu_thousandths) * PERIOD_US / 1000;
-        let settings = match self.version {
+        let settings = match self.0.version {
             Version::V1 => [
                 ("cpu.cfs_period_us", PERIOD_US.to_string()),
                 ("cpu.cfs_quota_us", quota_us.to_string()),
@@ -100,39 +209,6 @@ impl Parent {
             group.write(file, &value).map_err(Error::io(format!("set {file} to {value}")))?;
         }
         Ok(group)
-    }
-
-    fn version_1(memberships: &str, mounts: &[Mount]) -> Option<Parent> {
-        let mut directories = Vec::new();
-        for controller in ["cpu", "cpuacct", "memory"] {
-            let mount =
-                mounts.iter().find(|mount| mount.controllers.iter().any(|name| name == controller))?;
-            let membership =
-                membership(memberships, |names| names.split(',').any(|name| name == controller))?;
-            let directory = mount.directory_of(membership);
-            if !directories.contains(&directory) {
-                directories.push(directory);
-            }
-        }
-        Some(Parent { version: Version::V1, directories })
-    }
-
-    /// Processes live in the leaves only ("no internal processes"), and ours has neighbours that are none of our
-    /// business. So the parent is the nearest group above that hands both controllers down, or lets itself be told to.
-    fn version_2(memberships: &str, mounts: &[Mount]) -> Result<Parent, String> {
-        let mount = mounts.iter().find(|mount| mount.is_version_2).ok_or("no cgroups are mounted")?;
-        let membership = membership(memberships, str::is_empty).ok_or("this process is in no cgroup")?;
-        let own = mount.directory_of(membership);
-        let candidates: Vec<&Path> =
-            own.ancestors().take_while(|directory| directory.starts_with(&mount.point)).collect();
-        for may_change in [false, true] {
-            for candidate in &candidates {
-                if hands_down_both(candidate, may_change) && can_make_groups(candidate) {
-                    return Ok(Parent { version: Version::V2, directories: vec![candidate.to_path_buf()] });
-                }
-            }
-        }
-        Err(format!("no group from {} upwards lets us limit cpu and memory", own.display()))
     }
 
     fn probe(&self) -> Result<(), String> {
@@ -153,7 +229,7 @@ impl Parent {
 
     /// Removes the groups of a bench that was killed; the kernel refuses where a process is left.
     fn remove_abandoned(&self) {
-        for entry in self.directories.iter().flat_map(fs::read_dir).flatten().flatten() {
+        for entry in self.0.directories.iter().flat_map(fs::read_dir).flatten().flatten() {
             let name = entry.file_name();
             let owner = name
                 .to_str()
@@ -213,55 +289,6 @@ impl Drop for Group {
     }
 }
 
-/// One mounted hierarchy.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    /// Which group of the hierarchy the mount point shows: not always its root, for example in a container.
-    root: String,
-    point: PathBuf,
-    is_version_2: bool,
-    /// The controllers of a version 1 hierarchy.
-    controllers: Vec<String>,
-}
-
-impl Mount {
-    /// Each line: `id parent device root mount-point options [tags] - type source super-options`.
-    fn parse_all(mountinfo: &str) -> Vec<Mount> {
-        let parse = |line: &str| {
-            let (place, kind) = line.split_once(" - ")?;
-            let mut place = place.split(' ').skip(3);
-            let mut kind = kind.split(' ');
-            let is_version_2 = match kind.next()? {
-                "cgroup" => false,
-                "cgroup2" => true,
-                _ => return None,
-            };
-            let controllers = kind.nth(1).filter(|_| !is_version_2).unwrap_or_default();
-            Some(Mount {
-                root: place.next()?.to_owned(),
-                point: PathBuf::from(place.next()?),
-                is_version_2,
-                controllers: controllers.split(',').map(str::to_owned).collect(),
-            })
-        };
-        mountinfo.lines().filter_map(parse).collect()
-    }
-
-    /// Where the group `membership`, a path from the hierarchy's root, is found in the file system.
-    fn directory_of(&self, membership: &str) -> PathBuf {
-        let below = Path::new(membership).strip_prefix(&self.root).unwrap_or(Path::new(""));
-        if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) }
-    }
-}
-
-/// The group of this process in the first hierarchy whose controllers match. Each line: `id:controllers:path`.
-fn membership(memberships: &str, matches: impl Fn(&str) -> bool) -> Option<&str> {
-    memberships.lines().find_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        matches(controllers).then_some(path)
-    })
-}
-
 /// Whether the groups below `directory` get the cpu and memory controllers, if necessary by asking for it.
 fn hands_down_both(directory: &Path, may_change: bool) -> bool {
     let switch = directory.join("cgroup.subtree_control");
@@ -288,30 +315,34 @@ const REMOVE_PATIENCE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
+    use procfs::{FromRead as _, ProcessCGroups};
+
     use super::*;
     use crate::throwaway::Throwaway;
 
-    const VERSION_1_MOUNTS: &str = "\
-31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+    const VERSION_1: &str = "\
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 /docker/1f /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
 
-    #[test]
-    fn version_1_starts_from_the_groups_of_this_process() {
-        let memberships = "9:name=systemd:/\n4:memory:/docker/1f/inner\n2:cpu,cpuacct:/\n0::/\n";
-        let parent = Parent::version_1(memberships, &Mount::parse_all(VERSION_1_MOUNTS)).unwrap();
-        assert_eq!(
-            parent.directories,
-            [Path::new("/sys/fs/cgroup/cpu,cpuacct"), Path::new("/sys/fs/cgroup/memory/inner")]
-        );
+    fn read(groups: &str, mounts: &str) -> (Vec<ProcessCGroup>, Vec<MountInfo>) {
+        let mounts = mounts.lines().map(|line| MountInfo::from_line(line).unwrap());
+        (ProcessCGroups::from_read(groups.as_bytes()).unwrap().0, mounts.collect())
     }
 
     #[test]
-    fn version_1_needs_all_its_hierarchies() {
-        let only_version_2 = "22 1 0:5 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(Parent::version_1("0::/x\n", &Mount::parse_all(only_version_2)), None);
+    fn the_group_of_a_process_is_found_in_either_version() {
+        let only_2 = VERSION_1.lines().last().unwrap();
+        let of_1 = "9:name=systemd:/\n4:memory:/docker/1f/inner\n2:cpu,cpuacct:/a\n0::/\n";
+        for (groups, mounts, version, expected) in [
+            (of_1, VERSION_1, Version::V1, &["cpu,cpuacct/a", "memory/inner"][..]),
+            ("0::/system.slice/db.service\n", only_2, Version::V2, &["unified/system.slice/db.service"]),
+        ] {
+            let (groups, mounts) = read(groups, mounts);
+            let directories = expected.iter().map(|it| Path::new("/sys/fs/cgroup").join(it)).collect();
+            assert_eq!(Account::of_groups(&groups, &mounts), Ok(Account { version, directories }));
+        }
     }
 
     /// A tree of plain files stands in for a hierarchy: user.slice hands both controllers down, the scope does not.
@@ -320,23 +351,34 @@ mod tests {
         let tree = Throwaway::new("test").unwrap();
         let slice = tree.path().join("user.slice");
         let scope = slice.join("session.scope");
-        fs::create_dir_all(&scope).unwrap();
-        fs::write(tree.path().join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
-        fs::write(slice.join("cgroup.subtree_control"), "cpu memory\n").unwrap();
-        fs::create_dir(scope.join("cgroup.subtree_control")).unwrap();
+        fs::create_dir_all(scope.join("cgroup.subtree_control")).unwrap();
+        let mounts = format!("22 1 0:5 / {} rw - cgroup2 cgroup2 rw\n", tree.path().display());
+        let (groups, mounts) = read("0::/user.slice/session.scope\n", &mounts);
+        fs::create_dir(slice.join("cgroup.subtree_control")).unwrap();
+        fs::create_dir(tree.path().join("cgroup.subtree_control")).unwrap();
+        let why = Parent::of_groups(&groups, &mounts).unwrap_err();
+        assert!(why.contains("no group from"), "{why}");
 
-        let mountinfo = format!("22 1 0:5 / {} rw - cgroup2 cgroup2 rw\n", tree.path().display());
-        let parent =
-            Parent::version_2("0::/user.slice/session.scope\n", &Mount::parse_all(&mountinfo)).unwrap();
-        assert_eq!(parent, Parent { version: Version::V2, directories: vec![slice] });
+        for directory in [&slice, tree.path()] {
+            fs::remove_dir(directory.join("cgroup.subtree_control")).unwrap();
+            fs::write(directory.join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        }
+        let parent = Parent(Account { version: Version::V2, directories: vec![slice] });
+        assert_eq!(Parent::of_groups(&groups, &mounts), Ok(parent));
     }
 
     #[test]
-    fn version_2_says_why_not() {
-        let tree = Throwaway::new("test").unwrap();
-        fs::create_dir(tree.path().join("cgroup.subtree_control")).unwrap();
-        let mountinfo = format!("22 1 0:5 / {} rw - cgroup2 cgroup2 rw\n", tree.path().display());
-        let why = Parent::version_2("0::/\n", &Mount::parse_all(&mountinfo)).unwrap_err();
-        assert!(why.contains("no group from"), "{why}");
+    fn a_process_without_a_group_of_its_own_has_no_account() {
+        assert!(Account::of_process(process::id()).unwrap_err().contains("no group of its own"));
+        assert!(Account::of_process(0x3fff_ffff).unwrap_err().contains("/proc/1073741823/cgroup"));
+    }
+
+    #[test]
+    fn a_number_is_read_by_its_whole_key() {
+        let directory = Throwaway::new("test").unwrap();
+        fs::write(directory.path().join("events"), "low 0\noom 3\noom_kill 2\n").unwrap();
+        let account = Account { version: Version::V2, directories: vec![directory.path().to_owned()] };
+        let number = |key| account.number("events", Some(key)).ok();
+        assert_eq!((number("oom_kill"), number("oom"), number("max")), (Some(2), Some(3), None));
     }
 }

@@ -142,9 +142,6 @@ impl Service {
     }
 
     /// Sends it a signal.
-    ///
-    /// # Errors
-    /// When it has ended.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let sent = if self.status.is_some() {
             Err(rustix::io::Errno::SRCH)
@@ -196,6 +193,20 @@ impl Service {
         let ended = wait::until(patience, interrupt, || Ok(self.has_exited().then_some(())))?;
         let status = ended.and_then(|()| self.reap());
         status.ok_or_else(|| self.failure(&format!("did not end within {patience:?}")))
+    }
+
+    /// Waits until `probe` gives a value; `what` is said of one that never does.
+    pub(crate) fn wait_ready<T>(
+        &self,
+        patience: Duration,
+        interrupt: &Interrupt,
+        what: &str,
+        mut probe: impl FnMut() -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let ready = wait::until(patience, interrupt, || {
+            if self.has_exited() { Err(self.failure("ended")) } else { probe() }
+        })?;
+        ready.ok_or_else(|| self.failure(what))
     }
 
     /// What the user is told when it fails: how it ended, or else `what`, and the end of its log.

@@ -25,9 +25,6 @@ pub struct Throwaway {
 
 impl Throwaway {
     /// Makes one. The first call in a process removes the directories of owners that were killed.
-    ///
-    /// # Errors
-    /// When the directory cannot be made.
     pub fn new(name: &str) -> Result<Throwaway, Error> {
         static SWEEP: Once = Once::new();
         SWEEP.call_once(sweep);

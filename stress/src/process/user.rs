@@ -14,9 +14,6 @@ pub(crate) struct User {
 
 impl User {
     /// Whom PostgreSQL must run as: `postgres`, or else `nobody`, when this process is root; otherwise itself (`None`).
-    ///
-    /// # Errors
-    /// When this process is root and there is neither user.
     pub(crate) fn for_postgres() -> Result<Option<User>, Error> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);

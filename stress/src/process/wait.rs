@@ -16,9 +16,6 @@ pub struct Interrupt(Arc<AtomicBool>);
 impl Interrupt {
     /// Is raised by SIGINT, SIGTERM and SIGHUP, which from now on do nothing else in this process, however often
     /// they come: what was started is stopped in order, not abandoned.
-    ///
-    /// # Errors
-    /// When the system refuses a signal handler.
     pub fn on_signals() -> Result<Interrupt, Error> {
         let interrupt = Interrupt::default();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -35,9 +32,6 @@ impl Interrupt {
 }
 
 /// Asks `probe` every 10 ms until it gives a value; `None` when `patience` has passed without one.
-///
-/// # Errors
-/// The first error of `probe`, or [`Error::Interrupted`].
 pub fn until<T>(
     patience: Duration,
     interrupt: &Interrupt,

@@ -8,9 +8,6 @@ use super::{Folded, View};
 use crate::Error;
 
 /// One profile: the wider a function, the more of the weight is its own or that of what it calls.
-///
-/// # Errors
-/// When there is nothing to draw.
 pub fn flamegraph(folded: &Folded, view: View, subtitle: &str) -> Result<String, Error> {
     let title = match view {
         View::OnCpu => "Where the server's CPU time goes",
@@ -21,9 +18,6 @@ pub fn flamegraph(folded: &Folded, view: View, subtitle: &str) -> Result<String,
 
 /// Two profiles: the widths are those of the second, red is what grew and blue what shrank. The first is scaled to the
 /// weight of the second before, so that it is shares that are compared.
-///
-/// # Errors
-/// When there is nothing to draw.
 pub fn difference(before: &Folded, after: &Folded, view: View, subtitle: &str) -> Result<String, Error> {
     let mut both = Vec::new();
     let scaled = differential::Options { normalize: true, ..differential::Options::default() };

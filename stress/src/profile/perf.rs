@@ -7,15 +7,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{ProfileOptions, View};
-use crate::Error;
-use crate::load::wrk;
+use crate::load;
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
+use crate::{Error, Workplace};
 
 /// Why perf may not sample here, with the remedy; `None` where it may.
-///
-/// # Errors
-/// When perf cannot be run at all.
 pub fn obstacle(perf: &Path, view: View) -> Result<Option<String>, Error> {
     let scratch = Throwaway::new("perf")?;
     let attempt = |arguments: &[OsString]| {
@@ -45,36 +42,28 @@ pub fn obstacle(perf: &Path, view: View) -> Result<Option<String>, Error> {
 
 /// Samples a process while the load runs, into the file `data`. Gives what both printed.
 pub(super) fn record(
-    options: &ProfileOptions,
+    (perf, options, place): (&Path, &ProfileOptions, &Workplace),
     pid: u32,
-    directory: &Path,
     data: &Path,
-    (load, load_arguments): (&Path, Vec<OsString>),
+    load: &Path,
+    load_arguments: Vec<OsString>,
 ) -> Result<String, Error> {
-    let mut arguments = record_arguments(options.view, options.frequency_hz);
+    let mut arguments = record_arguments(options.view(), options.frequency);
     arguments.extend(["--pid".into(), pid.to_string().into(), "--output".into(), data.into()]);
     // perf starts the load itself and stops with it, so that nothing is sampled before or after.
     arguments.extend(["--".into(), load.into()]);
     arguments.extend(load_arguments);
-    let patience = Duration::from_secs(options.seconds.into()) + wrk::PATIENCE;
-    run("perf record", arguments, directory, options, patience)
+    let patience = Duration::from_secs(options.seconds.into()) + load::PATIENCE;
+    run("perf-record", perf, arguments, place, patience)
 }
 
 /// The samples as text.
-pub(super) fn script(options: &ProfileOptions, data: &Path) -> Result<String, Error> {
-    let arguments = [
-        "script",
-        "--input",
-        &data.display().to_string(),
-        "--fields",
-        "tid,time,event,ip,sym,dso",
-        "--ns",
-        "--show-switch-events",
-        // Asking addr2line for the functions that were inlined takes minutes.
-        "--no-inline",
-    ];
-    let arguments = arguments.iter().map(OsString::from).collect();
-    run("perf script", arguments, &options.place.logs, options, SCRIPT_PATIENCE)
+pub(super) fn script(perf: &Path, place: &Workplace, data: &Path) -> Result<String, Error> {
+    // Asking addr2line for the functions that were inlined takes minutes.
+    let fields = "--fields tid,time,event,ip,sym,dso --ns --show-switch-events --no-inline";
+    let arguments = ["script", "--input"].map(OsString::from).into_iter().chain([data.into()]);
+    let arguments = arguments.chain(fields.split(' ').map(OsString::from)).collect();
+    run("perf-script", perf, arguments, place, SCRIPT_PATIENCE)
 }
 
 /// `cpu-clock` is a timer of the kernel: it needs no counters of the processor, which virtual machines hide.
@@ -93,22 +82,14 @@ fn record_arguments(view: View, frequency_hz: u32) -> Vec<OsString> {
 
 fn run(
     name: &str,
+    perf: &Path,
     arguments: Vec<OsString>,
-    directory: &Path,
-    options: &ProfileOptions,
+    place: &Workplace,
     patience: Duration,
 ) -> Result<String, Error> {
-    let mut service = Service::start(Launch {
-        arguments,
-        umask: "077",
-        ..Launch::new(
-            name,
-            &options.perf,
-            directory,
-            options.place.logs.join(format!("{}.log", name.replace(' ', "-"))),
-        )
-    })?;
-    service.run_to_end(patience, &options.place.interrupt)?;
+    let launch = Launch::new(name, perf, &place.logs, place.log(name));
+    let mut service = Service::start(Launch { arguments, umask: "077", ..launch })?;
+    service.run_to_end(patience, &place.interrupt)?;
     Ok(service.log())
 }
 

@@ -1,58 +1,66 @@
-//! The page over all kept runs: for each load, charts over time; and a table of everything.
+//! The page over all kept runs, templates/index.html: for each load, charts over time; and a table of everything.
 
 use std::collections::BTreeMap;
 
-use super::plot::{COLORS, Plot, Series, figure};
-use super::{Kept, Row, Summary, escaped, moment};
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, context};
+
+use super::{Kept, Row, Summary, moment};
 
 /// The whole HTML document. Needs nothing but itself and the pages of the runs.
-pub(super) fn page(kept: &[Kept]) -> String {
+pub(super) fn page(kept: &[Kept]) -> Result<String, minijinja::Error> {
     let mut loads: BTreeMap<&str, Vec<&Summary>> = BTreeMap::new();
     for Kept { summary, .. } in kept {
         loads.entry(&summary.load).or_default().push(summary);
     }
-    let charts: String = loads.into_iter().map(|(load, runs)| charts(load, &runs)).collect();
-    let rows: String = kept.iter().rev().map(rows).collect();
-    let empty = if kept.is_empty() { "<p>No run has been kept yet.</p>\n" } else { "" };
-    format!("{HEAD}{empty}{charts}{TABLE_HEAD}{rows}</table>\n</div>\n</main>\n")
+    let loads: Vec<Value> = loads.into_iter().map(|(load, runs)| section(load, &runs)).collect();
+    let run = |Kept { summary, page }: &Kept| {
+        let cpu: Vec<_> = summary.cases.iter().map(Row::cpu_us_per_request).collect();
+        context! { summary => Serde(summary), page, moment => moment(summary.began_at_unix_s), cpu_us_per_request => cpu }
+    };
+    let mut environment = Environment::new();
+    environment.add_filter("figure", figure);
+    environment.add_template("index.html", include_str!("../../templates/index.html"))?;
+    let runs: Vec<Value> = kept.iter().map(run).collect();
+    environment.get_template("index.html")?.render(context! { loads, runs })
 }
 
 /// A figure of a case, where it has it.
 type Pick = fn(&Row) -> Option<f64>;
 
-/// The section of one load.
-fn charts(load: &str, runs: &[&Summary]) -> String {
-    let moments: Vec<String> = runs.iter().map(|run| moment::minute(run.began_at_unix_s)).collect();
+/// The charts of one load: a line for each kind of run, from 0 on, the oldest run at the left.
+fn section(load: &str, runs: &[&Summary]) -> Value {
+    let moments: Vec<String> = runs.iter().map(|run| moment(run.began_at_unix_s)).collect();
     let mut names: Vec<String> = Vec::new();
     for name in runs.iter().flat_map(|run| run.cases.iter().map(|case| series_name(run, case))) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    let plot = |(title, figure): (&str, Pick)| {
-        let of_run = |run: &Summary, name: &str| {
-            run.cases.iter().find(|case| series_name(run, case) == name).and_then(figure)
-        };
-        let series = names.iter().map(|name| Series {
-            name: name.clone(),
-            figures: runs.iter().map(|run| of_run(run, name)).collect(),
-        });
-        Plot { title, moments: &moments, series: &series.collect::<Vec<_>>() }.svg()
-    };
     let figures: [(&str, Pick); 3] = [
         ("Requests per second", |case| Some(case.requests_per_second)),
         ("p99, ms", |case| Some(case.p99_ms)),
         ("CPU µs per request, all parts", Row::cpu_us_per_request),
     ];
-    let plots: String = figures.into_iter().map(plot).collect();
-    let legend = names.iter().enumerate().map(|(number, name)| {
-        format!("<li class=\"c{}\"><span>{}</span></li>\n", number % COLORS, escaped(name))
+    let plots = figures.map(|(title, pick)| {
+        let values = || runs.iter().flat_map(|run| &run.cases).filter_map(pick);
+        let step = step_for(values().fold(0.0, f64::max));
+        let y = |value: f64| rounded(BOTTOM - value / (step * STEPS) * (BOTTOM - TOP));
+        let lines = [0.0, 1.0, 2.0, 3.0, STEPS].map(|number| number * step);
+        let grid = lines.map(|value| context! { value, y => y(value) });
+        let grid = if values().next().is_some() { &grid[..] } else { &[] };
+        let series = |name: &String| {
+            let points =
+                runs.iter().zip(&moments).zip(positions(runs.len())).filter_map(|((run, moment), x)| {
+                    let value =
+                        run.cases.iter().find(|case| series_name(run, case) == *name).and_then(pick)?;
+                    Some(context! { moment, value, x => rounded(x), y => y(value) })
+                });
+            context! { name, points => points.collect::<Vec<_>>() }
+        };
+        context! { title, grid, series => names.iter().map(series).collect::<Vec<_>>() }
     });
-    format!(
-        "<section>\n<h2>{}</h2>\n<div class=\"plots\">\n{plots}</div>\n<ul>\n{}</ul>\n</section>\n",
-        escaped(load),
-        legend.collect::<String>()
-    )
+    context! { name => load, moments, names, plots => plots.to_vec() }
 }
 
 /// Runs differ by more than time where any of this differs.
@@ -61,101 +69,47 @@ fn series_name(run: &Summary, case: &Row) -> String {
     format!("{case}{}, {}", run.place, run.setup)
 }
 
-/// A run in the table: one row for each case.
-fn rows(kept: &Kept) -> String {
-    let Kept { summary: run, page } = kept;
-    let when = escaped(&moment::minute(run.began_at_unix_s));
-    let when = match page {
-        Some(page) => format!("<a href=\"{}\">{when}</a>", escaped(page)),
-        None => when,
-    };
-    let row = |case: &Row| {
-        let case_name = if case.name == WHOLE { String::new() } else { escaped(&case.name) };
-        let parts = case
-            .parts
-            .iter()
-            .filter_map(|part| Some(format!("{} {}", part.name, figure(part.cpu_us_per_request?))));
-        let parts = escaped(&parts.collect::<Vec<_>>().join(", "));
-        let cells = [
-            figure(case.requests_per_second),
-            figure(case.p50_ms),
-            figure(case.p99_ms),
-            case.cpu_us_per_request().map_or_else(|| "–".to_owned(), figure),
-            run.others_cpus.map_or_else(|| "–".to_owned(), figure),
-        ];
-        let cells = cells.map(|cell| format!("<td class=\"n\">{cell}</td>")).concat();
-        format!(
-            "<tr title=\"{}\"><td>{when}</td><td>{}</td><td>{}, {}</td><td>{case_name}</td>{cells}\
-             <td class=\"parts\">{parts}</td>{}</tr>\n",
-            escaped(&run.machine),
-            escaped(&run.load),
-            escaped(&run.place),
-            escaped(&run.setup),
-            verdict(run, case)
-        )
-    };
-    run.cases.iter().map(row).collect()
+/// Where each run stands; a single one in the middle.
+fn positions(runs: usize) -> impl Iterator<Item = f64> {
+    let gaps = (1..runs).fold(0.0, |gaps, _| gaps + 1.0);
+    let (first, gap) =
+        if gaps > 0.0 { (LEFT, (RIGHT - LEFT) / gaps) } else { (f64::midpoint(LEFT, RIGHT), 0.0) };
+    std::iter::successors(Some(first), move |x| Some(x + gap))
 }
 
-/// Its cell.
-fn verdict(run: &Summary, case: &Row) -> String {
-    let broken = run.thresholds.iter().filter(|threshold| !threshold.is_kept);
-    let broken = broken.map(|threshold| format!("{} {}", threshold.metric, threshold.limit));
-    let broken = broken.collect::<Vec<_>>().join(", ");
-    match (run.thresholds.is_empty(), case.errors) {
-        (_, errors) if errors > 0 => format!("<td class=\"failed\">{errors} errors</td>"),
-        (true, _) => "<td>no errors</td>".to_owned(),
-        (false, _) if broken.is_empty() => "<td class=\"passed\">passed</td>".to_owned(),
-        (false, _) => format!("<td class=\"failed\">failed: {}</td>", escaped(&broken)),
-    }
+/// The least of 1, 2, 2.5 and 5 times a power of ten of which four reach `largest`.
+fn step_for(largest: f64) -> f64 {
+    let least = (largest / STEPS).max(f64::MIN_POSITIVE);
+    let power = 10_f64.powf(least.log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0].map(|factor| factor * power);
+    steps.into_iter().find(|step| *step >= least).unwrap_or(10.0 * power)
+}
+
+/// To a tenth of a point.
+fn rounded(coordinate: f64) -> f64 {
+    (coordinate * 10.0).round() / 10.0
+}
+
+/// With about three digits.
+fn figure(value: Option<f64>) -> String {
+    let Some(value) = value else { return "–".to_owned() };
+    let digits = match value {
+        v if v >= 100.0 || v == 0.0 => 0,
+        v if v >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    if digits == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
 }
 
 /// The case that needs no name.
 const WHOLE: &str = "all";
-
-const HEAD: &str = r#"<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Runs of the bench</title>
-<style>
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5c6570; --paper: #fff; --line: #d9dee3;
-  --good: #00734f; --bad: #b3261e;
-  --c0: #0072b2; --c1: #b35900; --c2: #00734f; --c3: #a8327d; --c4: #7a5c00; --c5: #5b4bb0; --c6: #56789a; --c7: #8a4500; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --soft: #9aa5b1; --paper: #15191d; --line: #333b43; --good: #4fc99b; --bad: #ff8a80;
-    --c0: #5ab4e5; --c1: #ff9d47; --c2: #4fc99b; --c3: #e58cc6; --c4: #d9b84a; --c5: #a99cf0; --c6: #9cbbd8; --c7: #d1916a; } }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 24px; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 32px 0 8px; }
-p { color: var(--soft); margin: 0 0 8px; max-width: 75ch; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; }
-svg { width: 100%; height: auto; font-size: 12px; }
-svg text { fill: var(--soft); } svg .title { fill: var(--ink); font-weight: 600; font-size: 13px; }
-svg line { stroke: var(--line); }
-polyline { fill: none; stroke: var(--c); stroke-width: 2; } circle { fill: var(--c); }
-.c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
-.c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
-ul { list-style: none; margin: 8px 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 24px; font-size: 13px; }
-li::before { content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 8px;
-  background: var(--c); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; width: 100%; }
-th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 600; }
-td:nth-child(-n+2) { white-space: nowrap; } a { color: var(--c0); }
-.n { text-align: right; font-variant-numeric: tabular-nums; } .parts { color: var(--soft); }
-.passed { color: var(--good); } .failed { color: var(--bad); font-weight: 600; }
-</style>
-<main>
-<h1>Runs of the bench</h1>
-<p>Each run that was kept, the oldest at the left. Lines join runs that differ in nothing but time; a point says when
-pointed at. Latencies depend on what else the machine did, CPU time per request much less.</p>
-"#;
-const TABLE_HEAD: &str = "<h2>All runs</h2>\n<p>Times are UTC; they lead to the report or the chart of the run.</p>\n\
-<div class=\"wide\">\n<table>\n<tr><th>When</th><th>Load</th><th>Setup</th><th>Case</th><th class=\"n\">req/s</th>\
-<th class=\"n\">p50 ms</th><th class=\"n\">p99 ms</th><th class=\"n\">CPU µs per request</th>\
-<th class=\"n\">CPUs used by others</th><th>CPU µs by part</th><th>Verdict</th></tr>\n";
+/// The first and the last run, and the ends of the axis, in the picture of 380 by 220 points.
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 358.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 190.0;
+const STEPS: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {
@@ -168,7 +122,7 @@ mod tests {
 
     #[test]
     fn runs_of_one_kind_share_a_line_and_the_newest_is_the_first_row() {
-        let html = page(&[kept(1_800_000_000), kept(1_800_086_400)]);
+        let html = page(&[kept(1_800_000_000), kept(1_800_086_400)]).unwrap();
         assert_eq!((html.matches("<h2>k6 open</h2>").count(), html.matches("<li ").count()), (1, 1));
         // Requests and p99 of both; CPU time is not known.
         assert_eq!((html.matches("<circle").count(), html.matches("not known for these").count()), (4, 1));
@@ -176,6 +130,9 @@ mod tests {
             ["2027-01-16 08:00</a>", "2027-01-15 08:00</a>"].map(|when| html.find(when).unwrap());
         assert!(newer < older);
         assert!(html.contains("href=\"a&amp;b.html\"") && html.contains("class=\"passed\""), "{html}");
+        // 257.3 a second below a top of 400, at either end.
+        assert!(html.contains("points=\"64.0,89.7 358.0,89.7 \""), "{html}");
+        assert!(html.contains("<title>2027-01-15 08:00, http"), "{html}");
     }
 
     #[test]
@@ -185,13 +142,25 @@ mod tests {
         let mut other = kept(1_800_000_002);
         other.summary.load = "saturate".to_owned();
         other.summary.thresholds[0].is_kept = false;
-        let html = page(&[kept(1_800_000_000), slower, other]);
+        let html = page(&[kept(1_800_000_000), slower, other]).unwrap();
         assert_eq!((html.matches("<section>").count(), html.matches("<li ").count()), (2, 3));
         assert!(html.contains("failed: checks rate==1"), "{html}");
+        assert!(html.contains("cx=\"211.0\""), "a single run stands in the middle: {html}");
     }
 
     #[test]
     fn a_page_of_nothing_says_so() {
-        assert!(page(&[]).contains("No run has been kept yet"));
+        assert!(page(&[]).unwrap().contains("No run has been kept yet"));
+    }
+
+    #[test]
+    fn figures_are_round_and_axes_reach_the_largest() {
+        for (largest, step) in [(100.0, 25.0), (101.0, 50.0), (0.7, 0.2), (14_300.0, 5000.0), (39.0, 10.0)] {
+            assert!((step_for(largest) - step).abs() < 1e-9, "{largest}: {}", step_for(largest));
+        }
+        assert_eq!(
+            [13_812.4, 340.2, 48.82, 50.0, 9.25, 0.0].map(|value| figure(Some(value))),
+            ["13812", "340", "48.8", "50", "9.25", "0"]
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::moment;
+use super::rfc_3339;
 use crate::Error;
 use crate::ledger::Ledger;
 use crate::measure::{Part, Report};
@@ -135,11 +135,11 @@ impl Summary {
         self.thresholds.iter().all(|threshold| threshold.is_kept)
     }
 
-    /// By time and load: `2026-01-31T12-00-05Z-k6-open`.
+    /// By time and load: `2026-01-31T12-00-05Z-k6-open`, which every file system takes.
     pub(super) fn file_stem(&self) -> String {
         let load: Vec<&str> =
             self.load.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
-        format!("{}-{}", moment::file_name(self.began_at_unix_s), load.join("-"))
+        format!("{}-{}", rfc_3339(self.began_at_unix_s).replace(':', "-"), load.join("-"))
     }
 
     /// One line of JSON, with its end.
@@ -149,9 +149,6 @@ impl Summary {
     }
 
     /// Reads the file of a kept run, or of k6.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when it is no summary of this version.
     pub fn read(path: &Path) -> Result<Summary, Error> {
         let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
         let summary: Result<Summary, _> = serde_json::from_str(&text);

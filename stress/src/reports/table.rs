@@ -2,7 +2,7 @@
 
 use super::{Row, Summary};
 use crate::measure::{DISTURBING_CPUS, parts_table};
-use crate::table::aligned;
+use crate::table::Table;
 
 impl Summary {
     /// Requests and latencies by scenario, CPU time and memory by part, and what the run had to keep to.
@@ -17,18 +17,15 @@ impl Summary {
     }
 
     fn latencies(&self) -> String {
-        let cells = |row: &Row| {
-            let figures = [row.requests_per_second, row.p50_ms, row.p99_ms, row.max_ms];
-            let head = [row.name.clone(), row.requests.to_string()];
-            head.into_iter().chain(figures.map(|figure| format!("{figure:.1}"))).collect()
-        };
-        let head = ["", "requests", "req/s", "p50 ms", "p99", "max"].map(str::to_owned).to_vec();
-        aligned(
-            &[head]
-                .into_iter()
-                .chain(self.scenarios.iter().chain(&self.cases).map(cells))
-                .collect::<Vec<_>>(),
-        )
+        let mut table = Table::new("|requests|req/s|p50 ms|p99|max");
+        for Row { name, requests, requests_per_second, p50_ms, p99_ms, max_ms, .. } in
+            self.scenarios.iter().chain(&self.cases)
+        {
+            table.row(&format!(
+                "{name}|{requests}|{requests_per_second:.1}|{p50_ms:.1}|{p99_ms:.1}|{max_ms:.1}"
+            ));
+        }
+        table.to_string()
     }
 
     fn parts(&self) -> String {

@@ -34,9 +34,6 @@ pub fn target_directory(workspace: &Path) -> PathBuf {
 
 /// Builds the server with a profile: `release`, or `profiling`, which is the same code with symbols and line tables. cargo's
 /// progress is on standard error. Gives the path of its binary.
-///
-/// # Errors
-/// When the build fails; cargo has said why by then.
 pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
     let log = &place.logs.join("build.json");
     let arguments =

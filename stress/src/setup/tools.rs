@@ -1,161 +1,197 @@
-//! Finding the programs of others: PostgreSQL, nginx and what load, dashboards and profiles need, and their versions.
+//! The programs of others that the bench needs: how each is found, and what distributions call its packages.
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-/// A PostgreSQL server of version 14 or newer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostgresTools {
-    /// The directory with `postgres` and `initdb`.
-    pub directory: PathBuf,
+/// A program that can be missing.
+#[derive(Debug)]
+pub struct Tool {
+    /// As messages call it.
+    pub(super) what: &'static str,
+    /// Its packages in each [`Family`](super::install::Family), in the order of that.
+    pub(super) packages: [&'static str; 5],
+    /// The service that Debian's package would start at each boot.
+    pub(super) service: Option<&'static str>,
+    names: &'static [&'static str],
+    /// What it is asked to say who it is.
+    arguments: &'static [&'static str],
+    /// What stands before its version then.
+    marker: &'static str,
+    /// The oldest version that does.
+    major_min: u32,
+    /// Where it may be besides the directories of programs.
+    elsewhere: fn() -> Vec<PathBuf>,
+    /// The environment variable that names the directory to use, whatever else is installed.
+    variable: Option<&'static str>,
+}
+
+/// A program that runs here.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub program: PathBuf,
     /// Such as `15.18`.
     pub version: String,
+    /// All that it said.
+    pub said: String,
 }
 
-/// An nginx.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NginxTool {
-    /// The program.
-    pub program: PathBuf,
-    /// Such as `1.22.1`.
-    pub version: String,
-    /// Its `stream` module, if that is a file of its own which the configuration has to load.
-    pub stream_module: Option<PathBuf>,
-}
-
-/// The server of version 14 or newer in `POSTGRESQL_BIN`, if that is set. Else the first one on `PATH`, where `pg_config` says,
-/// or where distributions put it, newest first.
-pub(crate) fn find_postgres() -> Option<PostgresTools> {
-    if let Some(chosen) = env::var_os(POSTGRESQL_BIN) {
-        // No other, and none installed for it: a test of one version must not pass with another.
-        let found = postgres_in(PathBuf::from(&chosen));
-        if found.is_none() {
-            eprintln!("{POSTGRESQL_BIN}={}: expected the directory of a postgres >= 14", chosen.display());
-            std::process::exit(2);
+impl Tool {
+    const fn new(what: &'static str, names: &'static [&'static str], marker: &'static str) -> Tool {
+        let (packages, arguments) = ([names[0]; 5], &["--version"] as &[&str]);
+        Tool {
+            what,
+            packages,
+            service: None,
+            names,
+            arguments,
+            marker,
+            major_min: 0,
+            elsewhere: Vec::new,
+            variable: None,
         }
-        return found;
     }
-    let configured = Command::new("pg_config").arg("--bindir").output().ok();
-    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let directories = search_path().into_iter().chain(configured).chain(versioned_directories());
-    directories.filter(|directory| directory.join("initdb").is_file()).find_map(postgres_in)
+
+    /// The first one on `PATH`, among the system's programs, which are not on every user's `PATH`, or elsewhere.
+    pub fn find(&self) -> Option<Found> {
+        let chosen = self.variable.and_then(|variable| Some((variable, env::var_os(variable)?)));
+        if let Some((variable, directory)) = chosen {
+            // No other, and none installed for it: a test of one version must not pass with another.
+            let found = self.look_at(PathBuf::from(&directory).join(self.names[0]));
+            if found.is_none() {
+                eprintln!("{variable}={}: expected the directory of {}", directory.display(), self.what);
+                std::process::exit(2);
+            }
+            return found;
+        }
+        let path = env::var_os("PATH");
+        let path = path.map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+        let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+        let directories = path.into_iter().chain(system);
+        let usual = directories.flat_map(|directory| self.names.iter().map(move |name| directory.join(name)));
+        usual.chain((self.elsewhere)()).find_map(|program| self.look_at(program))
+    }
+
+    /// Asks a program who it is. Its exit status says nothing: wrk takes it for misuse to be asked for no more.
+    fn look_at(&self, program: PathBuf) -> Option<Found> {
+        let output = Command::new(&program).args(self.arguments).output().ok()?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let version = self.version_in(&said)?;
+        Some(Found { program, version, said })
+    }
+
+    fn version_in(&self, said: &str) -> Option<String> {
+        let word = said.split_once(self.marker)?.1.split_whitespace().next()?;
+        // `debian/4.1.0-3+b2` of wrk.
+        let version = word.rsplit('/').next()?.split(['-', '+']).next()?;
+        let is_new_enough = numbers(version).first().is_some_and(|major| *major >= self.major_min);
+        is_new_enough.then(|| version.to_owned())
+    }
 }
 
-fn postgres_in(directory: PathBuf) -> Option<PostgresTools> {
-    let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
-    let version = postgres_version(&String::from_utf8_lossy(&output.stdout))?;
-    let is_new_enough = major(&version)? >= POSTGRES_MAJOR_MIN;
-    is_new_enough.then_some(PostgresTools { directory, version })
-}
-
-/// `PATH`, and the directories of system programs, which are not on every user's `PATH`.
-fn system_path() -> impl Iterator<Item = PathBuf> {
-    search_path().into_iter().chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-}
-
-/// The first PgBouncer on `PATH` or in the directories of system programs.
-pub(crate) fn find_pgbouncer() -> Option<PathBuf> {
-    system_path().map(|directory| directory.join("pgbouncer")).find(|program| runs(program, &["--version"]))
-}
-
-/// The first nginx on `PATH` or in the directories of system programs.
-pub(crate) fn find_nginx() -> Option<NginxTool> {
-    system_path().find_map(|directory| {
-        let program = directory.join("nginx");
-        let output = Command::new(&program).arg("-V").output().ok()?;
-        let build = String::from_utf8_lossy(&output.stderr);
-        Some(NginxTool { version: nginx_version(&build)?, stream_module: stream_module(&build), program })
-    })
-}
-
-/// The first wrk on `PATH`, and its version.
-pub(crate) fn find_wrk() -> Option<(PathBuf, String)> {
-    on_path("wrk").find_map(|program| {
-        // It counts as misuse, with a status to match, to ask for nothing but the version.
-        let output = Command::new(&program).arg("--version").output().ok()?;
-        Some((program, wrk_version(&String::from_utf8_lossy(&output.stdout))?))
-    })
-}
-
-/// The first `python3` on `PATH` that can make a virtual environment with pip in it.
-pub(crate) fn find_python() -> Option<PathBuf> {
-    on_path("python3").find(|program| runs(program, &["-c", "import venv, ensurepip"]))
-}
-
-/// The first `prometheus` on `PATH`, and the first `promtool`.
-pub(crate) fn find_prometheus() -> Option<(PathBuf, PathBuf)> {
-    Some((find_program("prometheus")?, find_program("promtool")?))
-}
-
-/// The first `postgres_exporter` on `PATH`, which Debian calls by another name.
-pub(crate) fn find_postgres_exporter() -> Option<PathBuf> {
-    find_program("postgres_exporter").or_else(|| find_program("prometheus-postgres-exporter"))
-}
-
-/// The first `influxd` on `PATH`, if it is of version 1, the last one that k6 writes to by itself.
-pub(crate) fn find_influxdb() -> Option<PathBuf> {
-    let program = find_program("influxd")?;
-    let output = Command::new(&program).arg("version").output().ok()?;
-    String::from_utf8_lossy(&output.stdout).starts_with("InfluxDB v1.").then_some(program)
-}
-
-/// A perf that runs: on `PATH`, or where distributions put one for each kernel, newest first.
-///
+/// Of version 14 or newer, the oldest that the project is tested with. `initdb` is beside it.
+pub static POSTGRES: Tool = Tool {
+    packages: ["postgresql", "postgresql", "postgresql-server", "postgresql", "postgresql"],
+    service: Some("postgresql"),
+    major_min: 14,
+    elsewhere: postgres_servers,
+    variable: Some("POSTGRESQL_BIN"),
+    ..Tool::new("a PostgreSQL server >= 14", &["postgres"], "(PostgreSQL) ")
+};
+/// With its module `stream`.
+pub static NGINX: Tool = Tool {
+    packages: [
+        "nginx libnginx-mod-stream",
+        "nginx libnginx-mod-stream",
+        "nginx nginx-mod-stream",
+        "nginx",
+        "nginx",
+    ],
+    service: Some("nginx"),
+    arguments: &["-V"],
+    ..Tool::new("nginx", &["nginx"], "nginx version: nginx/")
+};
+pub static WRK: Tool = Tool::new("wrk", &["wrk"], "wrk ");
+pub static PGBOUNCER: Tool =
+    Tool { service: Some("pgbouncer"), ..Tool::new("PgBouncer", &["pgbouncer"], "PgBouncer ") };
+/// One that makes virtual environments with pip in them.
+pub static PYTHON: Tool = Tool {
+    packages: ["python3-venv", "python3-venv", "python3", "python", "python3"],
+    arguments: &["-c", "import venv, ensurepip, platform; print('Python', platform.python_version())"],
+    ..Tool::new("Python 3 with venv, for k6", &["python3"], "Python ")
+};
+pub static PROMETHEUS: Tool =
+    Tool { service: Some("prometheus"), ..Tool::new("Prometheus", &["prometheus"], "prometheus, version ") };
+pub static PROMTOOL: Tool = Tool {
+    packages: PROMETHEUS.packages,
+    service: PROMETHEUS.service,
+    ..Tool::new("Prometheus' promtool", &["promtool"], "promtool, version ")
+};
+pub static POSTGRES_EXPORTER: Tool = Tool {
+    packages: {
+        let mut packages = ["postgres_exporter"; 5];
+        packages[0] = "prometheus-postgres-exporter";
+        packages
+    },
+    service: Some("prometheus-postgres-exporter"),
+    ..Tool::new(
+        "postgres_exporter",
+        &["postgres_exporter", "prometheus-postgres-exporter"],
+        "postgres_exporter, version ",
+    )
+};
+/// Of version 1, the last one that k6 writes to by itself.
+pub static INFLUXDB: Tool = Tool {
+    packages: ["influxdb"; 5],
+    service: Some("influxdb"),
+    arguments: &["version"],
+    ..Tool::new("InfluxDB 1.x", &["influxd"], "InfluxDB v1.")
+};
 /// Where `perf` is a script of the distribution, it wants the program of exactly the running kernel's version and fails
 /// without. What we ask for is older than any of them, so another version does as well.
-pub(crate) fn find_perf() -> Option<PathBuf> {
-    on_path("perf").chain(versioned_perfs()).find(|program| runs(program, &["--version"]))
-}
+pub static PERF: Tool = Tool {
+    packages: ["linux-perf", "linux-tools-generic", "perf", "perf", "perf"],
+    elsewhere: perfs,
+    ..Tool::new("perf", &["perf"], "perf version ")
+};
+/// See [`require_k6`](super::install::require_k6).
+pub static K6: Tool =
+    Tool { arguments: &["version"], elsewhere: super::k6::ours, ..Tool::new("k6", &["k6"], "k6 v") };
+pub static STRACE: Tool = Tool::new("strace", &["strace"], "strace -- version ");
 
-/// The first strace on `PATH`.
-pub(crate) fn find_strace() -> Option<PathBuf> {
-    on_path("strace").find(|program| runs(program, &["--version"]))
-}
-
-fn runs(program: &Path, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    on_path(name).find(|program| program.is_file())
-}
-
-/// Where a program of this name would be, in the order of `PATH`.
-pub(crate) fn on_path(name: &str) -> impl Iterator<Item = PathBuf> {
-    search_path().into_iter().map(move |directory| directory.join(name))
-}
-
-fn search_path() -> Vec<PathBuf> {
-    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
-}
-
-/// `/usr/lib/postgresql/15/bin` of Debian and its kin, `/usr/pgsql-15/bin` of the PostgreSQL project's packages.
-fn versioned_directories() -> Vec<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for (parent, prefix) in [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")] {
-        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let version = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(major);
-            found.extend(version.map(|version| (version, entry.path().join("bin"))));
-        }
-    }
-    found.sort();
-    found.into_iter().rev().map(|(_, directory)| directory).collect()
+/// Where `pg_config` says, or in `/usr/lib/postgresql/15/bin` of Debian and its kin, or in `/usr/pgsql-15/bin` of the
+/// PostgreSQL project's packages.
+fn postgres_servers() -> Vec<PathBuf> {
+    let configured = Command::new("pg_config").arg("--bindir").output().ok();
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let configured = configured.map(|directory| directory.join("postgres")).into_iter();
+    configured
+        .chain(newest_first(&[
+            ("/usr/lib/postgresql", "", "bin/postgres"),
+            ("/usr", "pgsql-", "bin/postgres"),
+        ]))
+        .collect()
 }
 
 /// `/usr/bin/perf_5.10` of Debian, `/usr/lib/linux-tools/5.15.0-91-generic/perf` of Ubuntu.
-fn versioned_perfs() -> Vec<PathBuf> {
+fn perfs() -> Vec<PathBuf> {
+    newest_first(&[("/usr/bin", "perf_", ""), ("/usr/lib/linux-tools", "", "perf")])
+}
+
+/// The files `PARENT/PREFIX<version>/PROGRAM`.
+fn newest_first(places: &[(&str, &str, &str)]) -> Vec<PathBuf> {
     let mut found: Vec<(Vec<u32>, PathBuf)> = Vec::new();
-    for (parent, prefix, program) in [("/usr/bin", "perf_", ""), ("/usr/lib/linux-tools", "", "perf")] {
+    for (parent, prefix, program) in places {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(version) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
+            // An empty name would end the path in a slash.
             let path = if program.is_empty() { entry.path() } else { entry.path().join(program) };
             found.push((numbers(version), path));
         }
     }
+    found.retain(|(version, path)| !version.is_empty() && path.is_file());
     found.sort();
     found.into_iter().rev().map(|(_, path)| path).collect()
 }
@@ -165,81 +201,25 @@ fn numbers(version: &str) -> Vec<u32> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
-fn postgres_version(output: &str) -> Option<String> {
-    output.split_once("(PostgreSQL) ")?.1.split_whitespace().next().map(str::to_owned)
-}
-
-/// `nginx version: nginx/1.22.1`
-fn nginx_version(output: &str) -> Option<String> {
-    output.split_once("nginx version: nginx/")?.1.split_whitespace().next().map(str::to_owned)
-}
-
-/// `wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer`, `wrk 4.2.0 [epoll] ...`
-fn wrk_version(output: &str) -> Option<String> {
-    let name = output.strip_prefix("wrk ")?.split_whitespace().next()?;
-    let version = name.split_once('/').map_or(name, |(_, version)| version);
-    version.split('-').next().map(str::to_owned)
-}
-
-/// From the arguments of the build: `--modules-path=/usr/lib/nginx/modules ... --with-stream=dynamic`.
-fn stream_module(build: &str) -> Option<PathBuf> {
-    let mut arguments = build.split_whitespace();
-    let is_dynamic = arguments.clone().any(|argument| argument == "--with-stream=dynamic");
-    let directory = arguments.find_map(|argument| argument.strip_prefix("--modules-path="))?;
-    is_dynamic.then(|| Path::new(directory).join("ngx_stream_module.so"))
-}
-
-/// `15` of `15.18`, `17beta1` or `15`.
-fn major(version: &str) -> Option<u32> {
-    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// The directory with the `postgres` and `initdb` to use, whatever else is installed.
-const POSTGRESQL_BIN: &str = "POSTGRESQL_BIN";
-
-/// The oldest version that the project is tested with.
-const POSTGRES_MAJOR_MIN: u32 = 14;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn reads_postgres_versions() {
-        let version = postgres_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n");
-        assert_eq!(version.as_deref(), Some("15.18"));
-        assert_eq!(postgres_version("postgres: command not found"), None);
-        assert_eq!(major("15.18"), Some(15));
-        assert_eq!(major("17beta1"), Some(17));
-        assert_eq!(major("common"), None);
-    }
-
-    #[test]
-    fn orders_versions_by_their_numbers() {
+    fn versions_are_read_and_ordered() {
+        for (tool, said, version) in [
+            (&POSTGRES, "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some("15.18")),
+            (&POSTGRES, "postgres (PostgreSQL) 17beta1\n", Some("17beta1")),
+            (&POSTGRES, "postgres (PostgreSQL) 13.2\n", None),
+            (&POSTGRES, "postgres: command not found", None),
+            (&WRK, "wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer\n", Some("4.1.0")),
+            (&WRK, "wrk 4.2.0 [epoll] Copyright\n", Some("4.2.0")),
+            (&WRK, "Usage: wrk\n", None),
+            (&NGINX, "nginx version: nginx/1.22.1\nconfigure arguments: --with-threads\n", Some("1.22.1")),
+        ] {
+            assert_eq!(tool.version_in(said).as_deref(), version, "{said}");
+        }
         assert!(numbers("5.10") > numbers("5.9"));
         assert!(numbers("6.1.0-13") > numbers("5.15.0-91-generic"));
-    }
-
-    #[test]
-    fn reads_wrk_versions() {
-        let debian = "wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer\n";
-        assert_eq!(wrk_version(debian).as_deref(), Some("4.1.0"));
-        assert_eq!(wrk_version("wrk 4.2.0 [epoll] Copyright\n").as_deref(), Some("4.2.0"));
-        assert_eq!(wrk_version("Usage: wrk\n").as_deref(), None);
-    }
-
-    #[test]
-    fn reads_an_nginx_build() {
-        let debian = "nginx version: nginx/1.22.1\nconfigure arguments: --prefix=/usr/share/nginx \
-                      --modules-path=/usr/lib/nginx/modules --with-stream=dynamic --with-threads\n";
-        assert_eq!(nginx_version(debian).as_deref(), Some("1.22.1"));
-        assert_eq!(
-            stream_module(debian).as_deref(),
-            Some(Path::new("/usr/lib/nginx/modules/ngx_stream_module.so"))
-        );
-
-        let upstream = "nginx version: nginx/1.27.0\nconfigure arguments: --modules-path=/m --with-stream\n";
-        assert_eq!(stream_module(upstream), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::compile;
-use super::install::{self, Package};
+use super::install::{self, Tool};
 use crate::Error;
 use crate::steps::Steps;
 use crate::wait::Interrupt;
@@ -29,9 +29,6 @@ impl Workplace {
     }
 
     /// That of a command: told on standard output, and called off by signals.
-    ///
-    /// # Errors
-    /// As [`Interrupt::on_signals`].
     pub fn of_command(logs: &Path) -> Result<Workplace, Error> {
         let (steps, interrupt) = (Steps::Printed, Interrupt::on_signals()?);
         Ok(Workplace { workspace: compile::workspace(), logs: logs.to_owned(), steps, interrupt })
@@ -43,17 +40,11 @@ impl Workplace {
     }
 
     /// Installs what is missing of some tools.
-    ///
-    /// # Errors
-    /// As [`install::install_missing`].
-    pub fn install(&self, tools: &[&dyn Package]) -> Result<(), Error> {
+    pub fn install(&self, tools: &[&Tool]) -> Result<(), Error> {
         install::install_missing(tools, self.steps, &self.log("install"))
     }
 
     /// The binary of the server that is given, or else a fresh build in release mode.
-    ///
-    /// # Errors
-    /// As [`compile::build`].
     pub fn server(&self, given: Option<&PathBuf>) -> Result<PathBuf, Error> {
         given.map_or_else(|| compile::build("release", self), |given| Ok(given.clone()))
     }

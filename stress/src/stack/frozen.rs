@@ -12,9 +12,6 @@ pub struct Frozen {
 
 impl Frozen {
     /// These.
-    ///
-    /// # Errors
-    /// When one of them is not ours. Those before it go on.
     pub fn new(pids: &[u32]) -> Result<Frozen, Error> {
         let mut frozen = Frozen { pids: Vec::new() };
         for pid in pids {
@@ -32,9 +29,6 @@ impl Frozen {
     }
 
     /// All of a PostgreSQL: first the one that starts the others, so that none is missed. Returns both.
-    ///
-    /// # Errors
-    /// As [`Frozen::new`].
     pub fn all_of(postgres: &Postgres) -> Result<[Frozen; 2], Error> {
         Ok([Frozen::new(&[postgres.pid()])?, Frozen::new(&postgres.child_pids())?])
     }

@@ -2,17 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustix::process::Signal;
 
 use crate::cgroup::Group;
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
-use crate::wait::{self, Interrupt};
+use crate::wait::Interrupt;
 use crate::{Error, http};
 
 /// When [`Instance::start`] returns.
@@ -28,25 +26,17 @@ pub enum Readiness {
 /// How to run the server.
 #[derive(Debug, Clone)]
 pub struct InstanceOptions {
-    /// How messages call it.
     pub name: String,
-    /// The server's binary.
     pub executable: PathBuf,
-    /// `DATABASE_URL`.
     pub database_url: String,
     /// `LISTEN`: `127.0.0.1:0` for a free port, `unix:/path/to.sock`.
     pub listen: Vec<String>,
-    /// `METRICS_LISTEN`.
     pub metrics_listen: String,
-    /// More environment variables.
     pub environment: Vec<(String, String)>,
-    /// When the start is done.
     pub readiness: Readiness,
-    /// Its limits.
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into a throwaway directory.
     pub log: Option<PathBuf>,
-    /// Calls off the start.
     pub interrupt: Interrupt,
 }
 
@@ -72,16 +62,12 @@ impl InstanceOptions {
 #[derive(Debug)]
 pub struct Instance {
     service: Service,
-    addresses_expected: usize,
     /// Last, so that it is removed when the server has stopped.
     _directory: Throwaway,
 }
 
 impl Instance {
     /// Starts the server and waits as [`InstanceOptions::readiness`] says.
-    ///
-    /// # Errors
-    /// When it ends or does not get ready in time; nothing is left behind.
     pub fn start(options: &InstanceOptions) -> Result<Instance, Error> {
         let directory = Throwaway::new(&options.name)?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join("log"));
@@ -103,8 +89,14 @@ impl Instance {
             orphan_signal: "KILL",
             ..Launch::new(&options.name, &executable, directory.path(), log)
         })?;
-        let instance = Instance { service, addresses_expected: options.listen.len(), _directory: directory };
-        instance.wait_ready(options)?;
+        let instance = Instance { service, _directory: directory };
+        instance.wait_ready(READY_PATIENCE, &options.interrupt, "is not ready", || {
+            let addresses = instance.addresses();
+            let is_healthy = || http::get_status(&addresses[0], "/healthz").is_ok_and(|status| status == 200);
+            let is_ready = addresses.len() >= options.listen.len()
+                && (options.readiness == Readiness::Listening || addresses.is_empty() || is_healthy());
+            Ok(is_ready.then_some(()))
+        })?;
         Ok(instance)
     }
 
@@ -117,53 +109,19 @@ impl Instance {
     pub fn metrics_address(&self) -> Option<String> {
         logged(&self.log(), "metrics on ").pop()
     }
+}
 
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        self.service.log()
-    }
+impl Deref for Instance {
+    type Target = Service;
 
-    /// The process: its limits and state.
-    pub fn service(&self) -> &Service {
+    fn deref(&self) -> &Service {
         &self.service
     }
+}
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.service.pid()
-    }
-
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.service.signal(signal)
-    }
-
-    /// Waits for its end; `None` when it still runs after `patience`.
-    pub fn wait_exit(&mut self, patience: Duration) -> Option<ExitStatus> {
-        self.service.wait_exit(patience)
-    }
-
-    fn wait_ready(&self, options: &InstanceOptions) -> Result<(), Error> {
-        let ready = wait::until(READY_PATIENCE, &options.interrupt, || {
-            if self.service.has_exited() {
-                return Err(self.service.failure("ended"));
-            }
-            let addresses = self.addresses();
-            if addresses.len() < self.addresses_expected {
-                return Ok(None);
-            }
-            let is_ready = match (options.readiness, addresses.first()) {
-                (Readiness::Listening, _) | (Readiness::Healthy, None) => true,
-                (Readiness::Healthy, Some(first)) => {
-                    http::get_status(first, "/healthz").is_ok_and(|s| s == 200)
-                }
-            };
-            Ok(is_ready.then_some(()))
-        })?;
-        ready.ok_or_else(|| self.service.failure(&format!("is not ready ({:?})", options.readiness)))
+impl DerefMut for Instance {
+    fn deref_mut(&mut self) -> &mut Service {
+        &mut self.service
     }
 }
 

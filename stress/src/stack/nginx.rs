@@ -3,34 +3,31 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::nginx_conf::{self, PID_FILE, Rendering};
 use crate::cgroup::Group;
+use crate::install::Found;
 use crate::process::service::{Launch, Service};
-use crate::setup::tools::NginxTool;
 use crate::throwaway::Throwaway;
-use crate::wait::{self, Interrupt};
+use crate::wait::Interrupt;
 use crate::{Error, install};
 
 /// How to run nginx.
 #[derive(Debug, Clone)]
 pub struct NginxOptions {
-    /// The project's `nginx.conf`.
     pub template: PathBuf,
-    /// Where it listens; 0 for a free port.
+    /// 0 for a free one.
     pub port: u16,
     /// The sockets of the two instances.
     pub upstreams: [PathBuf; 2],
-    /// Its limits.
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into its throwaway directory.
     pub log: Option<PathBuf>,
-    /// Calls off the start.
     pub interrupt: Interrupt,
 }
 
@@ -60,9 +57,6 @@ pub struct Nginx {
 
 impl Nginx {
     /// Checks the configuration, starts nginx and waits until it accepts connections. Its upstreams may be away.
-    ///
-    /// # Errors
-    /// When there is no nginx, the configuration is refused, or the port is taken; nothing is left behind.
     pub fn start(options: &NginxOptions) -> Result<Nginx, Error> {
         let tool = install::NGINX.require()?;
         if options.port != 0 {
@@ -87,37 +81,26 @@ impl Nginx {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// The process: its log, limits and state.
-    pub fn service(&self) -> &Service {
-        &self.service
-    }
-
-    /// Such as `1.22.1`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    fn start_on(port: u16, tool: &NginxTool, options: &NginxOptions) -> Result<Nginx, Error> {
+    fn start_on(port: u16, tool: &Found, options: &NginxOptions) -> Result<Nginx, Error> {
         let directory = Throwaway::new("nginx")?;
         let template = fs::read_to_string(&options.template)
             .map_err(Error::io(format!("read {}", options.template.display())))?;
-        let configuration = nginx_conf::render(
-            &template,
-            &Rendering {
-                port,
-                upstreams: &options.upstreams,
-                directory: directory.path(),
-                stream_module: tool.stream_module.as_deref(),
-            },
-        )?;
+        let module = stream_module(&tool.said);
+        let configuration = render(&template, port, &options.upstreams, directory.path(), module.as_deref())?;
         let configuration_path = directory.path().join("nginx.conf");
         fs::write(&configuration_path, configuration)
             .map_err(Error::io(format!("write {}", configuration_path.display())))?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join("nginx.log"));
 
+        let [prefix, path] = [directory.path(), &configuration_path].map(|path| path.display().to_string());
+        let paths = ["-p", &prefix, "-c", &path];
         let run = |name, group, arguments: &[&str]| {
             Service::start(Launch {
-                arguments: nginx_arguments(directory.path(), &configuration_path, arguments),
+                arguments: arguments.iter().map(OsString::from).collect(),
                 group,
                 // "Fast shutdown". Format: nginx documentation, "Controlling nginx".
                 stop_signal: Signal::TERM,
@@ -125,30 +108,26 @@ impl Nginx {
                 ..Launch::new(name, &tool.program, directory.path(), &log)
             })
         };
-        run("nginx -t", None, &["-t", "-q"])?.run_to_end(CHECK_PATIENCE, &options.interrupt)?;
-        let service = run("nginx", options.group.clone(), &["-g", "daemon off;"])?;
+        run("nginx -t", None, &[&paths[..], &["-t", "-q"]].concat())?
+            .run_to_end(CHECK_PATIENCE, &options.interrupt)?;
+        let service = run("nginx", options.group.clone(), &[&paths[..], &["-g", "daemon off;"]].concat())?;
         let nginx = Nginx { service, port, version: tool.version.clone(), directory };
-        nginx.wait_ready(&options.interrupt)?;
-        Ok(nginx)
-    }
-
-    fn wait_ready(&self, interrupt: &Interrupt) -> Result<(), Error> {
         // It writes its pid file once all its ports are bound. Without it, whoever answers may be another process.
-        let pid_file = self.directory.path().join(PID_FILE);
-        let ready = wait::until(READY_PATIENCE, interrupt, || {
-            if self.service.has_exited() {
-                return Err(self.service.failure("ended"));
-            }
+        let pid_file = nginx.directory.path().join(PID_FILE);
+        nginx.wait_ready(READY_PATIENCE, &options.interrupt, "does not accept connections", || {
             let has_bound = fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.trim().is_empty());
-            Ok((has_bound && TcpStream::connect(self.address()).is_ok()).then_some(()))
+            Ok((has_bound && TcpStream::connect(nginx.address()).is_ok()).then_some(()))
         })?;
-        ready.ok_or_else(|| self.service.failure("does not accept connections"))
+        Ok(nginx)
     }
 }
 
-fn nginx_arguments(directory: &Path, configuration: &Path, more: &[&str]) -> Vec<OsString> {
-    let paths = ["-p".into(), directory.into(), "-c".into(), configuration.into()];
-    paths.into_iter().chain(more.iter().map(OsString::from)).collect()
+impl Deref for Nginx {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
 }
 
 fn free_port() -> Result<u16, Error> {
@@ -156,8 +135,117 @@ fn free_port() -> Result<u16, Error> {
     bound.map(|address: SocketAddr| address.port()).map_err(Error::io("find a free port"))
 }
 
+/// A private copy of the project's `nginx.conf`, which is written for its container. Refused where something to be replaced
+/// is not there: the copy would use the container's paths.
+fn render(
+    template: &str,
+    port: u16,
+    [upstream_1, upstream_2]: &[PathBuf; 2],
+    directory: &Path,
+    stream_module: Option<&Path>,
+) -> Result<String, Error> {
+    let directory = directory.display();
+    let replacements = [
+        ("/run/rinha/webapi1.sock", upstream_1.display().to_string()),
+        ("/run/rinha/webapi2.sock", upstream_2.display().to_string()),
+        ("listen 9999", format!("listen {port}")),
+        ("pid /tmp/nginx.pid;", format!("pid {directory}/{PID_FILE};")),
+    ];
+    let mut copy = template.to_owned();
+    for (original, replacement) in replacements {
+        if !copy.contains(original) {
+            return Err(Error::Refused(format!(
+                "nginx.conf has no `{original}` to replace for use outside its container: write it that way"
+            )));
+        }
+        copy = copy.replace(original, &replacement);
+    }
+    // Built-in paths for temporary files belong to the system's nginx, and not every user may write there.
+    if let Some((before, after)) = copy.split_once("http {") {
+        let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("\n    {kind}_temp_path {directory}/{kind};"))
+            .concat();
+        copy = format!("{before}http {{{paths}{after}");
+    }
+    // Relative to nginx's own directory, which is not the private one.
+    let module = stream_module.map(|module| format!("load_module {};", module.display()));
+    Ok(copy.replace(MODULES, &module.unwrap_or_default()))
+}
+
+/// From the arguments of the build: `--modules-path=/usr/lib/nginx/modules ... --with-stream=dynamic`.
+fn stream_module(build: &str) -> Option<PathBuf> {
+    let mut arguments = build.split_whitespace();
+    let is_dynamic = arguments.clone().any(|argument| argument == "--with-stream=dynamic");
+    let directory = arguments.find_map(|argument| argument.strip_prefix("--modules-path="))?;
+    is_dynamic.then(|| Path::new(directory).join("ngx_stream_module.so"))
+}
+
+/// How a template loads the stream module where it is a dynamic one.
+const MODULES: &str = "include /etc/nginx/modules-enabled/*.conf;";
+const PID_FILE: &str = "nginx.pid";
 const ATTEMPTS_MAX: u32 = 5;
 const CHECK_PATIENCE: Duration = Duration::from_secs(20);
 /// It tries a taken port for 2.5 s before it gives up.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = "\
+pid /tmp/nginx.pid;
+http {
+    upstream webapi { server unix:/run/rinha/webapi1.sock; server unix:/run/rinha/webapi2.sock; }
+    server { listen 9999 backlog=4096; }
+}
+";
+
+    fn render_with(template: &str, stream_module: Option<&Path>) -> Result<String, Error> {
+        let upstreams = [PathBuf::from("/d/one.sock"), PathBuf::from("/d/two.sock")];
+        let directory = Path::new("/var/tmp/d");
+        render(template, 40123, &upstreams, directory, stream_module)
+    }
+
+    #[test]
+    fn replaces_what_belongs_to_the_container() {
+        let copy = render_with(TEMPLATE, None).unwrap();
+        for expected in [
+            "pid /var/tmp/d/nginx.pid;",
+            "unix:/d/one.sock;",
+            "unix:/d/two.sock;",
+            "listen 40123 backlog=4096;",
+            "http {\n    client_body_temp_path /var/tmp/d/client_body;",
+        ] {
+            assert!(copy.contains(expected), "{expected} is not in\n{copy}");
+        }
+        assert!(!copy.contains("/run/rinha") && !copy.contains("9999"), "{copy}");
+    }
+
+    #[test]
+    fn refuses_a_template_that_lacks_a_place() {
+        for missing in ["/run/rinha/webapi2.sock", "listen 9999", "pid /tmp/nginx.pid;"] {
+            let refusal = render_with(&TEMPLATE.replace(missing, "x"), None).unwrap_err().to_string();
+            assert!(refusal.contains(missing), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn loads_the_stream_module_only_where_the_template_loads_modules() {
+        let module = Some(Path::new("/m/ngx_stream_module.so"));
+        assert!(!render_with(TEMPLATE, module).unwrap().contains("load_module"));
+        let layer_4 = format!("{MODULES}\n{}", TEMPLATE.replace("http {", "stream {"));
+        assert!(render_with(&layer_4, module).unwrap().starts_with("load_module /m/ngx_stream_module.so;\n"));
+        assert!(!render_with(&layer_4, None).unwrap().contains("load_module"), "where it is built in");
+        assert!(!render_with(&layer_4, module).unwrap().contains(MODULES));
+    }
+
+    #[test]
+    fn a_stream_module_that_is_built_in_is_not_loaded() {
+        let debian =
+            "--prefix=/usr/share/nginx --modules-path=/usr/lib/nginx/modules --with-stream=dynamic\n";
+        let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
+        assert_eq!(stream_module(debian).as_deref(), Some(module));
+        assert_eq!(stream_module("configure arguments: --modules-path=/m --with-stream\n"), None);
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::process::listening;
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
-use crate::wait::{self, Interrupt};
+use crate::wait::Interrupt;
 use crate::{Error, http, install};
 
 /// One of them, running on a free port of 127.0.0.1, with its data in a throwaway directory. Dropping it stops it.
@@ -23,11 +23,8 @@ pub struct Observer {
 
 impl Observer {
     /// Prometheus with this configuration.
-    ///
-    /// # Errors
-    /// When it is not installed, or refuses the configuration; nothing is left behind.
     pub fn prometheus(configuration: &str) -> Result<Observer, Error> {
-        let (program, _promtool) = install::PROMETHEUS.require()?;
+        let program = install::PROMETHEUS.require()?.program;
         let directory = Throwaway::new("prometheus")?;
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, configuration).map_err(Error::io(format!("write {}", file.display())))?;
@@ -41,11 +38,8 @@ impl Observer {
 
     /// postgres-exporter for the database at `database_url`, a libpq URI with a query part, with the queries of a file
     /// besides its own.
-    ///
-    /// # Errors
-    /// When it is not installed, or does not start; nothing is left behind.
     pub fn postgres_exporter(database_url: &str, queries: &Path) -> Result<Observer, Error> {
-        let program = install::POSTGRES_EXPORTER.require()?;
+        let program = install::POSTGRES_EXPORTER.require()?.program;
         let directory = Throwaway::new("postgres-exporter")?;
         let arguments = [
             format!("--web.listen-address={ANY_PORT}"),
@@ -56,11 +50,8 @@ impl Observer {
     }
 
     /// InfluxDB without any database; whoever writes makes one.
-    ///
-    /// # Errors
-    /// When no 1.x is installed, or it does not start; nothing is left behind.
     pub fn influxdb() -> Result<Observer, Error> {
-        let program = install::INFLUXDB.require()?;
+        let program = install::INFLUXDB.require()?.program;
         let directory = Throwaway::new("influxdb")?;
         let data = |name: &str| directory.path().join(name).display().to_string();
         // Format: InfluxDB 1.8 documentation, "Configure InfluxDB": each setting is a variable, too.
@@ -77,7 +68,6 @@ impl Observer {
         Observer::start("influxdb", &program, &arguments, &environment, directory, ("/ping", 204))
     }
 
-    /// Where it answers.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -101,10 +91,7 @@ impl Observer {
             orphan_signal: "KILL",
             ..Launch::new(name, program, directory.path(), directory.path().join("log"))
         })?;
-        let address = wait::until(READY_PATIENCE, &Interrupt::default(), || {
-            if service.has_exited() {
-                return Err(service.failure("ended"));
-            }
+        let address = service.wait_ready(READY_PATIENCE, &Interrupt::default(), "is not ready", || {
             // It may have ended just now.
             let ports = listening::ports_of(service.pid()).unwrap_or_default();
             let addresses = ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -113,7 +100,6 @@ impl Observer {
             };
             Ok(addresses.into_iter().find(is_it))
         })?;
-        let address = address.ok_or_else(|| service.failure("is not ready"))?;
         Ok(Observer { _service: service, address, _directory: directory })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal};
 
 use crate::cgroup::Group;
+use crate::install::Found;
 use crate::process::service::{Launch, Service};
 use crate::process::user::User;
-use crate::setup::tools::PostgresTools;
 use crate::throwaway::Throwaway;
-use crate::wait::{self, Interrupt};
+use crate::wait::Interrupt;
 use crate::{Error, install};
 
 /// What survives a crash of the machine, or of PostgreSQL.
@@ -29,34 +30,29 @@ pub enum Durability {
     Durable,
 }
 
+impl Durability {
+    pub fn of(is_durable: bool) -> Durability {
+        if is_durable { Durability::Durable } else { Durability::Benchmark }
+    }
+}
+
 /// How to run PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// What survives a crash.
     pub durability: Durability,
-    /// `max_connections`.
     pub connections_max: u32,
     /// More settings by name; they win over ours.
     pub settings: Vec<(String, String)>,
-    /// Its limits.
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into its throwaway directory.
     pub log: Option<PathBuf>,
-    /// Calls off the start.
     pub interrupt: Interrupt,
 }
 
 impl Default for PostgresOptions {
-    /// Benchmark mode, 100 connections, no limits.
     fn default() -> PostgresOptions {
-        PostgresOptions {
-            durability: Durability::Benchmark,
-            connections_max: 100,
-            settings: Vec::new(),
-            group: None,
-            log: None,
-            interrupt: Interrupt::default(),
-        }
+        let (durability, settings, interrupt) = Default::default();
+        PostgresOptions { durability, connections_max: 100, settings, group: None, log: None, interrupt }
     }
 }
 
@@ -65,7 +61,7 @@ impl Default for PostgresOptions {
 pub struct Postgres {
     service: Service,
     user: Option<User>,
-    tools: PostgresTools,
+    tools: Found,
     options: PostgresOptions,
     log: PathBuf,
     /// Last, so that it is removed when the server has stopped.
@@ -74,9 +70,6 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes a new server and waits until it answers a query.
-    ///
-    /// # Errors
-    /// When no PostgreSQL >= 14 is installed, or it fails to start; nothing is left behind.
     pub fn start(options: &PostgresOptions) -> Result<Postgres, Error> {
         let tools = install::POSTGRES.require()?;
         let user = User::for_postgres()?;
@@ -104,10 +97,6 @@ impl Postgres {
         format!("postgresql://{SUPERUSER}@/{database}?host={}", self.home().display())
     }
 
-    /// Makes an empty database.
-    ///
-    /// # Errors
-    /// [`Error::Sql`], for example when it exists.
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
         let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
         let created = self.connect("postgres")?.batch_execute(&statement);
@@ -115,9 +104,6 @@ impl Postgres {
     }
 
     /// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
-    ///
-    /// # Errors
-    /// [`Error::Sql`] with file, line and PostgreSQL's message. What ran before stays.
     pub fn apply_sql(&self, database: &str, directory: &Path) -> Result<(), Error> {
         let files = sql_files(directory)?;
         let mut client = self.connect(database)?;
@@ -132,9 +118,6 @@ impl Postgres {
     }
 
     /// Makes a database with the bank in it, from the project's directory `sql`; in durable mode its tables are logged.
-    ///
-    /// # Errors
-    /// As [`apply_sql`](Postgres::apply_sql).
     pub fn create_bank(&self, name: &str, sql: &Path) -> Result<(), Error> {
         self.create_database(name)?;
         self.apply_sql(name, sql)?;
@@ -144,41 +127,13 @@ impl Postgres {
         }
     }
 
-    /// A new connection.
-    ///
-    /// # Errors
-    /// [`Error::Sql`] when it is refused.
     pub fn connect(&self, database: &str) -> Result<Client, Error> {
         let url = self.url(database);
         Client::connect(&url, NoTls).map_err(|error| Error::Sql { place: url, message: message_of(&error) })
     }
 
-    /// The process: its log, limits and state.
-    pub fn service(&self) -> &Service {
-        &self.service
-    }
-
-    /// The process id of the postmaster.
-    pub fn pid(&self) -> u32 {
-        self.service.pid()
-    }
-
-    /// The process ids of the postmaster's children: one for each session, and those that keep the house.
-    pub fn child_pids(&self) -> Vec<u32> {
-        self.service.child_pids()
-    }
-
-    /// Such as `15.18`.
     pub fn version(&self) -> &str {
         &self.tools.version
-    }
-
-    /// Sends the postmaster a signal.
-    ///
-    /// # Errors
-    /// When it is not running.
-    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.service.signal(signal)
     }
 
     /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again). Gives
@@ -198,9 +153,6 @@ impl Postgres {
     }
 
     /// Starts again on the same data and address, after [`stop`](Postgres::stop) or [`kill`](Postgres::kill).
-    ///
-    /// # Errors
-    /// When it fails to start.
     pub fn start_again(&mut self) -> Result<(), Error> {
         self.service = launch(&self.tools, self.user.as_ref(), &self.home(), &self.log, &self.options)?;
         self.wait_ready()
@@ -212,13 +164,22 @@ impl Postgres {
     }
 
     fn wait_ready(&self) -> Result<(), Error> {
-        let ready = wait::until(READY_PATIENCE, &self.options.interrupt, || {
-            if self.service.has_exited() {
-                return Err(self.service.failure("ended"));
-            }
-            Ok(self.connect("postgres").ok().and_then(|mut client| client.simple_query("SELECT 1").ok()))
-        })?;
-        ready.map(drop).ok_or_else(|| self.service.failure("does not answer queries"))
+        let ready = self.service.wait_ready(
+            READY_PATIENCE,
+            &self.options.interrupt,
+            "does not answer queries",
+            || Ok(self.connect("postgres").ok().and_then(|mut client| client.simple_query("SELECT 1").ok())),
+        );
+        ready.map(drop)
+    }
+}
+
+/// The postmaster. Its children are one for each session, and those that keep the house.
+impl Deref for Postgres {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
     }
 }
 
@@ -266,36 +227,24 @@ fn settings(options: &PostgresOptions, home: &Path) -> Vec<(String, String)> {
 }
 
 fn make_cluster(
-    tools: &PostgresTools,
+    tools: &Found,
     user: Option<&User>,
     home: &Path,
     log: &Path,
     interrupt: &Interrupt,
 ) -> Result<(), Error> {
-    let arguments = [
-        "-D",
-        "data",
-        "-U",
-        SUPERUSER,
-        "-A",
-        "trust",
-        "-E",
-        "UTF8",
-        "--locale=C",
-        "--no-sync",
-        "--no-instructions",
-    ];
+    let arguments = format!("-D data -U {SUPERUSER} -A trust -E UTF8 --locale=C --no-sync --no-instructions");
     let mut initdb = Service::start(Launch {
-        arguments: arguments.map(OsString::from).to_vec(),
+        arguments: arguments.split(' ').map(OsString::from).collect(),
         user,
         stop_patience: STOP_PATIENCE,
-        ..Launch::new("initdb", &tools.directory.join("initdb"), home, log)
+        ..Launch::new("initdb", &tools.program.with_file_name("initdb"), home, log)
     })?;
     initdb.run_to_end(INITDB_PATIENCE, interrupt)
 }
 
 fn launch(
-    tools: &PostgresTools,
+    tools: &Found,
     user: Option<&User>,
     home: &Path,
     log: &Path,
@@ -313,7 +262,7 @@ fn launch(
         stop_signal: Signal::INT,
         stop_patience: STOP_PATIENCE,
         orphan_signal: "QUIT",
-        ..Launch::new("postgresql", &tools.directory.join("postgres"), home, log)
+        ..Launch::new("postgresql", &tools.program, home, log)
     })
 }
 

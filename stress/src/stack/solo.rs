@@ -11,20 +11,15 @@ use crate::{Error, Instance, InstanceOptions, Postgres, PostgresOptions, Workpla
 /// How to run them.
 #[derive(Debug)]
 pub struct SoloOptions<'a> {
-    /// The server's binary, or what stands in for it.
     pub server: &'a Path,
-    /// Where, and who watches it.
     pub place: &'a Workplace,
     /// How to run PostgreSQL; its log and interrupt are those of the place.
     pub postgres: PostgresOptions,
-    /// Settings of the instance by the name of their environment variable.
     pub environment: Vec<(String, String)>,
-    /// The limits of the instance.
     pub group: Option<Arc<Group>>,
 }
 
 impl<'a> SoloOptions<'a> {
-    /// Without limits and settings.
     pub fn new(server: &'a Path, place: &'a Workplace) -> SoloOptions<'a> {
         let postgres = PostgresOptions::default();
         SoloOptions { server, place, postgres, environment: Vec::new(), group: None }
@@ -36,15 +31,11 @@ impl<'a> SoloOptions<'a> {
 pub struct Solo {
     /// The server, on a free TCP port.
     pub instance: Instance,
-    /// Its database server, on a Unix socket.
     pub postgres: Postgres,
 }
 
 impl Solo {
     /// Starts both and waits until the instance is healthy.
-    ///
-    /// # Errors
-    /// The first failure; nothing is left behind.
     pub fn start(options: SoloOptions<'_>) -> Result<Solo, Error> {
         let SoloOptions { server, place, postgres, environment, group } = options;
         let postgres = place.steps.run("postgresql", "ready", || {
@@ -66,13 +57,9 @@ impl Solo {
         Ok(Solo { instance, postgres })
     }
 
-    /// Where the instance listens.
-    ///
-    /// # Errors
-    /// When its log does not say so.
     pub fn address(&self) -> Result<SocketAddr, Error> {
         let addresses = self.instance.addresses();
         let address = addresses.first().and_then(|address| address.parse().ok());
-        address.ok_or_else(|| self.instance.service().failure("says not where it listens"))
+        address.ok_or_else(|| self.instance.failure("says not where it listens"))
     }
 }

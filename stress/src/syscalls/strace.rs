@@ -9,9 +9,6 @@ use std::process::Command;
 use crate::Error;
 
 /// Why nobody may trace here, as in some containers, in strace's words; `None` where one may.
-///
-/// # Errors
-/// When strace cannot be run at all.
 pub fn obstacle(strace: &Path) -> Result<Option<String>, Error> {
     let attempt = Command::new(strace)
         .args(["-qq", "-e", "trace=none", "true"])
@@ -27,9 +24,6 @@ pub fn obstacle(strace: &Path) -> Result<Option<String>, Error> {
 ///
 /// With `-D` it is strace that becomes the child, so the server keeps the process id and the signals that are meant for
 /// it, and needs no privilege to be traced.
-///
-/// # Errors
-/// When the script cannot be written.
 pub fn stand_in(
     script: &Path,
     strace: &Path,

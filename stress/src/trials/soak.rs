@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
+use crate::arguments::positive;
 use crate::ledger::{Judge, settled, wait_at_rest};
 use crate::load::{ClosedLoad, ClosedRun, RunningLoad};
 use crate::measure::{Machine, Moment, groups_for};
@@ -24,59 +27,86 @@ pub use footprint::Footprint;
 mod report;
 pub use report::{Growth, Minute, Report};
 
-/// What to endure.
-#[derive(Debug, Clone)]
+/// The whole stack under load for an hour with a fault each minute: the ledger agrees, and nothing grows
+///
+/// A stack of its own, on free ports, at 70 % of its capacity, with a fault in every minute. In turn: PostgreSQL is restarted, a
+/// backend of it is terminated, it stands still for 5 s, another session locks a row for 5 s, webapi2 is killed and comes back after
+/// 5 s, webapi2 is restarted with SIGTERM, nginx is reloaded.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = NOTES)]
 pub struct SoakOptions {
-    /// The server's binary.
-    pub server: PathBuf,
-    /// How many faults there are, one in each of so many `every`.
-    pub faults: u32,
-    /// From one fault to the next.
-    pub every: Duration,
-    /// Requests per second; by default [`SHARE_OF_CAPACITY`] of what is measured first.
-    pub requests_per_second: Option<f64>,
-    /// Clients of the load.
-    pub clients: usize,
-    /// The limits of the stack.
-    pub split: Split,
-    /// Where, and who watches it.
-    pub place: Workplace,
+    /// How long, after the capacity was measured
+    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=60_000_000))]
+    pub minutes: u32,
+    /// The same in seconds
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "minutes")]
+    pub seconds: Option<u32>,
+    /// From one fault to the next
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = positive)]
+    pub every: u32,
+    /// Requests per second, in place of 70 % of the lowest of three measurements of the capacity
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub rate: Option<u32>,
+    /// Clients, each with one request under way at most; connections live for 2 to 4 s
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    pub clients: u32,
+    /// The services' shares of the 1.5 CPU and 550 MB
+    #[arg(long, value_enum, default_value_t, value_name = "SPLIT")]
+    pub limits: Split,
+    /// This binary of the server in place of a fresh build
+    #[arg(long, value_name = "FILE")]
+    pub server: Option<PathBuf>,
+    /// Also writes everything as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl SoakOptions {
+    fn faults(&self) -> u32 {
+        self.seconds.unwrap_or(self.minutes * 60) / self.every
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(self.every.into())
+    }
+
+    /// What is wrong with options that are right one by one.
+    pub fn problem(&self) -> Option<String> {
+        (self.faults() == 0)
+            .then(|| format!("so short a soak has no room for a fault every {} s", self.every))
+    }
 }
 
 /// The share of its capacity that the stack is loaded with.
 pub const SHARE_OF_CAPACITY: f64 = 0.7;
 
 /// Endures it all. What the report says is broken is for the caller to tell.
-///
-/// # Errors
-/// When the stack cannot be started, or the work was called off. What was started is stopped.
-pub fn run(options: &SoakOptions) -> Result<Report, Error> {
+pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     let machine = Machine::look();
-    let mut soak = Soak::start(options)?;
-    let capacities = match options.requests_per_second {
+    let mut soak = Soak::start(options, place)?;
+    let capacities = match options.rate {
         Some(_) => Vec::new(),
         None => soak.measure_capacity()?,
     };
     let lowest = capacities.iter().copied().reduce(f64::min).unwrap_or_default();
-    let requests_per_second = options.requests_per_second.unwrap_or(lowest * SHARE_OF_CAPACITY);
+    let requests_per_second = options.rate.map_or(lowest * SHARE_OF_CAPACITY, f64::from);
     if requests_per_second <= 0.0 {
         return Err(Error::Refused("the stack serves nothing, so there is no load to hold".to_owned()));
     }
-    options
-        .place
+    place
         .steps
         .line(&format!("load: {requests_per_second:.0} requests per second, {} clients", options.clients));
     let mut report = Report::new(machine, options, capacities, requests_per_second);
     soak.load = soak.load.paced(requests_per_second);
 
     let began = Instant::now();
-    for (number, fault) in (1..=options.faults).zip(Fault::ALL.into_iter().cycle()) {
-        let due = began + options.every * (number - 1);
+    for (number, fault) in (1..=options.faults()).zip(Fault::ALL.into_iter().cycle()) {
+        let due = began + options.interval() * (number - 1);
         let until_due = due.saturating_duration_since(Instant::now());
-        wait::until(until_due, &options.place.interrupt, || Ok(None::<()>))?;
+        wait::until(until_due, &place.interrupt, || Ok(None::<()>))?;
         match soak.minute(number, fault) {
             Ok(minute) => {
-                options.place.steps.line(&minute.line(options.faults));
+                place.steps.line(&minute.line(options.faults()));
                 report.minutes.push(minute);
             }
             Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -99,39 +129,40 @@ pub fn run(options: &SoakOptions) -> Result<Report, Error> {
 /// A stack under way.
 struct Soak<'a> {
     options: &'a SoakOptions,
+    place: &'a Workplace,
     stack: Stack,
     judge: Judge,
     load: ClosedLoad,
 }
 
 impl<'a> Soak<'a> {
-    fn start(options: &'a SoakOptions) -> Result<Soak<'a>, Error> {
+    fn start(options: &'a SoakOptions, place: &'a Workplace) -> Result<Soak<'a>, Error> {
         let stack = Stack::start(&StackOptions {
-            groups: groups_for(options.split)?,
-            split: options.split,
-            logs: Some(options.place.logs.clone()),
-            steps: options.place.steps,
-            interrupt: options.place.interrupt.clone(),
-            ..StackOptions::new(&options.place.workspace, &options.server)
+            groups: groups_for(options.limits)?,
+            split: options.limits,
+            logs: Some(place.logs.clone()),
+            steps: place.steps,
+            interrupt: place.interrupt.clone(),
+            ..StackOptions::new(&place.workspace, place.server(options.server.as_ref())?)
         })?;
         // Connections that stayed for good would all end up at the instance that was not restarted last.
         let load = ClosedLoad {
             connection_life: Some(CONNECTION_LIFE),
             is_blind: true,
-            ..ClosedLoad::new(stack.address().to_string(), options.clients)
+            ..ClosedLoad::new(stack.address().to_string(), options.clients as usize)
         };
-        Ok(Soak { options, stack, judge: Judge::new(), load })
+        Ok(Soak { options, place, stack, judge: Judge::new(), load })
     }
 
     /// Served requests per second of each run, without a pause between an answer and the next request.
     fn measure_capacity(&mut self) -> Result<Vec<f64>, Error> {
-        let duration = (self.options.every / 12).max(CAPACITY_RUN_MIN);
+        let duration = (self.options.interval() / 12).max(CAPACITY_RUN_MIN);
         let mut capacities = Vec::new();
         for run in 1..=CAPACITY_RUNS {
             let (told, seconds, ()) = self.loaded(|soak, load| soak.wait_while(load, duration))?;
             self.judge_quiet(&told)?;
             let capacity = report::served(&told.records) / seconds;
-            self.options.place.steps.line(&format!("capacity, run {run}: {capacity:.0} requests per second"));
+            self.place.steps.line(&format!("capacity, run {run}: {capacity:.0} requests per second"));
             capacities.push(capacity);
         }
         Ok(capacities)
@@ -139,14 +170,14 @@ impl<'a> Soak<'a> {
 
     /// Loads the stack, breaks something, and looks in the quiet at the end whether all is as it should be.
     fn minute(&mut self, number: u32, fault: Fault) -> Result<Minute, Error> {
-        let every = self.options.every;
+        let every = self.options.interval();
         let began = Instant::now();
         let others_before = Moment::with_this_process(&self.bank());
         let (told, seconds, span) = self.loaded(|soak, load| {
             soak.wait_while(load, every / 4)?;
             let fault_began = Instant::now();
             let hold = HOLD_MAX.min(every / 6);
-            let fault_ended = fault.inject(&mut soak.stack, hold, &soak.options.place.interrupt)?;
+            let fault_ended = fault.inject(&mut soak.stack, hold, &soak.place.interrupt)?;
             let end = began + every * 9 / 10;
             // However long the fault took, the load goes on for a while after it.
             let rest = end.saturating_duration_since(fault_ended).max(every / 10);
@@ -182,7 +213,7 @@ impl<'a> Soak<'a> {
 
     /// Waits, but not for a load that has given up.
     fn wait_while(&self, load: &RunningLoad, duration: Duration) -> Result<(), Error> {
-        wait::until(duration, &self.options.place.interrupt, || Ok(load.has_failed().then_some(()))).map(drop)
+        wait::until(duration, &self.place.interrupt, || Ok(load.has_failed().then_some(()))).map(drop)
     }
 
     /// As it is now: an instance that was started again has other addresses.
@@ -195,16 +226,16 @@ impl<'a> Soak<'a> {
         if let Some(ended) = self.stack.services().into_iter().find(|service| service.has_exited()) {
             return Err(ended.failure("ended"));
         }
-        settled(&self.bank(), &self.options.place.interrupt)?;
+        settled(&self.bank(), &self.place.interrupt)?;
         let mut database = self.stack.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &self.options.place.interrupt)?;
+        wait_at_rest(&mut database, &self.place.interrupt)?;
         self.judge.judge(&mut database, &told.records).map(drop)
     }
 
     /// What each part holds when nobody is connected: two looks in a row see the same descriptors.
     fn footprints(&self) -> Result<Vec<(String, Footprint)>, Error> {
         let mut last: Option<Vec<(String, Footprint)>> = None;
-        let seen = wait::until(QUIET_PATIENCE, &self.options.place.interrupt, || {
+        let seen = wait::until(QUIET_PATIENCE, &self.place.interrupt, || {
             thread::sleep(BETWEEN_LOOKS);
             let of = |service: &Service| (service.name().to_owned(), Footprint::of(service));
             let now: Vec<(String, Footprint)> = self.stack.services().map(of).into();
@@ -249,3 +280,14 @@ const CAPACITY_RUN_MIN: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(5);
 const QUIET_PATIENCE: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+const NOTES: &str = "\
+At the end of each minute the load stops for some seconds. Every answer is held against the ledger: a 200 has exactly one \
+row and told the balance after it, a 422 and a 503 \"nothing was done\" have none, what is in doubt has at most one, and \
+there is no other row. Then memory and descriptors of each part are noted, while nobody is connected.
+
+Ends with status 1 when a promise is broken: the ledger disagrees, a client gets no answer or one that the bank never gives, \
+a client is not served again after a fault, a part ends by itself, a log has a panic, or from 14 faults on, when a part \
+grows: its memory (median of the last 10 minutes against the first 10; of PostgreSQL what its processes do not share) by \
+more than 5 % plus 1 MiB, or its descriptors at all (PostgreSQL's by more than 64: one for each GB of tables in each \
+process). webapi2, which is restarted, is noted but not judged.";

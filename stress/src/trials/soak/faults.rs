@@ -55,10 +55,8 @@ impl Fault {
         }
     }
 
-    /// Does it, for as long as `hold` where it lasts. Returns when it was over.
-    ///
-    /// # Errors
-    /// When it cannot be done, or a part does not end or start as it should: both are findings.
+    /// Does it, for as long as `hold` where it lasts. Returns when it was over. That a part does not end or start as it should is
+    /// a finding.
     pub(super) fn inject(
         self,
         stack: &mut Stack,
@@ -68,7 +66,7 @@ impl Fault {
         match self {
             Fault::PostgresqlRestarted => {
                 if !stack.postgres.stop().is_some_and(|status| status.success()) {
-                    return Err(stack.postgres.service().failure("did not stop in time"));
+                    return Err(stack.postgres.failure("did not stop in time"));
                 }
                 stack.postgres.start_again()?;
             }
@@ -93,7 +91,7 @@ impl Fault {
                 instance.signal(Signal::KILL)?;
                 let status = instance.wait_exit(END_PATIENCE);
                 if status.and_then(|status| status.signal()) != Some(Signal::KILL.as_raw()) {
-                    return Err(instance.service().failure("had ended before it was killed"));
+                    return Err(instance.failure("had ended before it was killed"));
                 }
                 thread::sleep(hold);
                 stack.start_instance_again(SUFFERER)?;
@@ -103,18 +101,18 @@ impl Fault {
                 instance.signal(Signal::TERM)?;
                 let status = instance.wait_exit(END_PATIENCE);
                 if !status.is_some_and(|status| status.success()) {
-                    return Err(instance.service().failure("did not stop in time"));
+                    return Err(instance.failure("did not stop in time"));
                 }
                 stack.start_instance_again(SUFFERER)?;
             }
             Fault::NginxReloaded => {
-                let old = stack.nginx.service().child_pids();
-                stack.nginx.service().signal(Signal::HUP)?;
+                let old = stack.nginx.child_pids();
+                stack.nginx.signal(Signal::HUP)?;
                 let renewed = wait::until(END_PATIENCE, interrupt, || {
-                    let workers = stack.nginx.service().child_pids();
+                    let workers = stack.nginx.child_pids();
                     Ok(workers.iter().any(|worker| !old.contains(worker)).then_some(()))
                 })?;
-                renewed.ok_or_else(|| stack.nginx.service().failure("has no new worker after a reload"))?;
+                renewed.ok_or_else(|| stack.nginx.failure("has no new worker after a reload"))?;
             }
         }
         Ok(Instant::now())

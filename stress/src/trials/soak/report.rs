@@ -9,25 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Footprint, SoakOptions};
 use crate::Error;
-use crate::load::ClosedRun;
 use crate::load::traffic::{Outcome, Record};
+use crate::load::{ClosedRun, last_first};
 use crate::measure::Machine;
-use crate::table::{aligned, float, row};
+use crate::table::{Table, float, known};
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Where.
     pub machine: Machine,
-    /// The limits of the stack.
     pub limits: String,
-    /// From one fault to the next.
     pub every_s: f64,
-    /// Clients of the load.
     pub clients: usize,
     /// Requests per second that were served without a pause, run by run; empty when the rate was given.
     pub capacities: Vec<f64>,
-    /// Requests per second that were asked for.
     pub requests_per_second: f64,
     /// One for each fault.
     pub minutes: Vec<Minute>,
@@ -35,18 +30,14 @@ pub struct Report {
     pub rows: i64,
     /// First against last minutes; empty when there are too few of them.
     pub growth: Vec<Growth>,
-    /// The promises that were broken.
     pub broken: Vec<String>,
 }
 
 /// One fault and its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Minute {
-    /// From 1.
     pub number: u32,
-    /// What was done.
     pub fault: Fault,
-    /// How long it was loaded.
     pub loaded_s: f64,
     /// Requests by what became of them: `served`, `nothing done`, `in doubt`, `broken off`, `bad gateway`.
     pub outcomes: BTreeMap<String, u64>,
@@ -69,13 +60,10 @@ pub struct Minute {
 /// One part's memory or descriptors, first against last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
-    /// Such as `webapi1`.
     pub part: String,
     /// Such as `resident memory, bytes`.
     pub what: String,
-    /// In the first minutes.
     pub first: u64,
-    /// In the last ones.
     pub last: u64,
     /// What the last ones may be at most.
     pub last_max: u64,
@@ -90,9 +78,9 @@ impl Report {
     ) -> Report {
         Report {
             machine,
-            limits: options.split.name().to_owned(),
-            every_s: options.every.as_secs_f64(),
-            clients: options.clients,
+            limits: options.limits.name().to_owned(),
+            every_s: options.every.into(),
+            clients: options.clients as usize,
             capacities,
             requests_per_second,
             minutes: Vec::new(),
@@ -102,10 +90,6 @@ impl Report {
         }
     }
 
-    /// Writes it as JSON.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let failed = || Error::io(format!("write {}", path.display()));
         let json = serde_json::to_string_pretty(self).map_err(|error| failed()(error.into()))?;
@@ -126,59 +110,42 @@ impl Report {
 
     /// The costs of each kind of fault, what grew, and the sums.
     pub fn tables(&self) -> String {
-        let mut faults = vec![row(&[
-            "fault",
-            "times",
-            "nothing done",
-            "in doubt",
-            "broken off",
-            "left out",
-            "served again ms",
-            "silence ms",
-        ])];
+        let mut faults =
+            Table::new("fault|times|nothing done|in doubt|broken off|left out|served again ms|silence ms");
         for fault in Fault::ALL {
             let minutes: Vec<&Minute> = self.minutes.iter().filter(|minute| minute.fault == fault).collect();
             let spread = |value: &dyn Fn(&Minute) -> f64| {
                 let mut values: Vec<f64> = minutes.iter().map(|minute| value(minute)).collect();
                 values.sort_by(f64::total_cmp);
-                match (values.get(values.len() / 2), values.last()) {
-                    (Some(median), Some(most)) => format!("{median:.0}, {most:.0}"),
-                    _ => "-".to_owned(),
-                }
+                let median = values.get(values.len() / 2).zip(values.last());
+                known(median.map(|(median, most)| format!("{median:.0}, {most:.0}")))
             };
-            let kind = |kind: &'static str| spread(&move |minute| float(minute.count(kind)));
-            faults.push(vec![
+            let cells = [
                 fault.name().to_owned(),
                 minutes.len().to_string(),
-                kind(NOTHING_DONE),
-                kind(IN_DOUBT),
-                kind(BROKEN_OFF),
+                spread(&|minute| float(minute.count("nothing done"))),
+                spread(&|minute| float(minute.count("in doubt"))),
+                spread(&|minute| float(minute.count("broken off"))),
                 spread(&|minute| float(minute.left_out)),
                 spread(&|minute| minute.served_again_ms.unwrap_or(f64::INFINITY)),
                 spread(&|minute| minute.silence_ms),
-            ]);
+            ];
+            faults.row(&cells.join("|"));
         }
-        let mut growth = vec![row(&["part", "of what", "first", "last", "at most"])];
+        let mut growth = Table::new("part|of what|first|last|at most");
         for Growth { part, what, first, last, last_max } in &self.growth {
-            growth.push(vec![
-                part.clone(),
-                what.clone(),
-                first.to_string(),
-                last.to_string(),
-                last_max.to_string(),
-            ]);
+            growth.row(&format!("{part}|{what}|{first}|{last}|{last_max}"));
         }
         let growth = if self.growth.is_empty() {
             format!("Whether anything grows is judged from {} faults on.\n", 2 * FLAT_WINDOW_MIN)
         } else {
-            aligned(&growth)
+            growth.to_string()
         };
         let requests: u64 = self.minutes.iter().flat_map(|minute| minute.outcomes.values()).sum();
         let served: u64 = self.minutes.iter().map(|minute| minute.count(SERVED)).sum();
+        let rows = self.rows;
         format!(
-            "Median and most for each fault:\n{}\n{growth}\n{requests} requests, {served} served, {} rows of the ledger judged\n",
-            aligned(&faults),
-            self.rows
+            "Median and most for each fault:\n{faults}\n{growth}\n{requests} requests, {served} served, {rows} rows of the ledger judged\n"
         )
     }
 }
@@ -191,12 +158,7 @@ impl Minute {
         loaded_s: f64,
         (fault_began, fault_ended): (Instant, Instant),
     ) -> Minute {
-        let mut outcomes = BTreeMap::new();
-        for record in &told.records {
-            *outcomes.entry(kind(&record.outcome)).or_default() += 1;
-        }
-        let outcomes: BTreeMap<String, u64> =
-            outcomes.into_iter().map(|(kind, count): (&str, u64)| (kind.to_owned(), count)).collect();
+        let outcomes = told.outcomes().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
         let failed = told.records.iter().filter(|record| !record.outcome.is_served());
         Minute {
             number,
@@ -206,7 +168,7 @@ impl Minute {
             failed_before: count(failed.filter(|record| record.ended_at < fault_began)),
             left_out: told.left_out,
             fault_ms: ms(fault_ended.saturating_duration_since(fault_began)),
-            served_again_ms: served_again(told, fault_ended).map(ms),
+            served_again_ms: last_first(&told.records, told.clients, fault_ended, Outcome::is_served).map(ms),
             silence_ms: ms(silence(&told.records)),
             others_cpus: None,
             parts: Vec::new(),
@@ -255,34 +217,12 @@ pub(super) fn served(records: &[Record]) -> f64 {
     float(count(records.iter().filter(|record| record.outcome.is_served())))
 }
 
-/// How long after `since` the last client had a good answer to a request that it sent after it; `None` when one had none.
-fn served_again(told: &ClosedRun, since: Instant) -> Option<Duration> {
-    let mut firsts: Vec<Option<Instant>> = vec![None; told.clients];
-    for record in told.records.iter().filter(|record| record.sent_at > since && record.outcome.is_served()) {
-        let first = firsts[record.client].get_or_insert(record.ended_at);
-        *first = record.ended_at.min(*first);
-    }
-    let firsts: Option<Vec<Instant>> = firsts.into_iter().collect();
-    Some(firsts?.into_iter().max()?.saturating_duration_since(since))
-}
-
 /// The longest time between two good answers.
 fn silence(records: &[Record]) -> Duration {
     let served = records.iter().filter(|record| record.outcome.is_served());
     let mut times: Vec<Instant> = served.map(|record| record.ended_at).collect();
     times.sort_unstable();
     times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-}
-
-fn kind(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => SERVED,
-        Outcome::NothingDone { .. } => NOTHING_DONE,
-        Outcome::InDoubt => IN_DOUBT,
-        Outcome::Broken => BROKEN_OFF,
-        Outcome::BadGateway => "bad gateway",
-        Outcome::Other { .. } => "other",
-    }
 }
 
 /// PostgreSQL's processes share their buffers, which fill with the ledger up to what they may: only what is each
@@ -346,9 +286,6 @@ fn mebibytes(bytes: u64) -> f64 {
 }
 
 const SERVED: &str = "served";
-const NOTHING_DONE: &str = "nothing done";
-const IN_DOUBT: &str = "in doubt";
-const BROKEN_OFF: &str = "broken off";
 const POSTGRESQL: &str = crate::stack::DB;
 const RESTARTED: &str = crate::stack::WEBAPIS[super::faults::SUFFERER];
 
@@ -375,7 +312,7 @@ mod tests {
             number,
             fault,
             loaded_s: 54.0,
-            outcomes: BTreeMap::from([(SERVED.to_owned(), 5400), (IN_DOUBT.to_owned(), 3)]),
+            outcomes: BTreeMap::from([(SERVED.to_owned(), 5400), ("in doubt".to_owned(), 3)]),
             failed_before: 0,
             left_out: 7,
             fault_ms: 10.0,
@@ -459,12 +396,15 @@ mod tests {
                 record(1, 65, 80, Outcome::InDoubt),
             ],
         };
-        assert_eq!(served_again(&told, at(50)), None);
+        assert_eq!(last_first(&told.records, told.clients, at(50), Outcome::is_served), None);
         told.records.push(record(1, 85, 95, Outcome::Refused));
         told.records.push(record(1, 96, 99, Outcome::Refused));
-        assert_eq!(served_again(&told, at(50)), Some(Duration::from_millis(45)));
+        assert_eq!(
+            last_first(&told.records, told.clients, at(50), Outcome::is_served),
+            Some(Duration::from_millis(45))
+        );
         assert_eq!(silence(&told.records), Duration::from_millis(50));
         let minute = Minute::of(1, Fault::RowLocked, &told, 1.0, (at(40), at(50)));
-        assert_eq!((minute.count(SERVED), minute.count(IN_DOUBT), minute.failed_before), (5, 1, 0));
+        assert_eq!((minute.count(SERVED), minute.count("in doubt"), minute.failed_before), (5, 1, 0));
     }
 }
