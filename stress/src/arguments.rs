@@ -1,9 +1,7 @@
 //! How the values of options are read.
 
-/// A value, or what is needed in its place.
 type Parsed<T> = Result<T, String>;
 
-/// A number from 1 on.
 pub(crate) fn positive(text: &str) -> Parsed<u32> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 on is needed".to_owned())
 }
@@ -36,7 +34,6 @@ pub(crate) fn some_seconds(text: &str) -> Parsed<u32> {
     if seconds > 0 { Ok(seconds) } else { Err("it has to be longer".to_owned()) }
 }
 
-/// Of a bank, without a path.
 pub(crate) fn url(text: &str) -> Parsed<String> {
     let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
     let url = host.filter(|host| !host.is_empty()).map(|_| text.to_owned());

@@ -14,13 +14,11 @@ pub enum Error {
     Refused(String),
     /// A service or a tool failed. Its log says why; the last lines are repeated here.
     Service {
-        /// Which one, as the step lines name it.
         name: String,
         /// What it did, for example `exited with status 1`.
         what: String,
         /// The whole log. In a throwaway directory it is gone when the error arrives, but for its `tail`.
         log: PathBuf,
-        /// The last lines of the log.
         tail: String,
     },
     /// A file of SQL, or a statement of ours, was refused by PostgreSQL.
@@ -30,11 +28,9 @@ pub enum Error {
         /// PostgreSQL's message with its detail and hint.
         message: String,
     },
-    /// The operating system refused.
     Io {
         /// What was tried, to be read after "cannot".
         attempt: String,
-        /// Its answer.
         source: io::Error,
     },
 }

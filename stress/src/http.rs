@@ -10,16 +10,11 @@ use std::time::Duration;
 use httparse::Status;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// One answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Such as 200.
     pub status: u16,
-    /// Its version of HTTP/1: 0 or 1.
     pub minor_version: u8,
-    /// In the order in which they came.
     pub fields: Vec<(String, String)>,
-    /// Its content.
     pub body: Vec<u8>,
 }
 
@@ -60,24 +55,20 @@ impl Answer {
         Ok(Some((answer, len)))
     }
 
-    /// The first value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// What its head says about the length of its content.
     pub fn content_length(&self) -> Option<usize> {
         self.field("Content-Length")?.parse().ok()
     }
 
-    /// Whether the connection ends with it.
     pub fn is_last(&self) -> bool {
         self.field("Connection") == Some("close")
     }
 }
 
-/// A connection that is kept.
 #[derive(Debug)]
 pub struct Connection {
     socket: Socket,
@@ -101,22 +92,18 @@ impl Connection {
         Ok(Connection { socket, unread: Vec::new() })
     }
 
-    /// The socket below.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// What was read and belongs to no answer yet.
     pub fn unread(&self) -> &[u8] {
         &self.unread
     }
 
-    /// The same connection, for a thread that only sends.
     pub fn clone_sender(&self) -> io::Result<Connection> {
         Ok(Connection { socket: self.socket.try_clone()?, unread: Vec::new() })
     }
 
-    /// Sends all of it.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes).map_err(as_timeout)
     }
@@ -127,12 +114,10 @@ impl Connection {
         self.receive_as(Answer::read)
     }
 
-    /// The next answer, to a HEAD.
     pub fn receive_head(&mut self) -> io::Result<Answer> {
         self.receive_as(Answer::read_head)
     }
 
-    /// The answer to a request.
     pub fn ask(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.send(request)?;
         self.receive()

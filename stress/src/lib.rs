@@ -74,5 +74,5 @@ pub fn options<T: clap::Args>(line: &str) -> T {
 
 /// The client that [`Postgres::connect`] gives.
 pub use postgres;
-/// What [`Instance::signal`] and [`Postgres::signal`] send.
+/// What [`Service::signal`] sends.
 pub use rustix::process::Signal;

@@ -1,8 +1,13 @@
 //! What is asked of the bank, by whom, and what they are told.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use mio::{Events, Poll};
 use rustix::process::{Resource, Rlimit};
 
 use crate::Error;
+use crate::wait::Interrupt;
 
 pub mod traffic;
 
@@ -10,10 +15,7 @@ mod closed;
 pub use closed::{ClosedLoad, ClosedRun, LAG_MAX, Pace, RunningLoad, last_first};
 
 mod open;
-pub use open::{OpenLoop, OpenRun, Phase, Span};
-
-mod crowd;
-pub use crowd::Crowd;
+pub use open::{Crowd, OpenLoop, OpenRun, Phase, Span};
 
 mod attack;
 pub use attack::{Attack, Endings};
@@ -21,6 +23,30 @@ pub use attack::{Attack, Endings};
 mod generator;
 pub use generator::{Generator, Latency, LoadFigures, LoadKind, Program};
 pub(crate) use generator::{PATIENCE, Script};
+
+struct Watch {
+    poll: Poll,
+    events: Events,
+}
+
+impl Watch {
+    fn new() -> Result<Watch, Error> {
+        Ok(Watch {
+            poll: Poll::new().map_err(Error::io("make an epoll"))?,
+            events: Events::with_capacity(1024),
+        })
+    }
+
+    fn wait(&mut self, timeout: Duration, interrupt: &Interrupt) -> Result<&Events, Error> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                Err(Error::io("wait for the bank")(error))
+            }
+            _ if interrupt.is_raised() => Err(Error::Interrupted),
+            _ => Ok(&self.events),
+        }
+    }
+}
 
 /// Lets this process open at least so many files.
 pub(crate) fn allow_descriptors(needed: u64) -> Result<(), Error> {

@@ -18,11 +18,8 @@ use crate::wait::Interrupt;
 use crate::{Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace};
 
 mod usage;
-pub(crate) use usage::{parts, usage_of};
-mod others;
-pub(crate) use others::Moment;
-mod machine;
-pub use machine::Machine;
+pub use usage::Machine;
+pub(crate) use usage::Moment;
 
 mod report;
 pub(crate) use report::DISTURBING_CPUS;
@@ -30,7 +27,6 @@ use report::conditions;
 pub use report::{Case, Part, Report, Run, ServiceLimits, Setup};
 mod table;
 pub(crate) use table::parts_table;
-mod ratio;
 
 mod progress;
 pub use progress::Progress;
@@ -257,20 +253,18 @@ pub fn measure_bank(
     generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt)?;
 
     let counts_before = settled(bank, interrupt)?;
-    let others_before = Moment::now(bank, generator.program().group.as_ref());
-    let usage_before = usage_of(bank);
+    let before_load = Moment::now(bank, generator.program().group.as_ref());
     progress.load(seconds);
     let outcome = generator.run(&bank.url, connections, seconds, interrupt);
-    let usage_after = usage_of(bank);
-    let others_after = Moment::now(bank, generator.program().group.as_ref());
+    let after_load = Moment::now(bank, generator.program().group.as_ref());
     progress.loaded();
     let outcome = outcome?;
     let counts_after = settled(bank, interrupt)?;
 
     let ledger = audit(bank, before, &counts_after)?;
     let counts = counts_after.since(&counts_before);
-    let parts = parts(&usage_before, &usage_after, outcome.requests);
-    let others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));
+    let parts = after_load.parts(&before_load, outcome.requests);
+    let others_cpus = after_load.others_cpus(&before_load);
     Ok(Run { others_cpus, ..Run::new(outcome, &counts, parts, ledger) })
 }
 

@@ -48,7 +48,6 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// nginx's port unless another is chosen.
     pub const NGINX_DEFAULT: u16 = 9999;
     /// The last one that leaves room for the four behind it.
     pub const NGINX_MAX: u16 = u16::MAX - 4;
@@ -68,7 +67,6 @@ impl Ports {
     }
 }
 
-/// How to run the stack.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
     pub server: PathBuf,
@@ -217,6 +215,5 @@ impl Stack {
 
 /// The database of the bank.
 pub(crate) const DATABASE: &str = "rinha";
-/// A year.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(20);

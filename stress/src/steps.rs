@@ -8,10 +8,8 @@ use crate::Error;
 /// Where the steps are told: to the user, or to nobody, as in tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Steps {
-    /// Nowhere.
     #[default]
     Silent,
-    /// On standard output.
     Printed,
 }
 
@@ -30,7 +28,6 @@ impl Steps {
         result
     }
 
-    /// Tells one line.
     pub fn line(self, line: &str) {
         self.tell(&format!("{line}\n"));
     }

@@ -16,14 +16,10 @@ pub use annotate::{Socket, Stage, Step};
 
 mod messages;
 
-mod literal;
-
 /// One request, from the wait that it ended to the answer that left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Story {
-    /// What was asked.
     pub title: &'static str,
-    /// In order.
     pub steps: Vec<Step>,
 }
 
@@ -83,7 +79,6 @@ fn tell(trace: &str, thread: u32) -> Option<Vec<Story>> {
     ])
 }
 
-/// Has one request answered.
 fn ask(connection: &mut Connection, request: &str) -> Result<(), Error> {
     let answer = connection.ask(request.as_bytes()).map_err(Error::io("ask the traced server"))?;
     if answer.status == 200 {

@@ -34,7 +34,6 @@ impl Tally {
 pub struct Ledger {
     /// Transactions that came into the ledger.
     pub rows: u64,
-    /// Transactions that were acknowledged.
     pub answered_200: u64,
     /// Answers whose client had left, as all do at the end of the load.
     pub answered_late: u64,
@@ -55,7 +54,6 @@ fn rows(client: &mut Client) -> Result<u64, Error> {
     Ok(rows.unsigned_abs())
 }
 
-/// Every client's books, by id.
 pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
     let rows = client.query(BOOKS, &[]).map_err(|error| refused(&error))?;
     let account = |row: &postgres::Row| Account {
@@ -67,12 +65,10 @@ pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
     Ok(rows.iter().map(account).collect())
 }
 
-/// Why the books could not be read.
 pub(crate) fn refused(error: &postgres::Error) -> Error {
     Error::Sql { place: "the audit of the ledger".to_owned(), message: message_of(error) }
 }
 
-/// One client's books.
 pub(crate) struct Account {
     pub(crate) id: i32,
     pub(crate) limit: i64,

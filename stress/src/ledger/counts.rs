@@ -17,11 +17,8 @@ pub struct Counts {
     pub late: u64,
     /// Answered 503 without knowing whether it was done.
     pub in_doubt: u64,
-    /// Batches sent to PostgreSQL.
     pub batches: u64,
-    /// Calls in all of them.
     pub batch_calls: u64,
-    /// Not answered yet.
     pub(crate) unanswered: u64,
 }
 

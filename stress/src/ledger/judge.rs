@@ -37,12 +37,10 @@ struct Row {
 }
 
 impl Judge {
-    /// Of a ledger from its beginning.
     pub fn new() -> Judge {
         Judge::default()
     }
 
-    /// How many rows were judged so far.
     pub fn rows(&self) -> i64 {
         self.rows
     }
@@ -105,7 +103,6 @@ impl Judge {
         Err(disagreement(&format!("rows and sums of each client were {known:?} and are {found:?}")))
     }
 
-    /// Reads what is new of one client's ledger.
     fn read(
         &mut self,
         database: &mut Client,
@@ -147,7 +144,6 @@ pub fn wait_at_rest(database: &mut Client, interrupt: &Interrupt) -> Result<(), 
     })
 }
 
-/// Id, limit and balance of each of the bank's clients.
 fn balances(database: &mut Client) -> Result<Vec<(i32, i64, i64)>, Error> {
     let rows = database.query("SELECT id, limite, saldo FROM clientes ORDER BY id", &[]);
     let rows = rows.map_err(|error| unreadable(&error))?;

@@ -5,40 +5,33 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Poll, Token};
 
+use super::Watch;
 use super::traffic::Record;
 use crate::Error;
 use crate::wait::Interrupt;
 
-/// What each of the connections does.
 #[derive(Debug, Clone)]
 pub struct Attack {
-    /// In reports.
     pub name: &'static str,
-    /// How many do it at once.
     pub connections: usize,
-    /// Sent at once.
     pub opening: Vec<u8>,
     /// Sent after it, one byte a second, over and over.
     pub drip: Vec<u8>,
     /// Sent after the opening, over and over, as much as the bank takes. Then only a reset is the end: an answer, and the
     /// end of the bank's half, mean nothing to somebody who floods.
     pub flood: Vec<u8>,
-    /// Whether answers are read.
     pub reads: bool,
-    /// Between one connection and the next.
     pub stagger: Duration,
     /// How long the bank lets it go on, from the time when the connection was made.
     pub deadline: Duration,
 }
 
-/// What became of the attackers.
 #[derive(Debug, Clone, Default)]
 pub struct Endings {
     /// From the beginning of each connection to its end, in microseconds.
     pub times_us: Vec<u64>,
-    /// Connections that were still open when the attack was called off.
     pub left: usize,
     /// The transactions that an attack may have brought into the ledger.
     pub records: Vec<Record>,
@@ -58,39 +51,33 @@ struct Attacker {
 impl Attack {
     /// Runs it until every connection has been ended, or for some seconds more than that should take.
     pub fn run(&self, address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
-        let mut poll = Poll::new().map_err(Error::io("make an epoll"))?;
-        let mut events = Events::with_capacity(1024);
-        let mut attackers = Vec::with_capacity(self.connections);
+        let mut watch = Watch::new()?;
+        let mut attackers: Vec<Attacker> = Vec::with_capacity(self.connections);
         let mut endings = Endings::default();
         let begun = Instant::now();
         let until = begun + self.duration() + SPARE;
-        let is_under_way = |attackers: &[Attacker]| {
-            attackers.len() < self.connections || attackers.iter().any(|attacker| !attacker.has_ended)
-        };
-        while is_under_way(&attackers) && Instant::now() < until {
-            if interrupt.is_raised() {
-                return Err(Error::Interrupted);
-            }
+        while endings.times_us.len() < self.connections && Instant::now() < until {
             while attackers.len() < self.connections
-                && begun + self.stagger * count(&attackers) <= Instant::now()
+                && begun + self.stagger * u32::try_from(attackers.len()).unwrap_or(u32::MAX) <= Instant::now()
             {
-                let attacker = self.connect(address, &poll, attackers.len());
+                let attacker = self.connect(address, &watch.poll, attackers.len());
                 attackers.push(attacker.map_err(Error::io(format!("connect to {address}")))?);
             }
-            poll.poll(&mut events, Some(TICK)).map_err(Error::io("wait for the bank"))?;
-            for event in &events {
+            for event in watch.wait(TICK, interrupt)? {
                 let attacker = &mut attackers[event.token().0];
                 attacker.is_writable |= event.is_writable();
                 let is_reset = event.is_error() || event.is_write_closed();
-                if self.has_ended(attacker, is_reset) {
-                    attacker.end(&mut endings);
+                if !attacker.has_ended && self.has_ended(attacker, is_reset) {
+                    attacker.has_ended = true;
+                    let time_us = attacker.begun.elapsed().as_micros();
+                    endings.times_us.push(u64::try_from(time_us).unwrap_or(u64::MAX));
                 }
             }
             for attacker in attackers.iter_mut().filter(|attacker| !attacker.has_ended) {
                 self.go_on(attacker);
             }
         }
-        endings.left = attackers.iter().filter(|attacker| !attacker.has_ended).count();
+        endings.left = attackers.len() - endings.times_us.len();
         Ok(endings)
     }
 
@@ -125,10 +112,10 @@ impl Attack {
         if is_reset {
             return true;
         }
-        let mut bytes = [0; 4096];
         if !self.reads {
             return false;
         }
+        let mut bytes = [0; 4096];
         loop {
             match attacker.stream.read(&mut bytes) {
                 Ok(0) => return self.flood.is_empty(),
@@ -140,7 +127,6 @@ impl Attack {
         }
     }
 
-    /// Does the wrong thing once more.
     fn go_on(&self, attacker: &mut Attacker) {
         let now = Instant::now();
         if !self.drip.is_empty() && now >= attacker.next_drip {
@@ -171,23 +157,10 @@ impl Attacker {
             0
         })
     }
-
-    fn end(&mut self, endings: &mut Endings) {
-        if !self.has_ended {
-            self.has_ended = true;
-            endings.times_us.push(u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-        }
-    }
-}
-
-fn count(attackers: &[Attacker]) -> u32 {
-    u32::try_from(attackers.len()).unwrap_or(u32::MAX)
 }
 
 const DRIP_INTERVAL: Duration = Duration::from_secs(1);
-/// How often those who flood go on.
 const TICK: Duration = Duration::from_millis(10);
 /// What one connection floods in a tick at most: a few of them together are a fast link, not a benchmark of this machine.
 const FLOOD_BYTES_PER_TICK: usize = 16 * 1024;
-/// Beyond its deadline, how long an attack goes on.
 const SPARE: Duration = Duration::from_secs(4);

@@ -16,11 +16,8 @@ use crate::http::Connection;
 /// Several clients, each on a connection of its own that it opens again when it has ended.
 #[derive(Debug, Clone)]
 pub struct ClosedLoad {
-    /// The bank.
     pub address: String,
-    /// How many.
     pub clients: usize,
-    /// When each sends its next request.
     pub pace: Pace,
     /// How long a connection is kept at least, and twice that at most; `None`: as long as it lasts.
     pub connection_life: Option<Duration>,
@@ -30,10 +27,8 @@ pub struct ClosedLoad {
     pub numbers: Arc<AtomicU64>,
 }
 
-/// When a client sends its next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// As soon as the one before is answered.
     AtOnce,
     /// When it is due, each so long after the one before, or as soon as that one is answered.
     Every(Duration),
@@ -41,24 +36,19 @@ pub enum Pace {
     Rest(Duration),
 }
 
-/// What all clients were told.
 #[derive(Debug, Default)]
 pub struct ClosedRun {
-    /// Every request.
     pub records: Vec<Record>,
-    /// How many clients there were.
     pub clients: usize,
     /// Requests that came due while their client still waited, longer ago than [`LAG_MAX`]: never sent.
     pub left_out: u64,
 }
 
 impl ClosedRun {
-    /// How many outcomes were of that kind.
     pub fn count(&self, is_such: impl Fn(&Outcome) -> bool) -> usize {
         self.records.iter().filter(|record| is_such(&record.outcome)).count()
     }
 
-    /// How many requests had each kind of outcome.
     pub fn outcomes(&self) -> BTreeMap<&'static str, u64> {
         let mut outcomes = BTreeMap::new();
         for record in &self.records {
@@ -127,7 +117,6 @@ impl ClosedLoad {
         ClosedLoad { pace: Pace::Every(interval), ..self }
     }
 
-    /// Starts all clients.
     pub fn start(&self) -> RunningLoad {
         let is_over = AtomicBool::new(false);
         let shared = Arc::new(Shared { load: self.clone(), is_over, records: Mutex::default() });
@@ -154,12 +143,10 @@ impl RunningLoad {
         self.shared.records()
     }
 
-    /// How many clients there are.
     pub fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    /// Whether a client has given up.
     pub fn has_failed(&self) -> bool {
         self.clients.iter().any(JoinHandle::is_finished)
     }
@@ -188,7 +175,6 @@ impl Shared {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One client's life. Returns how many requests it left out.
     fn ask_on(&self, client: usize) -> Result<u64, Error> {
         let load = &self.load;
         let mut random = Random::new(load.numbers.fetch_add(1, Ordering::Relaxed));

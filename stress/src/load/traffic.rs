@@ -5,59 +5,43 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-/// One request and what became of it.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Which of the load's clients asked.
     pub client: usize,
     /// The bank's client whose account it was about.
     pub account: i32,
-    /// The request.
     pub asked: Asked,
     /// Just before it was sent.
     pub sent_at: Instant,
     /// When the whole answer, or the end of the connection, was there.
     pub ended_at: Instant,
-    /// The answer.
     pub outcome: Outcome,
 }
 
-/// A request.
 #[derive(Debug, Clone)]
 pub enum Asked {
-    /// A credit or a debit.
     Transaction {
         /// Which no other transaction has: letters, digits and full stops.
         description: String,
-        /// The change of the balance that it asks for, in cents.
         change_cents: i64,
     },
-    /// A statement.
     Statement,
 }
 
-/// What a client was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// 200: it is done, and this is the balance after it.
-    Accepted {
-        /// In cents.
-        balance_cents: i64,
-    },
+    Accepted { balance_cents: i64 },
     /// 422: it would have passed the limit.
     Refused,
     /// 200: a statement.
     Shown {
-        /// The balance, in cents.
         balance_cents: i64,
         /// The description of its newest transaction.
         newest: Option<String>,
     },
     /// 503, with the word that nothing was done.
-    NothingDone {
-        /// The text of the error.
-        reason: String,
-    },
+    NothingDone { reason: String },
     /// 503, with the word that nobody knows.
     InDoubt,
     /// The connection ended before the answer did.
@@ -65,14 +49,10 @@ pub enum Outcome {
     /// nginx answered in the server's place.
     BadGateway,
     /// An answer that the bank never gives.
-    Other {
-        /// Its status.
-        status: u16,
-    },
+    Other { status: u16 },
 }
 
 impl Record {
-    /// From the time when it was sent to the end of its answer.
     pub fn latency_us(&self) -> u64 {
         let latency = self.ended_at.saturating_duration_since(self.sent_at);
         u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
@@ -104,15 +84,6 @@ impl Asked {
         }
     }
 
-    /// The change of the balance that it asks for, in cents.
-    pub fn change_cents(&self) -> i64 {
-        match self {
-            Asked::Transaction { change_cents, .. } => *change_cents,
-            Asked::Statement => 0,
-        }
-    }
-
-    /// The request in HTTP/1.1, about this account.
     pub fn request(&self, account: i32) -> Vec<u8> {
         match self {
             Asked::Statement => {
@@ -169,7 +140,6 @@ impl Outcome {
         reason.ends_with("not known").then_some(Outcome::InDoubt)
     }
 
-    /// Whether the bank did what it is there for.
     pub fn is_served(&self) -> bool {
         matches!(self, Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. })
     }
@@ -197,12 +167,10 @@ impl Outcome {
 pub struct Random(u64);
 
 impl Random {
-    /// Another sequence for each seed.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    /// A number from 0 to `end`, without it.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
@@ -214,6 +182,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use serde_json::json;
 
     use super::*;
@@ -234,53 +204,44 @@ mod tests {
 
     #[test]
     fn the_request_of_a_number_is_another_in_each() {
-        let descriptions = |first: u64| {
-            (first..first + 33).map(|number| match Asked::numbered(number).1 {
-                Asked::Transaction { description, .. } => description,
-                Asked::Statement => panic!("{number} is a statement"),
-            })
-        };
-        assert_eq!(
-            descriptions(0).chain(descriptions(34)).collect::<std::collections::HashSet<_>>().len(),
-            66
-        );
+        let asked = (0..33).chain(34..67).map(|number| match Asked::numbered(number).1 {
+            Asked::Transaction { description, change_cents } => (description, change_cents),
+            Asked::Statement => panic!("{number} is a statement"),
+        });
+        let asked: Vec<(String, i64)> = asked.collect();
+        assert_eq!(asked.iter().map(|(description, _)| description).collect::<HashSet<_>>().len(), 66);
+        assert_eq!(asked[..10].iter().map(|(_, cents)| cents).sum::<i64>(), 0);
         let (account, asked) = Asked::numbered(33);
         assert!(asked.request(account).starts_with(b"GET /clientes/4/extrato HTTP/1.1\r\n"));
-        let sum: i64 = (0..10).map(|number| Asked::numbered(number).1.change_cents()).sum();
-        assert_eq!(sum, 0);
     }
 
     #[test]
     fn each_answer_has_its_meaning() {
         let statement =
-            br#"{"saldo": {"total": -9}, "ultimas_transacoes": [{"descricao": "b"}, {"descricao": "a"}]}"#;
-        let shown = Outcome::Shown { balance_cents: -9, newest: Some("b".to_owned()) };
-        assert_eq!(Outcome::of(&Asked::Statement, 200, statement), shown);
-        let accepted = Outcome::Accepted { balance_cents: 5 };
-        assert_eq!(Outcome::of(&debit(), 200, br#"{"limite": 1, "saldo": 5}"#), accepted);
-        assert_eq!(Outcome::of(&debit(), 422, b"{}"), Outcome::Refused);
-        assert_eq!(Outcome::of(&debit(), 502, b"<html>"), Outcome::BadGateway);
-        let in_doubt = br#"{"erro": "whether it was done is not known"}"#;
-        assert_eq!(Outcome::of(&debit(), 503, in_doubt), Outcome::InDoubt);
-        let nothing = Outcome::of(&debit(), 503, br#"{"erro": "x, nothing was done"}"#);
-        assert!(
-            matches!(&nothing, Outcome::NothingDone { reason } if reason == "x, nothing was done"),
-            "{nothing:?}"
-        );
-    }
-
-    #[test]
-    fn an_answer_that_the_bank_never_gives_is_another() {
-        for (asked, status, body) in [
-            (debit(), 500, "{}"),
-            (debit(), 404, "{}"),
-            (debit(), 200, r#"{"limite": 1}"#),
-            (debit(), 503, r#"{"erro": "try again"}"#),
-            (Asked::Statement, 422, "{}"),
-            (Asked::Statement, 200, "Healthy"),
+            r#"{"saldo": {"total": -9}, "ultimas_transacoes": [{"descricao": "b"}, {"descricao": "a"}]}"#;
+        let nothing = r#"{"erro": "x, nothing was done"}"#;
+        let in_doubt = r#"{"erro": "whether it was done is not known"}"#;
+        for (asked, status, body, outcome) in [
+            (
+                Asked::Statement,
+                200,
+                statement,
+                Outcome::Shown { balance_cents: -9, newest: Some("b".to_owned()) },
+            ),
+            (debit(), 200, r#"{"limite": 1, "saldo": 5}"#, Outcome::Accepted { balance_cents: 5 }),
+            (debit(), 422, "{}", Outcome::Refused),
+            (debit(), 502, "<html>", Outcome::BadGateway),
+            (debit(), 503, in_doubt, Outcome::InDoubt),
+            (debit(), 503, nothing, Outcome::NothingDone { reason: "x, nothing was done".to_owned() }),
+            // What the bank never gives.
+            (debit(), 500, "{}", Outcome::Other { status: 500 }),
+            (debit(), 404, "{}", Outcome::Other { status: 404 }),
+            (debit(), 200, r#"{"limite": 1}"#, Outcome::Other { status: 200 }),
+            (debit(), 503, r#"{"erro": "try again"}"#, Outcome::Other { status: 503 }),
+            (Asked::Statement, 422, "{}", Outcome::Other { status: 422 }),
+            (Asked::Statement, 200, "Healthy", Outcome::Other { status: 200 }),
         ] {
-            let outcome = Outcome::of(&asked, status, body.as_bytes());
-            assert_eq!(outcome, Outcome::Other { status }, "{asked:?} {body}");
+            assert_eq!(Outcome::of(&asked, status, body.as_bytes()), outcome, "{asked:?} {body}");
         }
     }
 }

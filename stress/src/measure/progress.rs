@@ -9,11 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::Run;
 
-/// Where the progress is told.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
-    /// Whether runs get a line.
     is_told: bool,
     name: RefCell<String>,
 }
@@ -33,7 +31,6 @@ impl Progress {
         Progress { bar, is_told: true, name: RefCell::default() }
     }
 
-    /// Nowhere.
     pub fn hidden() -> Progress {
         Progress { bar: ProgressBar::hidden(), is_told: false, name: RefCell::default() }
     }

@@ -17,59 +17,44 @@ use crate::table::float;
 /// Everything about one `cargo stress run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this form.
     pub format: u32,
-    /// Where it was measured.
     pub machine: Machine,
-    /// What was measured.
     pub setup: Setup,
-    /// One for each number of connections.
     pub cases: Vec<Case>,
 }
 
 /// What was measured, how, with what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
-    /// What was sent, and where.
     pub load: LoadKind,
-    /// How long each run was measured.
     pub seconds: u32,
-    /// Runs of each case.
     pub runs: u32,
     /// Where the bank was when it was not ours: then nothing below is known.
     #[serde(default)]
     pub url: Option<String>,
     /// The name of the split: `default`, `tuned` or `none`.
     pub limits: String,
-    /// The split in figures.
     pub services: Vec<ServiceLimits>,
     /// nginx's configuration: `stream` or `http`.
     pub nginx: String,
-    /// Whether what was acknowledged survives a crash.
     pub is_durable: bool,
     /// The settings of the instances that are not their defaults.
     pub settings: BTreeMap<String, String>,
-    /// Of each program by name.
     pub versions: BTreeMap<String, String>,
 }
 
-/// What one service might use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "as in `cgroup::Limits`")]
 pub struct ServiceLimits {
     pub name: String,
     pub cpu_thousandths: u32,
     pub memory_bytes: u64,
 }
 
-/// The runs with the same number of connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// Of the load generator; `None` where each request had its own.
     pub connections: Option<u32>,
-    /// The median of each figure by itself.
     pub median: Run,
-    /// In the order in which they were made.
     pub runs: Vec<Run>,
 }
 
@@ -78,7 +63,6 @@ pub struct Case {
 pub struct Run {
     /// Answered by the end of the load.
     pub requests: u64,
-    /// The same per second.
     pub requests_per_second: f64,
     /// From sending a request to its whole answer.
     pub latency: Latency,
@@ -98,10 +82,8 @@ pub struct Run {
     pub ledger: Ledger,
 }
 
-/// What one service used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// The service.
     pub name: String,
     /// Its CPU time divided by all requests answered, also by those that another instance answered.
     pub cpu_us_per_request: Option<f64>,
@@ -130,7 +112,6 @@ impl Setup {
 }
 
 impl Case {
-    /// How tables call it.
     pub(crate) fn name(&self) -> String {
         LoadKind::case_name(self.connections)
     }

@@ -17,7 +17,6 @@ use rustix::process::{Pid, Signal};
 use crate::Error;
 use crate::wait::{self, Interrupt};
 
-/// What a service may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Thousandths of one CPU: 400 is 0.4 CPU.
@@ -248,12 +247,10 @@ impl Group {
         self.account.directories.iter().map(|directory| directory.join(MEMBERS))
     }
 
-    /// What it used.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
-    /// The processes in the group, from whichever of its directories.
     fn members(&self) -> impl Iterator<Item = Pid> {
         let lists = self.members_files().filter_map(|file| fs::read_to_string(file).ok());
         lists

@@ -22,15 +22,12 @@ use crate::cgroup::Group;
 use crate::process::user::User;
 use crate::wait::{self, Interrupt};
 
-/// How to start a service and how to end it.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
-    /// How messages call it.
     pub(crate) name: &'a str,
     pub(crate) program: &'a Path,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(String, OsString)>,
-    /// The working directory.
     pub(crate) directory: &'a Path,
     /// Whom to run as; `None`: as ourselves.
     pub(crate) user: Option<&'a User>,
@@ -41,9 +38,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) is_stderr_shown: bool,
     /// Octal; what the files and sockets that it makes deny to others.
     pub(crate) umask: &'a str,
-    /// What asks it to stop.
     pub(crate) stop_signal: Signal,
-    /// How long it may take to stop before it is killed.
     pub(crate) stop_patience: Duration,
     /// What the kernel sends it when the bench dies, by the name that `setpriv` knows.
     pub(crate) orphan_signal: &'a str,
@@ -107,12 +102,10 @@ impl Service {
         })
     }
 
-    /// How messages call it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -124,24 +117,20 @@ impl Service {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
-    /// The group that limits it, if any.
     pub fn group(&self) -> Option<&Group> {
         self.group.as_deref()
     }
 
-    /// What it has written so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Whether it has ended.
     pub fn has_exited(&self) -> bool {
         // NOWAIT: it stays a zombie, which keeps its id, and that of its process group, from being given to others.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.status.is_some() || !matches!(rustix::process::waitid(WaitId::Pid(self.pid), options), Ok(None))
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let sent = if self.status.is_some() {
             Err(rustix::io::Errno::SRCH)

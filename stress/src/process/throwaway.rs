@@ -43,7 +43,6 @@ impl Throwaway {
         made().map_err(Error::io(format!("make a directory in {} (see TMPDIR)", base().display())))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -4,7 +4,6 @@ use std::fs;
 
 use crate::Error;
 
-/// A user of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) name: String,

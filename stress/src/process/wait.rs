@@ -25,7 +25,6 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether a signal came.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

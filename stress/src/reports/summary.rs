@@ -13,7 +13,6 @@ use crate::measure::{Part, Report};
 /// What is kept of a run. k6 writes what it knows of it itself: stress/k6/challenge/summary.js.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The version of this form.
     pub format: u32,
     /// When it began, in seconds since 1970.
     pub began_at_unix_s: u64,
@@ -40,20 +39,16 @@ pub struct Summary {
     /// Pairs of statements that had to agree.
     #[serde(default)]
     pub balances_compared: u64,
-    /// Balances that cannot be true.
     #[serde(default)]
     pub balances_inconsistent: u64,
     /// CPUs that others used on average meanwhile.
     #[serde(default)]
     pub others_cpus: Option<f64>,
-    /// What the audit saw.
     #[serde(default)]
     pub ledger: Option<Ledger>,
 }
 
-/// The figures of a case or a scenario.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "as in `bench::Run` and `bench::Latency`")]
 pub struct Row {
     pub name: String,
     pub requests: u64,
@@ -61,29 +56,22 @@ pub struct Row {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
-    /// Of all kinds.
     #[serde(default)]
     pub errors: u64,
     #[serde(default)]
     pub parts: Vec<Part>,
 }
 
-/// A threshold of k6.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
-    /// Of what.
     pub metric: String,
     /// Such as `p(98)<250`.
     pub limit: String,
-    /// What it was.
     pub value: f64,
-    /// Whether that is within the limit.
     pub is_kept: bool,
 }
 
-/// A rule that an answer broke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "as k6 counts them")]
 pub struct FailedCheck {
     pub name: String,
     pub fails: u64,
@@ -130,7 +118,6 @@ impl Summary {
         }
     }
 
-    /// Whether all thresholds were kept.
     pub fn has_passed(&self) -> bool {
         self.thresholds.iter().all(|threshold| threshold.is_kept)
     }
@@ -142,13 +129,11 @@ impl Summary {
         format!("{}-{}", rfc_3339(self.began_at_unix_s).replace(':', "-"), load.join("-"))
     }
 
-    /// One line of JSON, with its end.
     pub(super) fn to_line(&self) -> Result<String, Error> {
         let line = serde_json::to_string(self).map_err(|error| Error::Refused(error.to_string()))?;
         Ok(line + "\n")
     }
 
-    /// Reads the file of a kept run, or of k6.
     pub fn read(path: &Path) -> Result<Summary, Error> {
         let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
         let summary: Result<Summary, _> = serde_json::from_str(&text);

@@ -8,7 +8,6 @@ use std::process::Command;
 /// A program that can be missing.
 #[derive(Debug)]
 pub struct Tool {
-    /// As messages call it.
     pub(super) what: &'static str,
     /// Its packages in each [`Family`](super::install::Family), in the order of that.
     pub(super) packages: [&'static str; 5],
@@ -27,13 +26,11 @@ pub struct Tool {
     variable: Option<&'static str>,
 }
 
-/// A program that runs here.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub program: PathBuf,
     /// Such as `15.18`.
     pub version: String,
-    /// All that it said.
     pub said: String,
 }
 

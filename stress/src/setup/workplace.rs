@@ -11,13 +11,9 @@ use crate::wait::Interrupt;
 /// Where work is done, who is told how it goes, and what calls it off.
 #[derive(Debug, Clone)]
 pub struct Workplace {
-    /// The directory of the project.
     pub workspace: PathBuf,
-    /// Where logs go.
     pub logs: PathBuf,
-    /// Who is told how it goes.
     pub steps: Steps,
-    /// Calls it off.
     pub interrupt: Interrupt,
 }
 
@@ -34,12 +30,10 @@ impl Workplace {
         Ok(Workplace { workspace: compile::workspace(), logs: logs.to_owned(), steps, interrupt })
     }
 
-    /// The log of a service.
     pub fn log(&self, name: &str) -> PathBuf {
         self.logs.join(format!("{name}.log"))
     }
 
-    /// Installs what is missing of some tools.
     pub fn install(&self, tools: &[&Tool]) -> Result<(), Error> {
         install::install_missing(tools, self.steps, &self.log("install"))
     }

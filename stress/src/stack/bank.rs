@@ -46,7 +46,6 @@ impl Bank {
         }
     }
 
-    /// A connection to its database.
     pub(crate) fn connect(&self) -> Result<Client, Error> {
         Client::connect(&self.database_url, NoTls).map_err(|error| Error::Sql {
             place: "the bank's database".to_owned(),

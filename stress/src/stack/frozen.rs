@@ -11,7 +11,6 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// These.
     pub fn new(pids: &[u32]) -> Result<Frozen, Error> {
         let mut frozen = Frozen { pids: Vec::new() };
         for pid in pids {

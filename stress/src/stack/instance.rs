@@ -23,7 +23,6 @@ pub enum Readiness {
     Listening,
 }
 
-/// How to run the server.
 #[derive(Debug, Clone)]
 pub struct InstanceOptions {
     pub name: String,

@@ -17,7 +17,6 @@ use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Error, install};
 
-/// How to run nginx.
 #[derive(Debug, Clone)]
 pub struct NginxOptions {
     pub template: PathBuf,
@@ -32,7 +31,6 @@ pub struct NginxOptions {
 }
 
 impl NginxOptions {
-    /// On a free port, without limits.
     pub fn new(template: impl Into<PathBuf>, upstreams: [PathBuf; 2]) -> NginxOptions {
         NginxOptions {
             template: template.into(),
@@ -45,7 +43,6 @@ impl NginxOptions {
     }
 }
 
-/// A running nginx. Dropping it stops it.
 #[derive(Debug)]
 pub struct Nginx {
     service: Service,

@@ -26,7 +26,6 @@ pub enum Durability {
     /// Nothing is promised: `fsync`, `full_page_writes` and `synchronous_commit` are off, as in the challenge.
     #[default]
     Benchmark,
-    /// PostgreSQL's own promise.
     Durable,
 }
 
@@ -36,7 +35,6 @@ impl Durability {
     }
 }
 
-/// How to run PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     pub durability: Durability,

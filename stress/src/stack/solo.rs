@@ -8,7 +8,6 @@ use super::DATABASE;
 use crate::cgroup::Group;
 use crate::{Error, Instance, InstanceOptions, Postgres, PostgresOptions, Workplace};
 
-/// How to run them.
 #[derive(Debug)]
 pub struct SoloOptions<'a> {
     pub server: &'a Path,
@@ -29,7 +28,6 @@ impl<'a> SoloOptions<'a> {
 /// One running instance and its database. Dropping it stops both, PostgreSQL last.
 #[derive(Debug)]
 pub struct Solo {
-    /// The server, on a free TCP port.
     pub instance: Instance,
     pub postgres: Postgres,
 }

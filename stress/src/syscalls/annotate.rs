@@ -2,22 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::literal::first_string;
 use super::messages::{self, Side};
 use super::strace::Call;
 
 /// The stages of a turn of the server's loop, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Sleeps until something is ready or due.
     Wait,
-    /// Takes bytes and connections in.
     Receive,
-    /// The core's work, which makes no system call.
     Advance,
-    /// Gives bytes out.
     Send,
-    /// Drops what has ended.
     Reap,
 }
 
@@ -50,13 +44,9 @@ impl Stage {
 /// Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Socket {
-    /// Where clients connect.
     Listener,
-    /// One of them.
     Client,
-    /// The connection to PostgreSQL.
     Database,
-    /// Anything else.
     Other,
 }
 
@@ -87,13 +77,9 @@ impl Socket {
 pub struct Step {
     /// When it began, in microseconds since 1970-01-01 00:00 UTC; not known of what makes no system call.
     pub at_us: Option<u64>,
-    /// Whose it is.
     pub stage: Stage,
-    /// Name, socket and result.
     pub call: String,
-    /// What was read or written, line by line.
     pub bytes: Vec<String>,
-    /// What it is for.
     pub why: &'static str,
 }
 
@@ -141,46 +127,31 @@ fn event_data(arguments: &str) -> impl Iterator<Item = &str> {
 
 fn step(call: &Call<'_>, stage: Stage, watched: &HashMap<&str, Socket>) -> Step {
     let socket = Socket::of(call.descriptor());
-    let bytes = first_string(call.arguments).unwrap_or_default();
-    let (call_shown, bytes, why) = match (stage, socket) {
-        (Stage::Wait, _) => {
-            let ready: Vec<&str> = event_data(call.arguments)
-                .map(|data| watched.get(data).copied().unwrap_or(Socket::Other).name())
-                .collect();
-            let (ready, why) = if ready.is_empty() {
-                ("a deadline".to_owned(), DEADLINE)
-            } else {
-                (ready.join(", "), READY)
-            };
-            (format!("{} = {}: {ready}", call.name, call.result), Vec::new(), why)
-        }
-        (Stage::Receive, Socket::Client) if call.is_read() => {
-            (on(call, socket), vec![messages::http(&bytes)], READ)
-        }
-        (Stage::Receive, Socket::Database) => {
-            (on(call, socket), messages::postgresql(&bytes, Side::Backend), READ_DATABASE)
-        }
-        (Stage::Receive, Socket::Listener) => (on(call, socket), Vec::new(), "Lets a new client in."),
-        (Stage::Send, Socket::Database) => {
-            (on(call, socket), messages::postgresql(&bytes, Side::Frontend), WRITE_DATABASE)
-        }
-        (Stage::Send, Socket::Client) => (on(call, socket), vec![messages::http(&bytes)], WRITE),
-        (Stage::Receive | Stage::Advance | Stage::Send | Stage::Reap, _) => {
-            (on(call, socket), Vec::new(), ASIDE)
-        }
+    let bytes = || call.bytes().unwrap_or_default();
+    if stage == Stage::Wait {
+        let ready =
+            event_data(call.arguments).map(|data| watched.get(data).copied().unwrap_or(Socket::Other).name());
+        let ready = ready.collect::<Vec<_>>().join(", ");
+        let (ready, why) = if ready.is_empty() { ("a deadline", DEADLINE) } else { (ready.as_str(), READY) };
+        let call_shown = format!("{} = {}: {ready}", call.name, call.result);
+        return Step { at_us: Some(call.at_us), stage, call: call_shown, bytes: Vec::new(), why };
+    }
+    let (bytes, why) = match (stage, socket) {
+        (Stage::Receive, Socket::Client) if call.is_read() => (vec![messages::http(&bytes())], READ),
+        (Stage::Receive, Socket::Database) => (messages::postgresql(&bytes(), Side::Backend), READ_DATABASE),
+        (Stage::Receive, Socket::Listener) => (Vec::new(), "Lets a new client in."),
+        (Stage::Send, Socket::Database) => (messages::postgresql(&bytes(), Side::Frontend), WRITE_DATABASE),
+        (Stage::Send, Socket::Client) => (vec![messages::http(&bytes())], WRITE),
+        (Stage::Wait | Stage::Receive | Stage::Advance | Stage::Send | Stage::Reap, _) => (Vec::new(), ASIDE),
     };
+    let call_shown = format!("{}({}) = {}", call.name, socket.name(), call.result);
     Step { at_us: Some(call.at_us), stage, call: call_shown, bytes, why }
-}
-
-fn on(call: &Call<'_>, socket: Socket) -> String {
-    format!("{}({}) = {}", call.name, socket.name(), call.result)
 }
 
 /// The stage without a system call, told by the bytes that it works on: those of the last read before it.
 fn advance(received: &Call<'_>) -> Step {
-    let has_body = || first_string(received.arguments).is_some_and(|bytes| bytes.starts_with(b"POST "));
     let why = match Socket::of(received.descriptor()) {
-        Socket::Client if has_body() => ADVANCE_TRANSACTION,
+        Socket::Client if received.bytes().is_some_and(|it| it.starts_with(b"POST ")) => ADVANCE_TRANSACTION,
         Socket::Client => ADVANCE_STATEMENT,
         Socket::Database => ADVANCE_ANSWER,
         Socket::Listener | Socket::Other => ASIDE,
@@ -222,50 +193,39 @@ mod tests {
     #[test]
     fn tells_a_transaction() {
         let steps = steps_of(CALLS, "POST /clientes/1/transacoes");
-        let told: Vec<(&str, &str)> =
-            steps.iter().map(|step| (step.stage.name(), step.call.split(" = ").next().unwrap())).collect();
-        let expected = [
-            ("wait", "epoll_wait"),
-            ("receive", "recvfrom(client)"),
-            ("advance", "none"),
-            ("send", "sendto(PostgreSQL)"),
-            ("wait", "epoll_wait"),
-            ("receive", "recvfrom(PostgreSQL)"),
-            ("advance", "none"),
-            ("send", "sendto(client)"),
-        ];
+        let shown = |step: &Step| format!("{} {}", step.stage.name(), step.call.split(" = ").next().unwrap());
+        let told = steps.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let expected = "wait epoll_wait, receive recvfrom(client), advance none, send sendto(PostgreSQL), \
+                        wait epoll_wait, receive recvfrom(PostgreSQL), advance none, send sendto(client)";
         assert_eq!(told, expected);
-        assert_eq!(
-            (steps[0].call.as_str(), steps[4].call.as_str()),
-            ("epoll_wait = 1: client", "epoll_wait = 1: PostgreSQL")
-        );
+        assert_eq!(steps[0].call, "epoll_wait = 1: client");
+        assert_eq!(steps[4].call, "epoll_wait = 1: PostgreSQL");
         assert_eq!(steps[3].bytes[1..], ["Execute", "Sync"]);
-        assert!(
-            steps[3].bytes[0].starts_with("Bind of statement \"t\" to (1, 10, 'c', 'told')"),
-            "{:?}",
-            steps[3]
-        );
-        assert!(steps[7].bytes[0].starts_with("HTTP/1.1 200 OK  +  {\"limite\":100000"), "{:?}", steps[7]);
+        let bind = &steps[3].bytes[0];
+        assert!(bind.starts_with("Bind of statement \"t\" to (1, 10, 'c', 'told')"), "{bind}");
+        let answer = &steps[7].bytes[0];
+        assert!(answer.starts_with("HTTP/1.1 200 OK  +  {\"limite\":100000"), "{answer}");
     }
 
     #[test]
     fn only_a_transaction_has_json_to_read() {
-        let advance_of = |calls: &str, asked: &str| {
-            let steps = steps_of(calls, asked);
-            steps.iter().find(|step| step.stage == Stage::Advance).unwrap().why
-        };
-        assert_eq!(advance_of(CALLS, "POST /clientes/1/transacoes"), ADVANCE_TRANSACTION);
         let statement = CALLS.replace("POST /clientes/1/transacoes", "GET /clientes/1/extrato");
-        assert_eq!(advance_of(&statement, "GET /clientes/1/extrato"), ADVANCE_STATEMENT);
+        for (calls, asked, why) in [
+            (CALLS, "POST /clientes/1/transacoes", ADVANCE_TRANSACTION),
+            (&statement, "GET /clientes/1/extrato", ADVANCE_STATEMENT),
+        ] {
+            let steps = steps_of(calls, asked);
+            assert_eq!(steps.iter().find(|step| step.stage == Stage::Advance).unwrap().why, why);
+        }
     }
 
     #[test]
     fn a_deadline_in_between_is_told_and_is_no_work() {
-        let deadline = "7 1.000500 epoll_wait(5<anon_inode:[eventpoll]>, [], 1024, 98) = 0\n";
-        let mut lines: Vec<String> = CALLS.lines().map(|line| format!("{line}\n")).collect();
+        let deadline = "7 1.000500 epoll_wait(5<anon_inode:[eventpoll]>, [], 1024, 98) = 0";
+        let mut lines: Vec<&str> = CALLS.lines().collect();
         let answer = lines.iter().rposition(|line| line.contains("epoll_wait")).unwrap();
-        lines.insert(answer, deadline.to_owned());
-        let steps = steps_of(&lines.concat(), "POST /clientes/1/transacoes");
+        lines.insert(answer, deadline);
+        let steps = steps_of(&lines.join("\n"), "POST /clientes/1/transacoes");
         assert_eq!(steps.len(), 9);
         assert_eq!((steps[4].call.as_str(), steps[4].why), ("epoll_wait = 0: a deadline", DEADLINE));
     }
@@ -274,15 +234,18 @@ mod tests {
     fn a_request_without_its_answer_is_none() {
         let calls: Vec<Call<'_>> = CALLS.lines().filter_map(Call::parse).collect();
         let asked = calls.iter().position(|call| call.arguments.contains("POST /clientes")).unwrap();
-        assert_eq!(request(&calls[..=asked], asked), None);
-        assert_eq!(request(&calls[asked..], 0), None);
+        assert_eq!((request(&calls[..=asked], asked), request(&calls[asked..], 0)), (None, None));
     }
 
     #[test]
     fn knows_sockets_by_their_ends() {
-        assert_eq!(Socket::of("9<TCP:[127.0.0.1:8081->127.0.0.1:50000]>"), Socket::Client);
-        assert_eq!(Socket::of("8<TCPv6:[[::1]:8081]>"), Socket::Listener);
-        assert_eq!(Socket::of("10<UNIX-STREAM:[1->2]>"), Socket::Database);
-        assert_eq!(Socket::of("3<anon_inode:[eventpoll]>"), Socket::Other);
+        for (descriptor, socket) in [
+            ("9<TCP:[127.0.0.1:8081->127.0.0.1:50000]>", Socket::Client),
+            ("8<TCPv6:[[::1]:8081]>", Socket::Listener),
+            ("10<UNIX-STREAM:[1->2]>", Socket::Database),
+            ("3<anon_inode:[eventpoll]>", Socket::Other),
+        ] {
+            assert_eq!(Socket::of(descriptor), socket);
+        }
     }
 }

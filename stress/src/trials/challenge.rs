@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::arguments::{above_zero, positive, seconds, some_seconds, url};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Program, Script};
-use crate::measure::{Machine, Moment, OwnStack, Progress, groups_for, parts, usage_of};
+use crate::measure::{Machine, Moment, OwnStack, Progress, groups_for};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
 use crate::{Bank, Error, Workplace};
@@ -110,20 +110,18 @@ fn on_own_stack(
     let stack = own.start(place, groups)?;
     let bank = Bank::of(&stack);
 
-    let others_before = Moment::now(&bank, k6.group.as_ref());
-    let usage_before = usage_of(&bank);
+    let before = Moment::now(&bank, k6.group.as_ref());
     let challenge = load(&k6, &bank.url, options, place, progress);
-    let usage_after = usage_of(&bank);
-    let others_after = Moment::now(&bank, k6.group.as_ref());
+    let after = Moment::now(&bank, k6.group.as_ref());
     let Challenge { mut summary, page, doubts } = challenge?;
 
     let counts = settled(&bank, &place.interrupt)?;
     summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
     summary.place = format!("limits {}", own.limits.name());
     summary.setup = format!("{}, {}", own.describe(), summary.setup);
-    summary.others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));
+    summary.others_cpus = after.others_cpus(&before);
     for case in &mut summary.cases {
-        case.parts = parts(&usage_before, &usage_after, case.requests);
+        case.parts = after.parts(&before, case.requests);
     }
     Ok(Challenge { summary, page, doubts })
 }

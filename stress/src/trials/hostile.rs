@@ -16,7 +16,6 @@ use crate::table::{Table, known};
 use crate::wait::{self, Interrupt};
 use crate::{Error, Instance, Solo, Workplace};
 
-/// What was measured.
 #[derive(Debug, Clone)]
 pub struct Hostile {
     pub attacks: Vec<AttackFigures>,
@@ -26,7 +25,6 @@ pub struct Hostile {
     pub memory_peak_bytes: Option<u64>,
 }
 
-/// One attack.
 #[derive(Debug, Clone)]
 pub struct AttackFigures {
     pub name: &'static str,
@@ -360,7 +358,6 @@ impl AttackFigures {
 }
 
 impl Hostile {
-    /// The attacks as a table.
     pub fn table(&self) -> String {
         let mut table = Table::new(
             "|quiet p99 ms|others p50 ms|p99|max|of quiet p99|failed|deadline ms|cut off p50 ms|p99|max|left|descriptors",
@@ -378,7 +375,6 @@ impl Hostile {
         table.to_string()
     }
 
-    /// What is promised about clients in bad faith, and whether it was kept.
     pub fn promises(&self) -> Vec<Promise> {
         let mut promises = Vec::new();
         for attack in &self.attacks {

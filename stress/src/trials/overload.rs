@@ -9,7 +9,6 @@ use crate::load::{Crowd, OpenLoop, OpenRun, Phase};
 use crate::table::{Table, float, known};
 use crate::{Error, Workplace};
 
-/// What was measured.
 #[derive(Debug, Clone)]
 pub struct Overload {
     /// Served requests per second in a closed loop: the best that the database does.
@@ -25,7 +24,6 @@ pub struct Overload {
     pub out_of_memory_kills: u64,
 }
 
-/// One phase of the load.
 #[derive(Debug, Clone)]
 pub struct PhaseFigures {
     pub name: &'static str,
@@ -35,9 +33,7 @@ pub struct PhaseFigures {
     pub refused: u64,
     /// How many had neither end: no answer, an answer in doubt, or another status.
     pub other: u64,
-    /// How long those waited that were served.
     pub served: Option<Percentiles>,
-    /// How long those waited that were refused.
     pub refusal: Option<Percentiles>,
     /// After it began, when the bank was back to normal; `None`: not while it lasted. Of the quiet phases alone.
     pub normal_after: Option<Duration>,
@@ -126,7 +122,6 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Overload, E
 }
 
 impl Overload {
-    /// The phases as a table.
     pub fn table(&self) -> String {
         let mut table = Table::new(
             "|asked/s|served/s|of best|served p50 ms|p99|max|refused|refusal p50 ms|p99|max|other|normal after",
@@ -143,7 +138,6 @@ impl Overload {
         table.to_string()
     }
 
-    /// What is promised under overload, and whether it was kept.
     pub fn promises(&self) -> Vec<Promise> {
         let mut promises = Vec::new();
         for (overload, after) in self.phases.iter().zip(self.phases.iter().skip(1)) {

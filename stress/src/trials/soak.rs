@@ -172,7 +172,7 @@ impl<'a> Soak<'a> {
     fn minute(&mut self, number: u32, fault: Fault) -> Result<Minute, Error> {
         let every = self.options.interval();
         let began = Instant::now();
-        let others_before = Moment::with_this_process(&self.bank());
+        let before = Moment::now(&self.bank(), None);
         let (told, seconds, span) = self.loaded(|soak, load| {
             soak.wait_while(load, every / 4)?;
             let fault_began = Instant::now();
@@ -184,8 +184,7 @@ impl<'a> Soak<'a> {
             soak.wait_while(load, rest)?;
             Ok((fault_began, fault_ended))
         })?;
-        let others_after = Moment::with_this_process(&self.bank());
-        let others_cpus = others_after.zip(others_before).map(|(after, before)| after.others_cpus(before));
+        let others_cpus = Moment::now(&self.bank(), None).others_cpus(&before);
         self.judge_quiet(&told)?;
         let mut minute = Minute::of(number, fault, &told, seconds, span);
         if minute.served_again_ms.is_none() {

@@ -14,24 +14,16 @@ use crate::{Error, Frozen, Signal, Stack};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// PostgreSQL is stopped ("fast") and started again.
     PostgresqlRestarted,
-    /// One session of an instance is terminated.
     BackendTerminated,
-    /// All processes of PostgreSQL stand still for a while.
     PostgresqlPaused,
-    /// A stranger locks one client's row for a while.
     RowLocked,
-    /// webapi2 is killed, and started again after a while.
     InstanceKilled,
-    /// webapi2 gets SIGTERM and is started again: one step of a rolling restart.
     InstanceRestarted,
-    /// nginx reads its configuration again and changes its worker.
     NginxReloaded,
 }
 
 impl Fault {
-    /// In the order in which they come.
     pub const ALL: [Fault; 7] = [
         Fault::PostgresqlRestarted,
         Fault::BackendTerminated,
@@ -42,7 +34,6 @@ impl Fault {
         Fault::NginxReloaded,
     ];
 
-    /// As tables call it.
     pub fn name(self) -> &'static str {
         match self {
             Fault::PostgresqlRestarted => "PostgreSQL restarted",

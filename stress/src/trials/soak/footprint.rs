@@ -13,9 +13,7 @@ pub struct Footprint {
     pub resident_bytes: u64,
     /// Of it, what is neither a file's nor shared: heaps and stacks.
     pub anonymous_bytes: u64,
-    /// Open descriptors.
     pub descriptors: u64,
-    /// The processes.
     pub processes: u64,
 }
 

@@ -14,7 +14,6 @@ use crate::load::{ClosedRun, last_first};
 use crate::measure::Machine;
 use crate::table::{Table, float, known};
 
-/// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub machine: Machine,
@@ -24,7 +23,6 @@ pub struct Report {
     /// Requests per second that were served without a pause, run by run; empty when the rate was given.
     pub capacities: Vec<f64>,
     pub requests_per_second: f64,
-    /// One for each fault.
     pub minutes: Vec<Minute>,
     /// Rows of the ledger, each of which was judged.
     pub rows: i64,
@@ -33,7 +31,6 @@ pub struct Report {
     pub broken: Vec<String>,
 }
 
-/// One fault and its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Minute {
     pub number: u32,
@@ -45,7 +42,6 @@ pub struct Minute {
     pub failed_before: u64,
     /// Never sent, since their client still waited for an answer.
     pub left_out: u64,
-    /// From the fault's beginning to its end.
     pub fault_ms: f64,
     /// From the end of the fault until the last client had a good answer to a new request.
     pub served_again_ms: Option<f64>,
@@ -212,7 +208,6 @@ impl Minute {
     }
 }
 
-/// How many were served.
 pub(super) fn served(records: &[Record]) -> f64 {
     float(count(records.iter().filter(|record| record.outcome.is_served())))
 }
