@@ -8,7 +8,7 @@ mod dashboard;
 #[path = "observability/source.rs"]
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -94,6 +94,40 @@ fn every_panel_says_what_it_shows() {
             let unit = dashboard::text(&panel["fieldConfig"]["defaults"], "unit");
             assert!(!unit.is_empty(), "{file}: {title} has no unit");
             assert!(!dashboard::list(panel, "targets").is_empty(), "{file}: {title} asks nothing");
+        }
+    }
+}
+
+/// That Grafana knows every member and takes its value is in a list, made from the types of the very version that is run.
+#[test]
+fn every_member_is_one_that_grafana_knows() {
+    let list = include_str!("observability/members.txt");
+    let version = list.split_once("the types of Grafana ").expect("a version").1.split(',').next();
+    let compose = text_of("docker-compose.yml");
+    let image = compose.lines().find_map(|line| line.trim().strip_prefix("image: grafana/grafana:"));
+    assert_eq!(version, image, "the list is that of another Grafana");
+    let known: HashMap<&str, &str> = list
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "))
+        .collect();
+    for (file, dashboard) in dashboard::all() {
+        for (owner, path, value) in dashboard::members(&dashboard) {
+            let values = [&*owner, "panel"].iter().find_map(|owner| known.get(&*format!("{owner} {path}")));
+            let values = values.unwrap_or_else(|| panic!("{file}: Grafana knows no {owner} {path}"));
+            let kind = match &value {
+                Value::Null => "null",
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::String(text) if values.split('|').any(|word| word == text) => text,
+                Value::String(_) => "text",
+                Value::Array(_) => "[]",
+                Value::Object(_) => "{}",
+            };
+            assert!(
+                values.split('|').any(|it| it == kind),
+                "{file}: {owner} {path} is {value}, not {values}"
+            );
         }
     }
 }

@@ -52,6 +52,30 @@ pub(crate) fn queries(dashboard: &Value) -> Vec<Query> {
     queries
 }
 
+/// Every member with its owner, `dashboard` or the type of a panel, its path and its value, which holds no other.
+pub(crate) fn members(dashboard: &Value) -> Vec<(String, String, Value)> {
+    let mut dashboard = dashboard.clone();
+    let panels = dashboard["panels"].take();
+    dashboard.as_object_mut().expect("an object").remove("panels");
+    let owners = panels.as_array().expect("a list").iter().map(|panel| (text(panel, "type"), panel));
+    let mut members = Vec::new();
+    for (owner, value) in owners.chain([("dashboard", &dashboard)]) {
+        let mut open = vec![(String::new(), value)];
+        while let Some((path, value)) = open.pop() {
+            match value {
+                Value::Object(inner) if !inner.is_empty() => {
+                    open.extend(inner.iter().map(|(name, value)| (format!("{path}.{name}"), value)));
+                }
+                Value::Array(inner) if !inner.is_empty() => {
+                    open.extend(inner.iter().map(|value| (format!("{path}[]"), value)));
+                }
+                _ => members.push((owner.to_owned(), path[1..].to_owned(), value.clone())),
+            }
+        }
+    }
+    members
+}
+
 /// The elements of a member that is a list.
 pub(crate) fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
     value[member].as_array().unwrap_or_else(|| panic!("{member} is no list in {value}"))
