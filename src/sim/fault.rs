@@ -26,7 +26,7 @@ macro_rules! faults {
 faults! {
     /// A request arrives in pieces.
     SplitRequest,
-    /// The peer sends further requests without waiting for the answers before.
+    /// The peer sends further requests without waiting for earlier answers.
     Pipelining,
     /// The peer reads nothing for a while.
     SlowReader,
@@ -40,7 +40,7 @@ faults! {
     EarlyHalfClose,
     /// The peer resets its connection, mostly while it awaits an answer.
     Reset,
-    /// A peer that reset its connection comes back at once, into the slot that is just free.
+    /// A peer that reset its connection reconnects at once, into the slot that was just freed.
     SlotReuse,
     /// HTTP that is malformed or over its limits.
     MalformedRequest,
@@ -52,11 +52,11 @@ faults! {
     ExpectContinue,
     /// The peer stops in the middle of a request.
     Stall,
-    /// `accept` fails for want of descriptors.
+    /// `accept` fails because no descriptor is free.
     AcceptFails,
-    /// Events come in another order.
+    /// Events are reported in another order.
     ReorderedEvents,
-    /// Events come for a client that has left.
+    /// Events are reported for a client that has left.
     StaleEvent,
     /// The loop is late: other things happen before its turn.
     LateTurn,
@@ -66,31 +66,31 @@ faults! {
     TimeJump,
     /// A lane's connection breaks between any two bytes, on the way there or back.
     LaneReset,
-    /// PostgreSQL ends a session, with or without a word.
+    /// PostgreSQL ends a session, with or without an error message.
     LaneEnded,
     /// Every call of a session fails from now on, and only a new session helps.
     SessionSpoilt,
     /// PostgreSQL ends all sessions at once.
     DatabaseRestart,
-    /// PostgreSQL takes no connection.
+    /// PostgreSQL refuses connections.
     ConnectRefused,
-    /// An attempt to connect comes to no end.
+    /// An attempt to connect never completes.
     ConnectHangs,
-    /// The bytes of PostgreSQL come in pieces.
+    /// The bytes from PostgreSQL arrive in pieces.
     SplitReply,
-    /// PostgreSQL takes its time.
+    /// PostgreSQL answers late.
     SlowDatabase,
     /// PostgreSQL is silent for longer than a lane waits.
     SilentDatabase,
     /// A statement fails.
     StatementError,
-    /// A statement fails for a conflict: deadlock or serialization.
+    /// A statement fails because of a conflict: deadlock or serialization.
     Conflict,
     /// A commit fails.
     CommitError,
-    /// Somebody else holds a row lock.
+    /// Another session holds a row lock.
     ForeignLock,
-    /// PostgreSQL sends a notice, a setting or a notification in between.
+    /// PostgreSQL sends an asynchronous message: a notice, a setting or a notification.
     Notice,
     /// A second instance works on the same database.
     SecondInstance,
