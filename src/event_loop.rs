@@ -47,6 +47,17 @@ struct Peer<S> {
     stream: S,
 }
 
+/// A stage of a turn, for a world that shows them one by one.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Receive,
+    Advance,
+    Send,
+    Expire,
+    Reap,
+}
+
 /// How long nothing is accepted after the system had no descriptor or memory left, if no client leaves before.
 const ACCEPT_PAUSE_MS: u64 = 100;
 /// How long the log is silent after a line about a failed accept.
@@ -109,6 +120,18 @@ impl<N: Network> EventLoop<N> {
         self.reap();
     }
     // ANCHOR_END: turn
+
+    /// One stage of [`EventLoop::run`]; all of them in their order are one turn.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn run_stage(&mut self, stage: Stage) {
+        match stage {
+            Stage::Receive => self.receive(),
+            Stage::Advance => self.engine.advance(self.network.now()),
+            Stage::Send => self.send(),
+            Stage::Expire => self.expire(),
+            Stage::Reap => self.reap(),
+        }
+    }
 
     /// Stops accepting, after the connections that wait in the backlogs: their clients know them as connected.
     ///

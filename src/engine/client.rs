@@ -149,6 +149,21 @@ impl Client {
         matches!(self.phase, Phase::Awaiting { .. })
     }
 
+    /// The name of its phase.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn phase_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Idle => "Idle",
+            Phase::Head => "Head",
+            Phase::Body { .. } => "Body",
+            Phase::Awaiting { .. } => "Awaiting",
+            Phase::Skipping { .. } => "Skipping",
+            Phase::Flushing { .. } => "Flushing",
+            Phase::Lingering => "Lingering",
+            Phase::Closed => "Closed",
+        }
+    }
+
     /// Whether its input is only dropped, so that a reset does not overtake the answer.
     pub fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering)

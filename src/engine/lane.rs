@@ -282,6 +282,19 @@ impl Lane {
         self.batches.iter().map(|batch| batch.calls).sum()
     }
 
+    /// Calls, members of a set, and deadline in monotonic microseconds of each batch that is out, oldest first; a probe has no
+    /// call.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn batches(&self) -> impl DoubleEndedIterator<Item = (usize, usize, u64)> {
+        self.batches.iter().map(|batch| (batch.calls, batch.set_len, batch.deadline_us))
+    }
+
+    /// How many answers it holds until their batch is committed.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn held_answers(&self) -> usize {
+        self.held.len()
+    }
+
     /// Sends calls as one batch: one implicit transaction, one commit. The caller has sorted them by account, or two
     /// batches may deadlock. From `group_calls_min` transactions on, these go as one set, ahead of the statements.
     ///

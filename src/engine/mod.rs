@@ -510,6 +510,19 @@ impl Engine {
         }
     }
 
+    /// The calls that wait for a lane, in the order in which they will go.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Ticket> {
+        self.again.iter().chain(&self.queue)
+    }
+
+    /// When the calls that wait for others to share their batch stop doing so, in monotonic microseconds. `None` if they
+    /// wait for something else.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn gathers_until_us(&self) -> Option<u64> {
+        self.is_gathering().then_some(self.gather_deadline_us)
+    }
+
     /// What it holds, for the checks of the simulation.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn census(&mut self) -> Census {

@@ -26,6 +26,7 @@ pub(crate) mod check;
 pub(crate) mod fault;
 pub(crate) mod network;
 pub(crate) mod peer;
+pub mod playground;
 pub(crate) mod postgres;
 pub(crate) mod request;
 pub(crate) mod scene;
@@ -132,23 +133,29 @@ const SLACK_MS: u64 = 150;
 impl World {
     fn new(seed: u64, scene: &Scene) -> World {
         let config = settings::make(scene);
-        let mut world = World {
-            scene: scene.clone(),
-            config,
-            instances: Vec::new(),
-            postgres: Postgres::new(),
-            backends: Vec::new(),
-            peers: (0..=scene.below(8)).map(|name| Peer::new(name, scene.clone())).collect(),
-            audit: Audit::default(),
-            unlock_at_us: u64::MAX,
-            engines_made: seed,
-        };
+        let peers = 1 + scene.below(8);
+        let mut world = World::of(config, peers, seed, scene);
         let instances = if scene.strikes(Fault::SecondInstance) { 2 } else { 1 };
         for _ in 0..instances {
             let instance = world.new_instance(Backlog::default());
             world.instances.push(instance);
         }
         world
+    }
+
+    /// A world without an instance.
+    fn of(config: Config, peers: usize, seed: u64, scene: &Scene) -> World {
+        World {
+            scene: scene.clone(),
+            config,
+            instances: Vec::new(),
+            postgres: Postgres::new(),
+            backends: Vec::new(),
+            peers: (0..peers).map(|name| Peer::new(name, scene.clone())).collect(),
+            audit: Audit::default(),
+            unlock_at_us: u64::MAX,
+            engines_made: seed,
+        }
     }
 
     fn new_instance(&mut self, backlog: Backlog) -> Instance {
@@ -159,15 +166,24 @@ impl World {
         Instance { event_loop, backlog, lane_closes_before: 0, drained_by_us: None }
     }
 
-    /// The whole run. Each part ends early when something was violated.
+    /// The whole run.
     fn live(&mut self) {
-        let steps = self.scene.between(STEPS.start as u64, STEPS.end as u64);
-        for _ in 0..steps {
+        for _ in 0..self.steps() {
             self.step();
             if self.scene.is_violated() {
                 return;
             }
         }
+        self.come_to_an_end();
+    }
+
+    /// How many steps the first half has.
+    fn steps(&self) -> u64 {
+        self.scene.between(STEPS.start as u64, STEPS.end as u64)
+    }
+
+    /// The second half. Each part ends early when something was violated.
+    fn come_to_an_end(&mut self) {
         self.scene.calm_down();
         self.scene.tell(|| "the faults stop".to_owned());
         self.postgres.calm_down();
@@ -313,14 +329,21 @@ impl World {
 
     /// Breaks the connection of a lane: some of what was under way arrives, in both directions.
     fn cut_backend(&mut self, index: usize) {
+        let backend = &self.backends[index];
+        let forth_bytes = self.scene.below(backend.socket.borrow().pending_bytes() + 1);
+        let back_bytes = self.scene.below(self.postgres.sent(backend.session).len() + 1);
+        self.cut_backend_after(index, forth_bytes, back_bytes);
+    }
+
+    /// Breaks the connection of a lane, of whose bytes at most so many still arrive at PostgreSQL and at the server.
+    fn cut_backend_after(&mut self, index: usize, forth_bytes: usize, back_bytes: usize) {
         self.scene.tell(|| format!("the connection of session {} breaks", self.backends[index].session));
         let backend = &mut self.backends[index];
         let mut bytes: Vec<u8> = Vec::new();
-        let arrives = self.scene.below(backend.socket.borrow().pending_bytes() + 1);
-        backend.socket.borrow_mut().peer_take(arrives, &mut bytes);
+        backend.socket.borrow_mut().peer_take(forth_bytes, &mut bytes);
         self.postgres.receive(backend.session, bytes);
         let sent = self.postgres.sent(backend.session);
-        let arrives = self.scene.below(sent.len() + 1);
+        let arrives = back_bytes.min(sent.len());
         backend.socket.borrow_mut().peer_send(sent.drain(..arrives));
         backend.socket.borrow_mut().peer_reset();
         backend.is_cut = true;
@@ -424,6 +447,13 @@ impl World {
     }
 
     fn run_turn(&mut self, index: usize) {
+        self.look(index);
+        self.instances[index].event_loop.run();
+        self.after_turn(index);
+    }
+
+    /// The wait of a turn comes to its end: events are told.
+    fn look(&mut self, index: usize) {
         self.instances[index].event_loop.network.begin_look();
         self.may_stand_still();
         let Instance { event_loop, backlog, .. } = &mut self.instances[index];
@@ -432,7 +462,9 @@ impl World {
         }
         deliver_events(event_loop);
         self.may_stand_still();
-        self.instances[index].event_loop.run();
+    }
+
+    fn after_turn(&mut self, index: usize) {
         self.scene.moved(&[u8::try_from(index).unwrap_or(u8::MAX)]);
         self.check_caps(index);
     }

@@ -113,6 +113,28 @@ impl SimNetwork {
             .filter_map(|(_, socket)| socket.upgrade().filter(|it| !it.borrow().is_server_closed()))
     }
 
+    /// The slot of the client on this socket, once it was accepted.
+    pub(crate) fn slot_of(&self, socket: u64) -> Option<Slot> {
+        let is_it = |other: &Weak<RefCell<Socket>>| {
+            other.upgrade().is_some_and(|other| other.borrow().number == socket)
+        };
+        self.clients.iter().find(|(_, other)| is_it(other)).map(|(slot, _)| *slot)
+    }
+
+    /// The socket of a lane that is connected.
+    pub(crate) fn lane_socket(&self, lane: usize) -> Option<Shared> {
+        match &self.lanes[lane] {
+            LaneSocket::None | LaneSocket::Connecting { .. } => None,
+            LaneSocket::Connected { socket } => socket.upgrade(),
+        }
+    }
+
+    /// Whether PostgreSQL is yet to answer an attempt to connect, or to learn of a connection.
+    pub(crate) fn awaits_postgres(&self) -> bool {
+        let is_open = |lane: &LaneSocket| matches!(lane, LaneSocket::Connecting { end: None });
+        !self.connected.is_empty() || self.lanes.iter().any(is_open)
+    }
+
     /// Whether an event is pending.
     pub(crate) fn has_event(&self) -> bool {
         self.client_sockets().any(|socket| socket.borrow().has_edge())

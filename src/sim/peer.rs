@@ -22,6 +22,31 @@ pub(crate) struct Peer {
     reads_again_at_us: u64,
     /// Nothing is wrong, so it may not be told that anything was.
     is_sure: bool,
+    /// What it sends at most at a time.
+    piece_max_bytes: usize,
+    /// The number of the socket that it had last.
+    last_socket: u64,
+    /// Its answers since they were taken, while the scene keeps a tape.
+    answered: Vec<Answered>,
+}
+
+/// An answer, as far as a page tells of it.
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    /// Since the first byte of the request was sent.
+    pub(crate) latency_us: u64,
+}
+
+/// How a peer stands, as far as a page tells of it.
+pub(crate) struct View<'a> {
+    /// What it has asked and awaits, oldest first.
+    pub(crate) asked: Vec<&'a Expect>,
+    pub(crate) unsent_bytes: usize,
+    /// When the first byte of the oldest was sent, in monotonic microseconds.
+    pub(crate) since_us: Option<u64>,
+    pub(crate) is_shut: bool,
+    pub(crate) socket: &'a Shared,
 }
 
 struct Connection {
@@ -76,7 +101,16 @@ const STATEMENT_ERRORS: [&str; 4] = ["57014", "53200", "23514", "55P03"];
 
 impl Peer {
     pub(crate) fn new(name: usize, scene: Scene) -> Peer {
-        Peer { name, scene, connection: None, reads_again_at_us: 0, is_sure: false }
+        Peer {
+            name,
+            scene,
+            connection: None,
+            reads_again_at_us: 0,
+            is_sure: false,
+            piece_max_bytes: usize::MAX,
+            last_socket: 0,
+            answered: Vec::new(),
+        }
     }
 
     /// Whether it has no connection, and so waits for nothing.
@@ -87,6 +121,73 @@ impl Peer {
     /// How many requests it awaits answers to.
     pub(crate) fn awaited(&self) -> usize {
         self.connection.as_ref().map_or(0, |connection| connection.asked.len())
+    }
+
+    /// How it stands, unless it has no connection.
+    pub(crate) fn view(&self) -> Option<View<'_>> {
+        let connection = self.connection.as_ref()?;
+        Some(View {
+            asked: connection.asked.iter().map(|asked| &asked.request.expect).collect(),
+            unsent_bytes: connection.unsent.len(),
+            since_us: connection.asked.front().and_then(|asked| asked.begun_at_us),
+            is_shut: connection.is_shut,
+            socket: &connection.socket,
+        })
+    }
+
+    /// The number of the socket that it has or had last; 0 before its first one.
+    pub(crate) fn last_socket(&self) -> u64 {
+        self.last_socket
+    }
+
+    /// Takes its answers since the last time.
+    pub(crate) fn take_answered(&mut self) -> Vec<Answered> {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Asks this, at most `piece_max_bytes` at a time, on its connection or on a new one to the first instance.
+    pub(crate) fn ask_this(&mut self, request: Request, piece_max_bytes: usize, around: &mut Around<'_>) {
+        if self.connection.as_ref().is_none_or(|connection| connection.is_last || connection.is_shut) {
+            self.connect(0, around);
+        }
+        self.piece_max_bytes = piece_max_bytes;
+        self.ask(request, around);
+    }
+
+    /// Whether it could send now: all that it sent before, if it sends in pieces, has been read.
+    pub(crate) fn can_send(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| {
+            let socket = connection.socket.borrow();
+            let may_send = self.piece_max_bytes == usize::MAX || socket.unread_bytes() == 0;
+            !connection.unsent.is_empty() && !connection.is_shut && may_send && socket.room_bytes() > 0
+        })
+    }
+
+    /// Whether there is something for it to read, or the end.
+    pub(crate) fn can_receive(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| {
+            let socket = connection.socket.borrow();
+            socket.pending_bytes() > 0 || socket.is_at_end()
+        })
+    }
+
+    /// Closes its half.
+    pub(crate) fn shut(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && !connection.is_shut
+        {
+            self.scene.tell(|| format!("peer {} closes its half", self.name));
+            connection.is_shut = true;
+            connection.socket.borrow_mut().peer_shut();
+        }
+    }
+
+    /// Breaks its connection.
+    pub(crate) fn reset(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.scene.tell(|| format!("peer {} resets", self.name));
+            connection.socket.borrow_mut().peer_reset();
+        }
     }
 
     /// Does something while faults may strike.
@@ -130,6 +231,7 @@ impl Peer {
         let buffer_bytes =
             if self.scene.strikes(Fault::SmallSendBuffer) { self.scene.between(1, 200) } else { 8_192 };
         let socket = Socket::new(usize::try_from(buffer_bytes).unwrap_or(1), &self.scene);
+        self.last_socket = socket.borrow().number;
         around.instances[instance].0.borrow_mut().push(socket.clone());
         self.scene.tell(|| format!("peer {} connects to instance {instance}", self.name));
         self.reads_again_at_us = 0;
@@ -187,7 +289,7 @@ impl Peer {
         connection.asked.push_back(Asked { request, start, end, floor, lane_closes, begun_at_us: None });
     }
 
-    fn send(&mut self) -> bool {
+    pub(crate) fn send(&mut self) -> bool {
         let Some(connection) = &mut self.connection else { return false };
         let room_bytes = connection.socket.borrow().room_bytes();
         if connection.is_stalled || connection.is_shut || room_bytes == 0 {
@@ -202,7 +304,7 @@ impl Peer {
         }
         let whole = connection.unsent.len();
         let piece = if self.scene.strikes(Fault::SplitRequest) { 1 + self.scene.below(whole) } else { whole };
-        let piece = piece.min(room_bytes);
+        let piece = piece.min(room_bytes).min(self.piece_max_bytes);
         connection.socket.borrow_mut().peer_send(connection.unsent.drain(..piece));
         connection.sent_bytes += piece as u64;
         let (sent_bytes, now_us) = (connection.sent_bytes, self.scene.now().monotonic_us);
@@ -227,10 +329,8 @@ impl Peer {
         let awaits = !is_amid && !connection.asked.is_empty();
         let is_reset = (awaits || self.scene.happens(200)) && self.scene.strikes(Fault::Reset);
         if is_reset {
-            self.scene.tell(|| format!("peer {} resets", self.name));
-            connection.socket.borrow_mut().peer_reset();
             let instance = connection.instance;
-            self.connection = None;
+            self.reset();
             if self.scene.strikes(Fault::SlotReuse) {
                 self.connect(instance, around);
             }
@@ -238,14 +338,12 @@ impl Peer {
         }
         let fault = if is_amid { Fault::EarlyHalfClose } else { Fault::HalfClose };
         if !connection.is_shut && self.scene.strikes(fault) {
-            self.scene.tell(|| format!("peer {} closes its half", self.name));
-            connection.is_shut = true;
-            connection.socket.borrow_mut().peer_shut();
+            self.shut();
         }
     }
 
     /// Takes what has arrived and judges the answers in it. Whether there was any.
-    fn receive(&mut self, around: &mut Around<'_>) -> bool {
+    pub(crate) fn receive(&mut self, around: &mut Around<'_>) -> bool {
         let now_us = self.scene.now().monotonic_us;
         let Some(connection) = &mut self.connection else { return false };
         if !self.scene.is_calm() {
@@ -338,6 +436,10 @@ impl Peer {
                 Check::Available,
                 format!("peer {}: unavailable, though nothing is wrong", self.name),
             );
+        }
+        if self.scene.keeps_tape() {
+            let latency_us = asked.begun_at_us.map_or(0, |at_us| now_us - at_us);
+            self.answered.push(Answered { status: answer.status, body: answer.body.to_owned(), latency_us });
         }
         connection.is_closing |= answer.connection == Some("close");
         connection.received.drain(..len_bytes);

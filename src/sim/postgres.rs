@@ -131,6 +131,35 @@ struct Transaction {
     rows: Vec<Entry>,
 }
 
+/// What a session does next, as far as it says how long that takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Runs a statement for this many calls; none if it is of a probe or of the log-in.
+    Execute {
+        calls: usize,
+        is_set: bool,
+    },
+    /// Ends a transaction with this many rows.
+    Sync {
+        commits: usize,
+    },
+    Other,
+}
+
+/// How a session stands, as far as a page tells of it.
+pub(crate) struct SessionView<'a> {
+    pub(crate) is_started: bool,
+    pub(crate) has_failed: bool,
+    /// The account whose row it waits for, and since when, in monotonic microseconds.
+    pub(crate) waits: Option<(i32, u64)>,
+    /// What it has done and not committed.
+    pub(crate) uncommitted: &'a [Entry],
+    /// The accounts whose rows it has locked.
+    pub(crate) locked: Vec<i32>,
+    pub(crate) received_bytes: usize,
+    pub(crate) sent_bytes: usize,
+}
+
 /// How a call of a statement ended.
 enum Executed {
     Done,
@@ -207,6 +236,71 @@ impl Postgres {
         self.call_failure = None;
         self.commit_failure = None;
         self.interjection = None;
+    }
+
+    /// What the session would do next; `None` without a whole message.
+    pub(crate) fn next_work(&self, session: usize) -> Option<Work> {
+        let session = &self.sessions[session];
+        if session.is_ended {
+            return None;
+        }
+        match session.next_tag() {
+            None if session.is_hung_up => Some(Work::Other),
+            None => None,
+            Some(_) if session.has_failed => Some(Work::Other),
+            Some(b'E') => {
+                let (statement, parameters) = session.bound.as_ref()?;
+                let calls = if is_probe(statement, parameters) || matches!(statement.as_str(), "v" | "c") {
+                    0
+                } else {
+                    transactions(statement, parameters).len().max(1)
+                };
+                Some(Work::Execute { calls, is_set: statement == "s" })
+            }
+            Some(b'S') => Some(Work::Sync { commits: session.transaction.rows.len() }),
+            Some(_) => Some(Work::Other),
+        }
+    }
+
+    /// Whether the session waits for a row that is still locked, and may wait on.
+    pub(crate) fn is_blocked(&self, session: usize, now_us: u64) -> bool {
+        let own = Holder::Session(session);
+        let session = &self.sessions[session];
+        session.waits.is_some_and(|(account, since_us)| {
+            self.locks.get(&account).is_some_and(|holder| *holder != own)
+                && now_us.saturating_sub(since_us) < session.lock_timeout_us
+        })
+    }
+
+    /// Whether what the session has sent so far is to go out, as PostgreSQL does when it is ready again or ends.
+    pub(crate) fn is_flushed(&self, session: usize) -> bool {
+        let session = &self.sessions[session];
+        session.is_ended || (session.calls == 0 && session.ran.is_empty() && session.bound.is_none())
+    }
+
+    /// How the session stands.
+    pub(crate) fn view(&self, session: usize) -> SessionView<'_> {
+        let own = Holder::Session(session);
+        let session = &self.sessions[session];
+        SessionView {
+            is_started: session.is_started,
+            has_failed: session.has_failed,
+            waits: session.waits,
+            uncommitted: &session.transaction.rows,
+            locked: self
+                .locks
+                .iter()
+                .filter(|(_, holder)| **holder == own)
+                .map(|(account, _)| *account)
+                .collect(),
+            received_bytes: session.received.len(),
+            sent_bytes: session.sent.len(),
+        }
+    }
+
+    /// The accounts whose rows somebody else has locked.
+    pub(crate) fn foreign_locks(&self) -> impl Iterator<Item = i32> {
+        self.locks.iter().filter(|(_, holder)| **holder == Holder::Foreign).map(|(account, _)| *account)
     }
 
     /// When a session stops waiting for a lock, in monotonic microseconds.
@@ -556,6 +650,18 @@ pub(crate) fn statement_text<'a>(
 }
 
 impl Session {
+    /// The tag of the next message, if that is whole; `0` stands for the start-up message.
+    fn next_tag(&self) -> Option<u8> {
+        if let Some((tag, _)) = &self.put_back {
+            return Some(*tag);
+        }
+        let tag_bytes = usize::from(self.is_started);
+        let at = |index: usize| self.received.get(tag_bytes + index).copied().map(usize::from);
+        let len_bytes = (0..4).try_fold(0, |sum, index| Some(sum * 256 + at(index)?))?;
+        let is_whole = self.received.len() >= tag_bytes + len_bytes;
+        is_whole.then(|| if self.is_started { self.received[0] } else { b'0' })
+    }
+
     /// The next message, if it is whole, with its tag; `0` stands for the start-up message, which has none.
     fn next_message(&mut self) -> Option<(u8, Vec<u8>)> {
         if let Some(message) = self.put_back.take() {

@@ -135,6 +135,29 @@ impl Request {
         Request::build(scene, "POST", &format!("/clientes/{account}/transacoes"), &body, expect)
     }
 
+    /// A transaction as a well-behaved client sends it.
+    pub(crate) fn plain_transaction(account: i32, value_cents: i64, audit: &mut Audit) -> Request {
+        let tag = audit.next_tag();
+        let kind = if value_cents < 0 { "d" } else { "c" };
+        let body = format!(r#"{{"valor": {}, "tipo": "{kind}", "descricao": "t{tag}"}}"#, value_cents.abs());
+        let head = format!("POST /clientes/{account}/transacoes HTTP/1.1\r\nHost: bank\r\n");
+        let text = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        Request::plain(text.into_bytes(), Expect::Transaction { account, value_cents, tag })
+    }
+
+    /// A request for a statement as a well-behaved client sends it.
+    pub(crate) fn plain_statement(account: i32) -> Request {
+        let text = format!("GET /clientes/{account}/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+        Request::plain(text.into_bytes(), Expect::Statement { account })
+    }
+
+    /// A request without `Host`, which HTTP/1.1 demands.
+    pub(crate) fn malformed() -> Request {
+        let (text, status) = VIOLATIONS[0];
+        let request = Request::plain(text.as_bytes().to_vec(), Expect::Violation { status });
+        Request { is_last: true, ..request }
+    }
+
     fn plain(bytes: Vec<u8>, expect: Expect) -> Request {
         Request {
             bytes,

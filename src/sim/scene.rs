@@ -25,6 +25,29 @@ struct Inner {
     /// The last events, while they are kept.
     events: RefCell<Option<VecDeque<String>>>,
     violation: RefCell<Option<Violation>>,
+    sockets: Cell<u64>,
+    /// What moved on the sockets, while it is kept.
+    tape: RefCell<Option<Vec<Moved>>>,
+}
+
+/// Bytes of one system call or one packet.
+pub(crate) struct Moved {
+    /// The [`Scene::next_socket`] of its connection.
+    pub(crate) socket: u64,
+    pub(crate) at_us: u64,
+    pub(crate) way: Way,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Where bytes went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// They arrived at the server.
+    ToServer,
+    /// The server read them.
+    Read,
+    /// The server wrote them.
+    FromServer,
 }
 
 /// How many of the last events are shown with a failure.
@@ -45,16 +68,57 @@ impl Scene {
             4 => fault.rate_max().div_ceil(3),
             _ => fault.rate_max(),
         });
+        Scene::with_rates(seed, random, &rates, keeps_events)
+    }
+
+    /// A scene without faults that keeps its events and what moves on its sockets.
+    pub(crate) fn quiet(seed: u64) -> Scene {
+        let scene = Scene::with_rates(seed, Random::new(seed), &[0; Fault::ALL.len()], true);
+        scene.keep_tape();
+        scene
+    }
+
+    fn with_rates(seed: u64, random: Random, rates: &[u64; Fault::ALL.len()], keeps_events: bool) -> Scene {
         Scene(Rc::new(Inner {
             random: RefCell::new(random),
-            rates,
+            rates: *rates,
             strikes: RefCell::new([0; Fault::ALL.len()]),
             is_calm: Cell::new(false),
             now: Cell::new(Now { unix_s: START_UNIX_S, ..Now::default() }),
             hash: Cell::new(seed),
             events: RefCell::new(keeps_events.then(VecDeque::new)),
             violation: RefCell::new(None),
+            sockets: Cell::new(0),
+            tape: RefCell::new(None),
         }))
+    }
+
+    /// Keeps what moves on the sockets from now on, until it is taken.
+    pub(crate) fn keep_tape(&self) {
+        self.0.tape.replace(Some(Vec::new()));
+    }
+
+    /// Whether what moves on the sockets is kept.
+    pub(crate) fn keeps_tape(&self) -> bool {
+        self.0.tape.borrow().is_some()
+    }
+
+    /// Takes what has moved on the sockets since the last time.
+    pub(crate) fn take_tape(&self) -> Vec<Moved> {
+        self.0.tape.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Notes that bytes moved on a socket, if that is kept.
+    pub(crate) fn record<'a>(&self, socket: u64, way: Way, bytes: impl FnOnce() -> &'a [u8]) {
+        if let Some(tape) = &mut *self.0.tape.borrow_mut() {
+            tape.push(Moved { socket, at_us: self.now().monotonic_us, way, bytes: bytes().to_vec() });
+        }
+    }
+
+    /// The number of a new connection.
+    pub(crate) fn next_socket(&self) -> u64 {
+        self.0.sockets.update(|number| number + 1);
+        self.0.sockets.get()
     }
 
     /// The current moment.
@@ -170,6 +234,11 @@ impl Scene {
     /// Whether something happened that must never happen.
     pub(crate) fn is_violated(&self) -> bool {
         self.0.violation.borrow().is_some()
+    }
+
+    /// Takes the last events, oldest first.
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        self.0.events.borrow_mut().as_mut().map(|events| events.drain(..).collect()).unwrap_or_default()
     }
 
     /// The last events, oldest first; none if they were not kept.

@@ -42,16 +42,22 @@ pub(crate) fn make(scene: &Scene) -> Config {
         ("DRAIN_IDLE_MS", scene.between(0, 100)),
     ];
     settings.sort_unstable();
+    scene.tell(|| format!("{settings:?}"));
+    of(&settings)
+}
+
+/// A configuration with these settings, and the default of all others.
+///
+/// # Panics
+/// When one of them is out of its range, or they contradict each other.
+pub(crate) fn of(settings: &[(&str, u64)]) -> Config {
     let variable = |name: &str| match name {
         "DATABASE_URL" => Some("postgresql://bank@db/rinha".to_owned()),
         "LISTEN" => Some("127.0.0.1:0".to_owned()),
         _ => settings.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()),
     };
     match Config::from_environment(variable) {
-        Ok(config) => {
-            scene.tell(|| format!("{settings:?}"));
-            config
-        }
+        Ok(config) => config,
         Err(error) => panic!("the settings of the simulation are wrong: {error}"),
     }
 }

@@ -9,13 +9,16 @@ use crate::buf::Pipe;
 use crate::config::Config;
 use crate::net::transport::{self, Fill, Readiness, Transport};
 use crate::sim::fault::Fault;
-use crate::sim::scene::Scene;
+use crate::sim::scene::{Scene, Way};
 
 /// A connection, as both of its ends hold it. The server's end is a [`ServerEnd`].
 pub(crate) type Shared = Rc<RefCell<Socket>>;
 
 /// What two kernels know of a connection between the server and a peer.
 pub(crate) struct Socket {
+    /// Its number among all of its world.
+    pub(crate) number: u64,
+    scene: Scene,
     /// Arrived at the server, and not read by it.
     to_server: VecDeque<u8>,
     /// Written by the server, and not taken by the peer.
@@ -66,6 +69,8 @@ impl Socket {
     /// A new connection whose server can write this much before the peer reads.
     pub(crate) fn new(to_peer_max_bytes: usize, scene: &Scene) -> Shared {
         Rc::new(RefCell::new(Socket {
+            number: scene.next_socket(),
+            scene: scene.clone(),
             to_server: VecDeque::new(),
             to_peer: VecDeque::new(),
             to_peer_max_bytes,
@@ -95,7 +100,9 @@ impl Socket {
     /// The peer sends. Nobody takes it once the server is gone.
     pub(crate) fn peer_send(&mut self, bytes: impl IntoIterator<Item = u8>) {
         if !self.is_server_closed && !self.is_reset {
+            let before = self.to_server.len();
             self.to_server.extend(bytes);
+            self.scene.record(self.number, Way::ToServer, || &self.to_server.make_contiguous()[before..]);
             self.has_edge = true;
         }
     }
@@ -108,6 +115,11 @@ impl Socket {
             self.has_edge |= self.asks_for_writable;
         }
         taken
+    }
+
+    /// How many bytes the server could read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.to_server.len()
     }
 
     /// How many bytes the peer could take.
@@ -322,6 +334,7 @@ impl Read for Kernel<'_> {
         socket.read_bytes += n as u64;
         socket.last_read_us = self.scene.now().monotonic_us;
         self.scene.moved(&space[..n]);
+        self.scene.record(socket.number, Way::Read, || &space[..n]);
         Ok(n)
     }
 }
@@ -343,6 +356,7 @@ impl Write for Kernel<'_> {
         socket.to_peer.extend(&bytes[..n]);
         socket.read_before_write_bytes = socket.read_bytes;
         self.scene.moved(&bytes[..n]);
+        self.scene.record(socket.number, Way::FromServer, || &bytes[..n]);
         Ok(n)
     }
 
