@@ -1,5 +1,9 @@
 //! Processes: started, limited, stopped, waited for.
 
+use procfs::ProcResult;
+use procfs::net::TcpState;
+use procfs::process::{FDTarget, Process};
+
 pub mod wait;
 
 pub mod throwaway;
@@ -8,7 +12,34 @@ pub(crate) mod service;
 pub use service::Service;
 
 pub mod cgroup;
-
-pub(crate) mod listening;
 pub mod lock;
 pub(crate) mod user;
+
+/// The TCP ports that the process `pid` listens on. It must be of this user, and in this network.
+pub(crate) fn ports_of(pid: u32) -> ProcResult<Vec<u16>> {
+    let process = Process::new(pid.cast_signed())?;
+    // A descriptor that is closed in the meantime has no target any more.
+    let sockets = process.fd()?.flatten().filter_map(|descriptor| match descriptor.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    });
+    let sockets: Vec<u64> = sockets.collect();
+    // Without IPv6 there is no second table.
+    let entries = process.tcp()?.into_iter().chain(process.tcp6().unwrap_or_default());
+    let listens = entries.filter(|entry| entry.state == TcpState::Listen && sockets.contains(&entry.inode));
+    Ok(listens.map(|entry| entry.local_address.port()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn finds_the_ports_of_this_process() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(ports_of(std::process::id()).unwrap().contains(&port));
+    }
+}

@@ -36,26 +36,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         let bugs = if names.is_empty() { PlantedBug::all()? } else { PlantedBug::named(names)? };
         return find(&bugs, arguments.seeds);
     }
-    let mut rest = match arguments.seed {
-        Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
-        None => {
-            vec![
-                "--seeds".to_owned(),
-                arguments.seeds.to_string(),
-                "--first".to_owned(),
-                arguments.first.to_string(),
-            ]
-        }
-    };
+    let Arguments { seeds, first, .. } = arguments;
+    let rest = arguments
+        .seed
+        .map_or_else(|| format!("--seeds {seeds} --first {first}"), |seed| format!("--seed {seed}"));
     let error = if let Some(name) = &arguments.bug {
         let copy = BrokenCopy::new()?;
         for bug in PlantedBug::named(std::slice::from_ref(name))? {
             copy.plant(&bug)?;
         }
-        rest.extend(["--bug".to_owned(), name.clone()]);
-        copy.simulation(rest.iter().map(String::as_str)).exec()
+        copy.simulation(rest.split(' ').chain(["--bug", name])).exec()
     } else {
-        compile::cargo().current_dir(compile::workspace()).args(SIMULATION).args(rest).exec()
+        compile::cargo().current_dir(compile::workspace()).args(SIMULATION).args(rest.split(' ')).exec()
     };
     Err(Error::io("run cargo")(error))
 }

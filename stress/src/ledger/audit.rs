@@ -122,14 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn books_that_are_right_pass() {
+    fn right_books_pass_and_each_fault_is_named() {
         let ledger = check(&[account(-1000, -1000), account(5, 5)], 4, &counts(4, 0, 0)).unwrap();
         assert_eq!(ledger, Ledger { rows: 4, answered_200: 4, answered_late: 0 });
         assert!(check(&[account(5, 5)], 4, &counts(3, 2, 0)).is_ok(), "one of two late answers was a commit");
-    }
-
-    #[test]
-    fn each_fault_is_named() {
         for (account, rows, counts, fault) in [
             (account(6, 5), 3, counts(3, 0, 0), "client 1 has a balance of 6 and a ledger of 5"),
             (account(-1001, -1001), 3, counts(3, 0, 0), "past its limit of 1000"),

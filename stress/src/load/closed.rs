@@ -267,26 +267,20 @@ mod tests {
 
     #[test]
     fn descriptions_are_ten_characters_and_differ() {
-        assert_eq!(description(0), "0000000000");
-        assert_eq!(description(35), "000000000z");
-        assert_eq!(description(36 * 36 + 1), "0000000101");
-        assert_eq!(description(36_u64.pow(10) - 1), "zzzzzzzzzz");
+        let last = 36_u64.pow(10) - 1;
+        let told = [0, 35, 36 * 36 + 1, last].map(description);
+        assert_eq!(told, ["0000000000", "000000000z", "0000000101", "zzzzzzzzzz"]);
     }
 
     #[test]
-    fn what_came_due_too_long_ago_is_left_out() {
+    fn clients_share_the_rate_and_leave_out_what_came_due_too_long_ago() {
+        let load = ClosedLoad::new("127.0.0.1:1", 10).paced(100.0);
         let interval = Duration::from_millis(100);
-        let mut due = Instant::now();
-        assert_eq!(catch_up(&mut due, interval), 0);
+        assert_eq!(load.pace, Pace::Every(interval));
+        assert_eq!((load.first_pause(0), load.first_pause(5)), (Duration::ZERO, Duration::from_millis(50)));
+        assert_eq!(catch_up(&mut Instant::now(), interval), 0);
         let mut due = Instant::now().checked_sub(LAG_MAX + 10 * interval).unwrap();
         assert!(catch_up(&mut due, interval) >= 10);
         assert!(due.elapsed() <= LAG_MAX + interval);
-    }
-
-    #[test]
-    fn clients_share_the_rate_and_begin_one_after_the_other() {
-        let load = ClosedLoad::new("127.0.0.1:1", 10).paced(100.0);
-        assert_eq!(load.pace, Pace::Every(Duration::from_millis(100)));
-        assert_eq!((load.first_pause(0), load.first_pause(5)), (Duration::ZERO, Duration::from_millis(50)));
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::Error;
 use crate::cgroup::Group;
@@ -126,29 +126,26 @@ impl Service {
     }
 
     pub fn has_exited(&self) -> bool {
-        // NOWAIT: it stays a zombie, which keeps its id, and that of its process group, from being given to others.
+        self.status.is_some() || !matches!(self.peek(), Ok(None))
+    }
+
+    /// NOWAIT: it stays a zombie, which keeps its id, and that of its process group, from being given to others.
+    fn peek(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        self.status.is_some() || !matches!(rustix::process::waitid(WaitId::Pid(self.pid), options), Ok(None))
+        rustix::process::waitid(WaitId::Pid(self.pid), options)
     }
 
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let sent = if self.status.is_some() {
-            Err(rustix::io::Errno::SRCH)
-        } else {
-            rustix::process::kill_process(self.pid, signal)
+        let sent = match self.status {
+            Some(_) => Err(rustix::io::Errno::SRCH),
+            None => rustix::process::kill_process(self.pid, signal),
         };
         sent.map_err(|errno| Error::io(format!("signal {}", self.name))(errno.into()))
     }
 
     /// Waits for its end; `None` when it still runs after `patience`.
     pub fn wait_exit(&mut self, patience: Duration) -> Option<ExitStatus> {
-        if self.status.is_some() {
-            return self.status;
-        }
-        let exited = wait::until(patience, &Interrupt::default(), || Ok(self.has_exited().then_some(())))
-            .ok()
-            .flatten();
-        exited.and_then(|()| self.reap())
+        self.status.or_else(|| self.wait_end(patience, &Interrupt::default()).ok())
     }
 
     /// Asks it to stop and waits; kills it when it does not stop in time. Gives how it ended.
@@ -200,23 +197,16 @@ impl Service {
 
     /// What the user is told when it fails: how it ended, or else `what`, and the end of its log.
     pub fn failure(&self, what: &str) -> Error {
-        let ended = self.status.or_else(|| self.peek_status());
+        let raw = |status: WaitIdStatus| {
+            let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal());
+            raw.map(ExitStatus::from_raw)
+        };
+        let ended = self.status.or_else(|| self.peek().ok()?.and_then(raw));
         let mut what = ended.map_or_else(|| what.to_owned(), describe);
         if self.group().is_some_and(|group| group.account().out_of_memory_kills() > 0) {
             what.push_str(" (killed by the kernel: it needed more than its memory limit)");
         }
         Error::Service { name: self.name.clone(), what, log: self.log.clone(), tail: tail(&self.log()) }
-    }
-
-    /// How it ended, without reaping it.
-    fn peek_status(&self) -> Option<ExitStatus> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = rustix::process::waitid(WaitId::Pid(self.pid), options).ok()??;
-        let raw = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => code << 8,
-            (None, signal) => signal?,
-        };
-        Some(ExitStatus::from_raw(raw))
     }
 
     /// Takes the status of the ended process, after ending what is left of its process group: the workers of an nginx

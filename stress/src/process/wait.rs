@@ -58,28 +58,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_the_first_value() {
+    fn gives_the_first_value_or_gives_up_or_is_called_off() {
         let mut asked = 0;
-        let value = until(Duration::from_mins(1), &Interrupt::default(), || {
+        let mut third = || {
             asked += 1;
             Ok((asked == 3).then_some(asked))
-        });
-        assert_eq!(value.unwrap(), Some(3));
-    }
-
-    #[test]
-    fn gives_up_at_the_deadline_after_a_last_look() {
-        let mut asked = 0;
-        let value = until(Duration::ZERO, &Interrupt::default(), || {
-            asked += 1;
-            Ok(None::<()>)
-        });
-        assert_eq!((value.unwrap(), asked), (None, 1));
-    }
-
-    #[test]
-    fn is_called_off() {
+        };
         let interrupt = Interrupt::default();
+        assert_eq!(until(Duration::ZERO, &interrupt, &mut third).unwrap(), None, "after a last look");
+        assert_eq!(until(Duration::from_mins(1), &interrupt, &mut third).unwrap(), Some(3));
         interrupt.0.store(true, Ordering::Relaxed);
         let value = until(Duration::from_mins(1), &interrupt, || Ok(None::<()>));
         assert!(matches!(value, Err(Error::Interrupted)));

@@ -59,26 +59,21 @@ mod tests {
     }
 
     #[test]
-    fn a_drawing_names_what_is_wide_and_leaves_out_what_is_not() {
+    fn a_drawing_names_what_is_wide_and_a_difference_compares_shares() {
         let profile = folded("run;turn;wait 6000\nrun;turn;send 4000\nrun;turn;rare 1\n");
-        let svg = flamegraph(&profile, View::OnCpu, "100 req/s").unwrap();
-        for text in ["turn (10,001 samples", "wait (6,000 samples, 59.99%)", "100 req/s"] {
-            assert!(svg.contains(text), "{text} in {svg}");
-        }
-        assert!(!svg.contains("rare"), "{svg}");
-    }
-
-    #[test]
-    fn a_difference_compares_shares() {
+        let drawn = flamegraph(&profile, View::OnCpu, "100 req/s").unwrap();
+        assert!(!drawn.contains("rare"), "{drawn}");
         let (before, after) = (folded("run;wait 10\nrun;send 10\n"), folded("run;wait 25\nrun;send 75\n"));
-        let svg = difference(&before, &after, View::OnCpu, "").unwrap();
-        for text in ["send (75 samples, 75.00%; +25.00%)", "wait (25 samples, 25.00%; -25.00%)"] {
+        let compared = difference(&before, &after, View::OnCpu, "").unwrap();
+        for (svg, text) in [
+            (&drawn, "turn (10,001 samples"),
+            (&drawn, "wait (6,000 samples, 59.99%)"),
+            (&drawn, "100 req/s"),
+            (&compared, "send (75 samples, 75.00%; +25.00%)"),
+            (&compared, "wait (25 samples, 25.00%; -25.00%)"),
+        ] {
             assert!(svg.contains(text), "{text} in {svg}");
         }
-    }
-
-    #[test]
-    fn nothing_cannot_be_drawn() {
         assert!(flamegraph(&Folded::default(), View::OffCpu, "").is_err());
     }
 }

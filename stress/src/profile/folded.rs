@@ -135,50 +135,34 @@ mod tests {
     #[test]
     fn counts_samples_from_the_outermost_function_on() {
         let text = Folded::on_cpu(&records(SCRIPT), true).text();
-        assert!(
-            text.starts_with("rinha::main;rinha::server::Server::run;rinha::server::Server::turn;"),
-            "{text}"
-        );
-        assert!(text.contains(";rinha::http::parse_head 1\n"), "{text}");
+        let outermost = "rinha::main;rinha::server::Server::run;rinha::server::Server::turn;";
+        assert!(text.starts_with(outermost) && text.contains(";rinha::http::parse_head 1\n"), "{text}");
         assert!(text.contains(";tcp_sendmsg_[k];tcp_sendmsg_locked_[k] 1\n"), "{text}");
-    }
-
-    #[test]
-    fn without_the_kernel_its_time_is_its_callers() {
+        // Without the kernel its time is its callers'.
         let text = Folded::on_cpu(&records(SCRIPT), false).text();
-        assert!(!text.contains("_[k]"), "{text}");
-        assert!(text.contains(";rinha::server::Server::send;__send 1\n"), "{text}");
+        assert!(!text.contains("_[k]") && text.contains(";rinha::server::Server::send;__send 1\n"), "{text}");
     }
 
     #[test]
     fn weighs_a_wait_from_its_begin_to_its_end() {
         let folded = Folded::off_cpu(&records(SCRIPT), false);
         assert_eq!((folded.weight_of("Server::wait"), folded.weight_of("Server::receive")), (13, 7));
-        assert!(folded.text().starts_with("asleep;rinha::"), "{}", folded.text());
         assert_eq!((folded.weight_of(ASLEEP), folded.weight_of(DISPLACED)), (13, 7));
-    }
-
-    #[test]
-    fn a_wait_without_its_begin_or_its_end_is_left_out() {
+        assert!(folded.text().starts_with("asleep;rinha::"), "{}", folded.text());
+        // Without its begin or its end it is left out.
         let records = records(SCRIPT);
-        let is_off = |record: &Record<'_>| matches!(record, Record::Off { .. });
-        let position = records.iter().position(is_off).unwrap();
+        let position = records.iter().position(|record| matches!(record, Record::Off { .. })).unwrap();
         assert!(Folded::off_cpu(&records[position + 1..=position + 1], true).is_empty());
         assert!(Folded::off_cpu(&records[..=position], true).is_empty());
     }
 
     #[test]
-    fn is_read_as_it_is_written() {
+    fn is_read_as_it_is_written_and_names_functions_by_whole_words() {
         let folded = Folded::on_cpu(&records(SCRIPT), true);
         assert_eq!(Folded::parse(&folded.text()), Some(folded));
-        assert_eq!(Folded::parse("{\"format\": 1}"), None);
-        assert_eq!(Folded::parse(""), Some(Folded::default()));
-    }
-
-    #[test]
-    fn a_function_is_named_by_whole_words() {
-        let folded =
+        assert_eq!((Folded::parse("{\"format\": 1}"), Folded::parse("")), (None, Some(Folded::default())));
+        let waits =
             Folded::parse("a::run;a::S::wait 3\na::run;a::S::await 4\na::run;a::S::wait;b 5\n").unwrap();
-        assert_eq!((folded.weight_of("S::wait"), folded.weight_of("run"), folded.total()), (8, 12, 12));
+        assert_eq!((waits.weight_of("S::wait"), waits.weight_of("run"), waits.total()), (8, 12, 12));
     }
 }

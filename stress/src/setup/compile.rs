@@ -88,10 +88,6 @@ not json
 "#;
         assert_eq!(executable_in(messages), Some(PathBuf::from("/t/release/rinha")));
         assert_eq!(executable_in(""), None);
-    }
-
-    #[test]
-    fn the_workspace_holds_this_crate() {
         assert!(workspace().join("stress/Cargo.toml").is_file());
     }
 }

@@ -6,11 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::process::listening;
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Error, http, install};
+use crate::{Error, http, install, process};
 
 /// One of them, running on a free port of 127.0.0.1, with its data in a throwaway directory. Dropping it stops it.
 #[derive(Debug)]
@@ -93,7 +92,7 @@ impl Observer {
         })?;
         let address = service.wait_ready(READY_PATIENCE, &Interrupt::default(), "is not ready", || {
             // It may have ended just now.
-            let ports = listening::ports_of(service.pid()).unwrap_or_default();
+            let ports = process::ports_of(service.pid()).unwrap_or_default();
             let addresses = ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
             let is_it = |address: &SocketAddr| {
                 http::get_status(&address.to_string(), path).is_ok_and(|answered| answered == status)

@@ -74,12 +74,9 @@ impl Postgres {
         let directory = Throwaway::new("postgresql")?;
         let home = directory.path().join(HOME);
         fs::create_dir(&home).map_err(Error::io(format!("make {}", home.display())))?;
-        if let Some(user) = &user {
-            std::os::unix::fs::chown(&home, Some(user.uid), Some(user.gid)).map_err(Error::io(format!(
-                "give {} to {}",
-                home.display(),
-                user.name
-            )))?;
+        if let Some(User { uid, gid }) = user {
+            std::os::unix::fs::chown(&home, Some(uid), Some(gid))
+                .map_err(Error::io(format!("give {} to user {uid}", home.display())))?;
         }
         check_socket_path(&home)?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join("postgresql.log"));

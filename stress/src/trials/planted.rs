@@ -22,9 +22,6 @@ pub struct PlantedBug {
 
 impl PlantedBug {
     /// All of them, by name.
-    ///
-    /// # Errors
-    /// When a patch cannot be read, or does not say what it breaks and which check finds it.
     pub fn all() -> Result<Vec<PlantedBug>, Error> {
         let directory = compile::workspace().join(DIRECTORY);
         let cannot = || Error::io(format!("read {}", directory.display()));
@@ -36,21 +33,14 @@ impl PlantedBug {
             let [meaning, aim] = head[..] else { return Err(headless(&patch)) };
             let check = aim.strip_prefix("Found by: ").ok_or_else(|| headless(&patch))?;
             let name = patch.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            bugs.push(PlantedBug {
-                name: name.to_owned(),
-                meaning: meaning.to_owned(),
-                check: check.to_owned(),
-                patch,
-            });
+            let [name, meaning, check] = [name, meaning, check].map(str::to_owned);
+            bugs.push(PlantedBug { name, meaning, check, patch });
         }
         bugs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(bugs)
     }
 
     /// The ones of these names, in their order.
-    ///
-    /// # Errors
-    /// Those of [`PlantedBug::all`], and when there is none of a name.
     pub fn named(names: &[String]) -> Result<Vec<PlantedBug>, Error> {
         let all = PlantedBug::all()?;
         let find = |name: &String| {
@@ -77,9 +67,6 @@ pub struct BrokenCopy {
 
 impl BrokenCopy {
     /// Brings the copy up to the source, without any bug.
-    ///
-    /// # Errors
-    /// When a file cannot be read or written.
     pub fn new() -> Result<BrokenCopy, Error> {
         let workspace = compile::workspace();
         let directory = compile::target_directory(&workspace).join("planted");
@@ -91,17 +78,11 @@ impl BrokenCopy {
     }
 
     /// Whether the patch fits the source, without applying it.
-    ///
-    /// # Errors
-    /// With what git says, when it does not fit.
     pub fn check(&self, bug: &PlantedBug) -> Result<(), Error> {
         self.git_apply(bug, &["--check"])
     }
 
     /// Plants the bug in place of the one before it.
-    ///
-    /// # Errors
-    /// When the patch does not fit the source.
     pub fn plant(&self, bug: &PlantedBug) -> Result<(), Error> {
         BrokenCopy::new()?;
         self.git_apply(bug, &[])
@@ -110,24 +91,18 @@ impl BrokenCopy {
     /// The command that builds the simulation of the copy and runs it with arguments.
     pub fn simulation<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut cargo = compile::cargo();
-        cargo
-            .current_dir(&self.directory)
-            // The copy is built again for each bug, and a bug may leave something without use.
-            .envs([
-                ("CARGO_INCREMENTAL", "1"),
-                ("CARGO_PROFILE_SIM_OPT_LEVEL", "2"),
-                ("RUSTFLAGS", "-Awarnings"),
-            ])
-            .env("CARGO_TARGET_DIR", self.directory.join("target"))
-            .args(SIMULATION)
-            .args(arguments);
+        // The copy is built again for each bug, and a bug may leave something without use.
+        cargo.envs([
+            ("CARGO_INCREMENTAL", "1"),
+            ("CARGO_PROFILE_SIM_OPT_LEVEL", "2"),
+            ("RUSTFLAGS", "-Awarnings"),
+        ]);
+        cargo.env("CARGO_TARGET_DIR", self.directory.join("target"));
+        cargo.current_dir(&self.directory).args(SIMULATION).args(arguments);
         cargo
     }
 
     /// How many seeds it takes to find the bug that is planted.
-    ///
-    /// # Errors
-    /// When it does not build, or is not found within `seeds` by the check that it is aimed at.
     pub fn find(&self, bug: &PlantedBug, seeds: u64) -> Result<Found, Error> {
         let seeds = seeds.to_string();
         let arguments = ["--seeds", seeds.as_str(), "--aim", bug.check.as_str()];
@@ -166,12 +141,11 @@ impl BrokenCopy {
     }
 }
 
-/// How a planted bug was found.
+/// By which check a planted bug was found.
 #[derive(Debug)]
 pub struct Found {
-    /// The first seed that failed, from 0 on.
+    /// The first one that failed, from 0 on.
     pub seed: u64,
-    /// By which check.
     pub check: String,
 }
 
