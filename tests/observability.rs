@@ -5,6 +5,8 @@ mod support;
 
 #[path = "observability/dashboard.rs"]
 mod dashboard;
+#[path = "observability/observer.rs"]
+mod observer;
 #[path = "observability/source.rs"]
 mod source;
 
@@ -13,9 +15,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use observer::Observer;
 use serde_json::Value;
 use stress::throwaway::Throwaway;
-use stress::{Observer, Stack, StackOptions, Workplace, install};
+use stress::{Stack, StackOptions, Workplace, install};
 use support::{Bank, SERVER, Wire, get, post, text_of, transaction, wait_for, workspace};
 
 const STATEMENT: &str = "/clientes/1/extrato";

@@ -4,7 +4,6 @@
 //! runs already. It is warmed up for a second, loaded, and audited: a run whose ledger does not add up is an error, never
 //! a figure.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -15,7 +14,7 @@ use crate::ledger::{Tally, audit, settled};
 use crate::load::{Generator, LoadKind};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace};
+use crate::{Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace, files};
 
 mod usage;
 pub use usage::Machine;
@@ -215,7 +214,7 @@ pub fn measure(options: &MeasureOptions, place: &Workplace, progress: &Progress)
             } else {
                 // Each stack's own: a log is appended to, and an instance's addresses are read from it.
                 let logs = place.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
-                fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
+                files::make_directory(&logs)?;
                 let stack = own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
                 setup.add_versions(&stack);
                 measured(&bank_of(&stack, load), &Tally::of_new_bank())?

@@ -9,14 +9,14 @@ pub mod wait;
 pub mod throwaway;
 
 pub(crate) mod service;
-pub use service::Service;
+pub use service::{Launch, Service};
 
 pub mod cgroup;
 pub mod lock;
-pub(crate) mod user;
+pub mod user;
 
 /// The TCP ports that the process `pid` listens on. It must be of this user, and in this network.
-pub(crate) fn ports_of(pid: u32) -> ProcResult<Vec<u16>> {
+pub fn ports_of(pid: u32) -> ProcResult<Vec<u16>> {
     let process = Process::new(pid.cast_signed())?;
     // A descriptor that is closed in the meantime has no target any more.
     let sockets = process.fd()?.flatten().filter_map(|descriptor| match descriptor.target {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::Error;
+use crate::{Error, files};
 
 mod summary;
 pub use summary::{FailedCheck, Row, Summary, Threshold};
@@ -20,12 +20,10 @@ pub fn default_directory(workspace: &Path) -> PathBuf {
 /// Keeps a run in `directory`, which is made if need be, and writes the index anew. A run may have left a page: its
 /// extension and content. Gives the path of the page, or else that of the summary.
 pub fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) -> Result<PathBuf, Error> {
-    fs::create_dir_all(directory).map_err(Error::io(format!("make {}", directory.display())))?;
+    files::make_directory(directory)?;
     let stem = summary.file_stem();
     let write = |extension: &str, content: &[u8]| {
-        let path = directory.join(format!("{stem}.{extension}"));
-        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
-        Ok(path)
+        files::write(directory.join(format!("{stem}.{extension}")), content)
     };
     let json = write("json", summary.to_line()?.as_bytes())?;
     let page = page.map(|(extension, content)| write(extension, content)).transpose()?;
@@ -35,10 +33,8 @@ pub fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) ->
 
 /// Writes `index.html` of `directory` from all the summaries in it. Gives its path.
 pub fn write_index(directory: &Path) -> Result<PathBuf, Error> {
-    let path = directory.join("index.html");
     let page = index::page(&kept_in(directory)?).map_err(|error| Error::Refused(error.to_string()))?;
-    fs::write(&path, page).map_err(Error::io(format!("write {}", path.display())))?;
-    Ok(path)
+    files::write(directory.join("index.html"), page)
 }
 
 /// A run that was kept.

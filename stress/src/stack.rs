@@ -24,9 +24,6 @@ pub use bank::Bank;
 mod solo;
 pub use solo::{Solo, SoloOptions};
 
-mod observer;
-pub use observer::Observer;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,13 +1,12 @@
 //! The system calls of single requests, told one by one: what `cargo stress trace` does, without its command line.
 
 use std::fmt::{self, Display, Formatter};
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::http::Connection;
 use crate::wait;
-use crate::{Error, Solo, SoloOptions, Workplace, install};
+use crate::{Error, Solo, SoloOptions, Workplace, files, install};
 
 pub mod strace;
 
@@ -34,8 +33,7 @@ pub fn take(server: &Path, place: &Workplace) -> Result<Vec<Story>, Error> {
     }
     let calls = place.logs.join("calls");
     let script = place.logs.join("traced");
-    let server =
-        fs::canonicalize(server).map_err(Error::io(format!("find the server {}", server.display())))?;
+    let server = files::absolute(server)?;
     let traced = strace::stand_in(&script, &strace, &server, &calls, BYTES_MAX)
         .map_err(Error::io(format!("write {}", script.display())))?;
     let solo = Solo::start(SoloOptions::new(&traced, place))?;
@@ -56,7 +54,7 @@ pub fn take(server: &Path, place: &Workplace) -> Result<Vec<Story>, Error> {
     // The trace is whole when strace has seen the server's end.
     drop(solo);
     let text = wait::until(TRACE_PATIENCE, &place.interrupt, || {
-        let text = fs::read_to_string(&calls).map_err(Error::io(format!("read {}", calls.display())))?;
+        let text = files::read(&calls)?;
         Ok(text.ends_with(strace::END).then_some(text))
     })?;
     let text = text.ok_or_else(|| Error::Refused(format!("strace did not finish {}", calls.display())))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stress::profile::{self, Folded, Profile, ProfileOptions, View};
 use stress::steps::Steps;
-use stress::{Error, Workplace, compile, install};
+use stress::{Error, Workplace, compile, files, install};
 
 use super::at_work;
 
@@ -14,7 +14,7 @@ pub(super) fn run(options: &ProfileOptions) -> Result<(), Error> {
     let earlier = options.against.as_deref().map(read_folded).transpose()?;
     let target = compile::target_directory(&compile::workspace());
     let out = options.out.clone().unwrap_or_else(|| target.join("flamegraph"));
-    fs::create_dir_all(&out).map_err(Error::io(format!("make {}", out.display())))?;
+    files::make_directory(&out)?;
     let profile = at_work("flamegraph", |place| profile(options, place))?;
     tell(&profile, options);
     for path in write(&profile, earlier.as_ref(), options, &out)? {
@@ -32,7 +32,7 @@ fn profile(options: &ProfileOptions, place: &Workplace) -> Result<Profile, Error
 }
 
 fn read_folded(path: &Path) -> Result<Folded, Error> {
-    let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
+    let text = files::read(path)?;
     Folded::parse(&text).filter(|folded| !folded.is_empty()).ok_or_else(|| {
         Error::Refused(format!("{} is no profile.folded of `cargo stress flamegraph`", path.display()))
     })
@@ -84,13 +84,7 @@ fn write(
     if let Some(earlier) = earlier {
         files.push((difference_name, profile::difference(earlier, &profile.folded, view, &load)?));
     }
-    let mut paths = Vec::new();
-    for (name, content) in files {
-        let path = out.join(name);
-        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
-        paths.push(path);
-    }
-    Ok(paths)
+    files.into_iter().map(|(name, content)| files::write(out.join(name), content)).collect()
 }
 
 /// The stages of a turn in their order, and within them, indented, the functions to know.

@@ -20,7 +20,7 @@ use crate::install::{self, Found, require_k6};
 use crate::process::service::{Launch, Service};
 use crate::table::float;
 use crate::wait::Interrupt;
-use crate::{Error, Workplace};
+use crate::{Error, Workplace, files};
 
 /// What is sent, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -131,8 +131,7 @@ impl Generator {
                 (wrk, WRK_SCRIPT, include_str!("../../wrk/mix.lua"))
             }
         };
-        let path = scratch.join(name);
-        fs::write(&path, script).map_err(Error::io(format!("write {}", path.display())))?;
+        files::write(scratch.join(name), script)?;
         Ok(Generator { kind, program })
     }
 

@@ -1,7 +1,6 @@
 //! What is reported, and its form as JSON.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use minijinja::value::Serde;
@@ -9,10 +8,10 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use crate::Error;
 use crate::ledger::{Counts, Ledger};
 use crate::load::{Latency, LoadFigures, LoadKind};
 use crate::table::float;
+use crate::{Error, files};
 
 /// Everything about one `cargo stress run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -211,11 +210,10 @@ fn median_latency(all: &[Latency]) -> Option<Latency> {
 impl Report {
     /// Writes it into `directory` as `run.json`, all of it, and `run.svg`, its chart. Gives both paths.
     pub fn write_into(&self, directory: &Path) -> Result<[PathBuf; 2], Error> {
-        fs::create_dir_all(directory).map_err(Error::io(format!("make {}", directory.display())))?;
-        let [json, svg] = ["run.json", "run.svg"].map(|name| directory.join(name));
-        self.write(&json)?;
-        fs::write(&svg, self.chart()?).map_err(Error::io(format!("write {}", svg.display())))?;
-        Ok([json, svg])
+        files::make_directory(directory)?;
+        let json = directory.join("run.json");
+        files::write_json(&json, self)?;
+        Ok([json, files::write(directory.join("run.svg"), self.chart()?)?])
     }
 
     /// As a picture, templates/run.svg: for each case, CPU time per request stacked by part, and requests per second.
@@ -237,21 +235,9 @@ impl Report {
         drawn.map_err(|error| Error::Refused(error.to_string()))
     }
 
-    fn write(&self, path: &Path) -> Result<(), Error> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Refused(error.to_string()))?;
-        fs::write(path, text + "\n").map_err(Error::io(format!("write {}", path.display())))
-    }
-
     /// Reads the JSON that [`write_into`](Report::write_into) wrote.
     pub fn read(path: &Path) -> Result<Report, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
-        let report: Result<Report, _> = serde_json::from_str(&text);
-        let problem = match report {
-            Ok(report) if report.format == FORMAT => return Ok(report),
-            Ok(report) => format!("it has format {}, not {FORMAT}", report.format),
-            Err(error) => error.to_string(),
-        };
-        Err(Error::Refused(format!("{} is no report of `cargo stress run --out`: {problem}", path.display())))
+        files::read_json(path, "report of `cargo stress run --out`", FORMAT)
     }
 }
 
@@ -353,13 +339,11 @@ pub(crate) mod tests {
         let directory = Throwaway::new("test").unwrap();
         let path = directory.path().join("run.json");
         let report = report(&[run(12_345.678_9, 44.3), run(1.0 / 3.0, 45.1)]);
-        report.write(&path).unwrap();
+        report.write_into(directory.path()).unwrap();
         assert_eq!(Report::read(&path).unwrap(), report);
-
-        report.clone().write(&path).unwrap();
-        Report { format: FORMAT + 1, ..report }.write(&path).unwrap();
+        Report { format: FORMAT + 1, ..report }.write_into(directory.path()).unwrap();
         assert!(Report::read(&path).unwrap_err().to_string().contains("format"));
-        fs::write(&path, "{}").unwrap();
+        files::write(&path, "{}").unwrap();
         assert!(Report::read(&path).unwrap_err().to_string().contains("is no report"));
     }
 

@@ -23,35 +23,30 @@ use crate::process::user::User;
 use crate::wait::{self, Interrupt};
 
 #[derive(Debug)]
-pub(crate) struct Launch<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) program: &'a Path,
-    pub(crate) arguments: Vec<OsString>,
-    pub(crate) environment: Vec<(String, OsString)>,
-    pub(crate) directory: &'a Path,
+pub struct Launch<'a> {
+    pub name: &'a str,
+    pub program: &'a Path,
+    pub arguments: Vec<OsString>,
+    pub environment: Vec<(String, OsString)>,
+    pub directory: &'a Path,
     /// Whom to run as; `None`: as ourselves.
-    pub(crate) user: Option<&'a User>,
-    pub(crate) group: Option<Arc<Group>>,
+    pub user: Option<&'a User>,
+    pub group: Option<Arc<Group>>,
     /// Its standard output and standard error are appended here.
-    pub(crate) log: PathBuf,
+    pub log: PathBuf,
     /// Leaves standard error to the terminal, for a tool that shows its progress there.
-    pub(crate) is_stderr_shown: bool,
+    pub is_stderr_shown: bool,
     /// Octal; what the files and sockets that it makes deny to others.
-    pub(crate) umask: &'a str,
-    pub(crate) stop_signal: Signal,
-    pub(crate) stop_patience: Duration,
+    pub umask: &'a str,
+    pub stop_signal: Signal,
+    pub stop_patience: Duration,
     /// What the kernel sends it when the bench dies, by the name that `setpriv` knows.
-    pub(crate) orphan_signal: &'a str,
+    pub orphan_signal: &'a str,
 }
 
 impl<'a> Launch<'a> {
     /// As ourselves, with our environment, without arguments and limits, and ended with SIGTERM.
-    pub(crate) fn new(
-        name: &'a str,
-        program: &'a Path,
-        directory: &'a Path,
-        log: impl Into<PathBuf>,
-    ) -> Launch<'a> {
+    pub fn new(name: &'a str, program: &'a Path, directory: &'a Path, log: impl Into<PathBuf>) -> Launch<'a> {
         Launch {
             name,
             program,
@@ -84,7 +79,7 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn start(launch: Launch<'_>) -> Result<Service, Error> {
+    pub fn start(launch: Launch<'_>) -> Result<Service, Error> {
         let open_log = || OpenOptions::new().create(true).append(true).open(&launch.log);
         let log = open_log().map_err(Error::io(format!("open the log {}", launch.log.display())))?;
         let process = command(&launch, log).and_then(spawn_on_lasting_thread);
@@ -182,7 +177,7 @@ impl Service {
     }
 
     /// Waits until `probe` gives a value; `what` is said of one that never does.
-    pub(crate) fn wait_ready<T>(
+    pub fn wait_ready<T>(
         &self,
         patience: Duration,
         interrupt: &Interrupt,

@@ -5,7 +5,7 @@ use std::fs;
 use crate::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
+pub struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }

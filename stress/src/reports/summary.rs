@@ -1,14 +1,13 @@
 //! One run in one line of JSON: what runs of every kind of load have in common.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::rfc_3339;
-use crate::Error;
 use crate::ledger::Ledger;
 use crate::measure::{Part, Report};
+use crate::{Error, files};
 
 /// What is kept of a run. k6 writes what it knows of it itself: stress/k6/challenge/summary.js.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,14 +134,7 @@ impl Summary {
     }
 
     pub fn read(path: &Path) -> Result<Summary, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
-        let summary: Result<Summary, _> = serde_json::from_str(&text);
-        let problem = match summary {
-            Ok(summary) if summary.format == FORMAT => return Ok(summary),
-            Ok(summary) => format!("it has format {}, not {FORMAT}", summary.format),
-            Err(error) => error.to_string(),
-        };
-        Err(Error::Refused(format!("{} is no summary of a run: {problem}", path.display())))
+        files::read_json(path, "summary of a run", FORMAT)
     }
 }
 
@@ -151,6 +143,8 @@ const FORMAT: u32 = 1;
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
     use crate::throwaway::Throwaway;
 

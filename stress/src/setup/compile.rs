@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Workplace;
-use crate::Error;
 use crate::process::service::{Launch, Service};
+use crate::{Error, files};
 
 /// The directory of the workspace: what cargo says when it runs us, else where this crate was built.
 pub fn workspace() -> PathBuf {
@@ -53,7 +52,7 @@ pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
         }
         Err(error) => return Err(error),
     }
-    let messages = fs::read_to_string(log).map_err(Error::io(format!("read {}", log.display())))?;
+    let messages = files::read(log)?;
     executable_in(&messages)
         .ok_or_else(|| Error::Refused(format!("cargo names no executable {SERVER} in {}", log.display())))
 }

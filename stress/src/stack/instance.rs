@@ -1,7 +1,6 @@
 //! One process of the server.
 
 use std::ffi::OsString;
-use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use crate::cgroup::Group;
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Error, http};
+use crate::{Error, files, http};
 
 /// When [`Instance::start`] returns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,8 +76,7 @@ impl Instance {
         ];
         environment
             .extend(options.environment.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
-        let executable = fs::canonicalize(&options.executable)
-            .map_err(Error::io(format!("find the server {}", options.executable.display())))?;
+        let executable = files::absolute(&options.executable)?;
         let service = Service::start(Launch {
             environment,
             group: options.group.clone(),

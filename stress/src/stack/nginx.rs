@@ -15,7 +15,7 @@ use crate::install::Found;
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Error, install};
+use crate::{Error, files, install};
 
 #[derive(Debug, Clone)]
 pub struct NginxOptions {
@@ -84,13 +84,10 @@ impl Nginx {
 
     fn start_on(port: u16, tool: &Found, options: &NginxOptions) -> Result<Nginx, Error> {
         let directory = Throwaway::new("nginx")?;
-        let template = fs::read_to_string(&options.template)
-            .map_err(Error::io(format!("read {}", options.template.display())))?;
+        let template = files::read(&options.template)?;
         let module = stream_module(&tool.said);
         let configuration = render(&template, port, &options.upstreams, directory.path(), module.as_deref())?;
-        let configuration_path = directory.path().join("nginx.conf");
-        fs::write(&configuration_path, configuration)
-            .map_err(Error::io(format!("write {}", configuration_path.display())))?;
+        let configuration_path = files::write(directory.path().join("nginx.conf"), configuration)?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join("nginx.log"));
 
         let [prefix, path] = [directory.path(), &configuration_path].map(|path| path.display().to_string());

@@ -18,7 +18,7 @@ use crate::process::service::{Launch, Service};
 use crate::process::user::User;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Error, install};
+use crate::{Error, files, install};
 
 /// What survives a crash of the machine, or of PostgreSQL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Postgres {
         let user = User::for_postgres()?;
         let directory = Throwaway::new("postgresql")?;
         let home = directory.path().join(HOME);
-        fs::create_dir(&home).map_err(Error::io(format!("make {}", home.display())))?;
+        files::make_directory(&home)?;
         if let Some(User { uid, gid }) = user {
             std::os::unix::fs::chown(&home, Some(uid), Some(gid))
                 .map_err(Error::io(format!("give {} to user {uid}", home.display())))?;
@@ -103,7 +103,7 @@ impl Postgres {
         let files = sql_files(directory)?;
         let mut client = self.connect(database)?;
         for file in files {
-            let sql = fs::read_to_string(&file).map_err(Error::io(format!("read {}", file.display())))?;
+            let sql = files::read(&file)?;
             client.batch_execute(&sql).map_err(|error| {
                 let line = line_of(&sql, &error).map(|line| format!(":{line}")).unwrap_or_default();
                 Error::Sql { place: format!("{}{line}", file.display()), message: message_of(&error) }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Error, compile};
+use crate::{Error, compile, files};
 
 /// One patch of `src/sim/bugs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl PlantedBug {
         let mut bugs = Vec::new();
         for entry in fs::read_dir(&directory).map_err(cannot())? {
             let patch = entry.map_err(cannot())?.path();
-            let text = fs::read_to_string(&patch).map_err(Error::io(format!("read {}", patch.display())))?;
+            let text = files::read(&patch)?;
             let head: Vec<&str> = text.lines().take(2).collect();
             let [meaning, aim] = head[..] else { return Err(headless(&patch)) };
             let check = aim.strip_prefix("Found by: ").ok_or_else(|| headless(&patch))?;

@@ -1,18 +1,17 @@
 //! What was endured, minute by minute, and whether anything grew.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, Footprint, SoakOptions};
-use crate::Error;
 use crate::load::traffic::{Outcome, Record};
 use crate::load::{ClosedRun, last_first};
 use crate::measure::Machine;
 use crate::table::{Table, float, known};
+use crate::{Error, files};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -87,9 +86,7 @@ impl Report {
     }
 
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed = || Error::io(format!("write {}", path.display()));
-        let json = serde_json::to_string_pretty(self).map_err(|error| failed()(error.into()))?;
-        fs::write(path, json + "\n").map_err(failed())
+        files::write_json(path, self)
     }
 
     /// Compares the last minutes with the first ones, and names what grew among the broken promises. Each instance's,

@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::process::service::{Launch, Service};
-use crate::throwaway::Throwaway;
-use crate::wait::Interrupt;
-use crate::{Error, http, install, process};
+use stress::process::{Launch, ports_of};
+use stress::throwaway::Throwaway;
+use stress::wait::Interrupt;
+use stress::{Error, Service, http, install};
 
 /// One of them, running on a free port of 127.0.0.1, with its data in a throwaway directory. Dropping it stops it.
 #[derive(Debug)]
-pub struct Observer {
+pub(crate) struct Observer {
     _service: Service,
     address: SocketAddr,
     /// Last, so that it is removed when the service has stopped.
@@ -22,7 +22,7 @@ pub struct Observer {
 
 impl Observer {
     /// Prometheus with this configuration.
-    pub fn prometheus(configuration: &str) -> Result<Observer, Error> {
+    pub(crate) fn prometheus(configuration: &str) -> Result<Observer, Error> {
         let program = install::PROMETHEUS.require()?.program;
         let directory = Throwaway::new("prometheus")?;
         let file = directory.path().join("prometheus.yml");
@@ -37,7 +37,7 @@ impl Observer {
 
     /// postgres-exporter for the database at `database_url`, a libpq URI with a query part, with the queries of a file
     /// besides its own.
-    pub fn postgres_exporter(database_url: &str, queries: &Path) -> Result<Observer, Error> {
+    pub(crate) fn postgres_exporter(database_url: &str, queries: &Path) -> Result<Observer, Error> {
         let program = install::POSTGRES_EXPORTER.require()?.program;
         let directory = Throwaway::new("postgres-exporter")?;
         let arguments = [
@@ -49,7 +49,7 @@ impl Observer {
     }
 
     /// InfluxDB without any database; whoever writes makes one.
-    pub fn influxdb() -> Result<Observer, Error> {
+    pub(crate) fn influxdb() -> Result<Observer, Error> {
         let program = install::INFLUXDB.require()?.program;
         let directory = Throwaway::new("influxdb")?;
         let data = |name: &str| directory.path().join(name).display().to_string();
@@ -67,7 +67,7 @@ impl Observer {
         Observer::start("influxdb", &program, &arguments, &environment, directory, ("/ping", 204))
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -92,7 +92,7 @@ impl Observer {
         })?;
         let address = service.wait_ready(READY_PATIENCE, &Interrupt::default(), "is not ready", || {
             // It may have ended just now.
-            let ports = process::ports_of(service.pid()).unwrap_or_default();
+            let ports = ports_of(service.pid()).unwrap_or_default();
             let addresses = ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
             let is_it = |address: &SocketAddr| {
                 http::get_status(&address.to_string(), path).is_ok_and(|answered| answered == status)
