@@ -53,38 +53,31 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let problem = match &command {
-        Command::Run(arguments) => arguments.problem(),
-        Command::Soak(arguments) => arguments.problem(),
+        Command::Run(options) => options.problem(),
+        Command::Soak(options) => options.problem(),
         _ => None,
     };
     if let Some(problem) = problem {
         return refuse(&problem, true);
     }
-    match command {
-        Command::Up(arguments) => finish("up", up::run(&arguments)),
-        Command::Run(arguments) => finish("run", run::run(&arguments)),
-        Command::K6(arguments) => finish("k6", k6::run(&arguments)),
-        Command::Report(arguments) => finish("report", report::run(&arguments)),
-        Command::Flamegraph(arguments) => finish("flamegraph", flamegraph::run(&arguments)),
-        Command::Trace(arguments) => finish("trace", trace::run(&arguments)),
-        Command::Endure(arguments) => finish("endure", endure::run(&arguments)),
-        Command::Soak(arguments) => finish("soak", soak::run(&arguments)),
-        Command::Sim(arguments) => finish("sim", sim::run(&arguments)),
+    let (name, result) = match &command {
+        Command::Up(arguments) => ("up", up::run(arguments)),
+        Command::Run(options) => ("run", run::run(options)),
+        Command::K6(options) => ("k6", k6::run(options)),
+        Command::Report(arguments) => ("report", report::run(arguments)),
+        Command::Flamegraph(options) => ("flamegraph", flamegraph::run(options)),
+        Command::Trace(arguments) => ("trace", trace::run(arguments)),
+        Command::Endure(options) => ("endure", endure::run(options)),
+        Command::Soak(options) => ("soak", soak::run(options)),
+        Command::Sim(arguments) => ("sim", sim::run(arguments)),
         Command::Completions(arguments) => {
-            completions::run(&arguments, &mut CommandLine::command());
-            ExitCode::SUCCESS
+            completions::run(arguments, &mut CommandLine::command());
+            ("completions", Ok(()))
         }
-    }
-}
-
-fn finish(name: &str, result: Result<(), Error>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cargo stress {name}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("cargo stress {name}: {error}");
+    ExitCode::FAILURE
 }
 
 /// Shows a help, or refuses the command line in one line that names the help of its subcommand.

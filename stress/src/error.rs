@@ -1,38 +1,27 @@
 //! Why something of the bench did not work, each with the remedy where there is one.
 
-use std::error::Error as StdError;
-use std::fmt::{self, Display, Formatter};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What went wrong. Whatever was started before the error is stopped and removed by the time it is returned.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller's [`Interrupt`](crate::wait::Interrupt) was raised: Ctrl-C or SIGTERM.
+    #[error("interrupted, and stopped")]
     Interrupted,
     /// Something outside the bench has to change first. The text is one line and ends with the remedy.
+    #[error("{0}")]
     Refused(String),
-    /// A service or a tool failed. Its log says why; the last lines are repeated here.
-    Service {
-        name: String,
-        /// What it did, for example `exited with status 1`.
-        what: String,
-        /// The whole log. In a throwaway directory it is gone when the error arrives, but for its `tail`.
-        log: PathBuf,
-        tail: String,
-    },
-    /// A file of SQL, or a statement of ours, was refused by PostgreSQL.
-    Sql {
-        /// The file with its line, or the statement.
-        place: String,
-        /// PostgreSQL's message with its detail and hint.
-        message: String,
-    },
-    Io {
-        /// What was tried, to be read after "cannot".
-        attempt: String,
-        source: io::Error,
-    },
+    /// A service or a tool failed: `what` it did, such as `exited with status 1`. In a throwaway directory the log is gone when
+    /// the error arrives, but for its last lines, the `tail`.
+    #[error("{name} {what}; {}", end_of(log, tail))]
+    Service { name: String, what: String, log: PathBuf, tail: String },
+    /// PostgreSQL refused a file, named with its line, or a statement.
+    #[error("{place}: {message}")]
+    Sql { place: String, message: String },
+    /// The operating system refused.
+    #[error("cannot {attempt}: {source}")]
+    Io { attempt: String, source: io::Error },
 }
 
 impl Error {
@@ -42,28 +31,9 @@ impl Error {
     }
 }
 
-impl Display for Error {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Interrupted => f.write_str("interrupted, and stopped"),
-            Error::Refused(why) => f.write_str(why),
-            Error::Service { name, what, log, tail } if tail.is_empty() => {
-                write!(f, "{name} {what}; its log {} is empty", log.display())
-            }
-            Error::Service { name, what, log, tail } => {
-                write!(f, "{name} {what}; the end of its log {}:\n{tail}", log.display())
-            }
-            Error::Sql { place, message } => write!(f, "{place}: {message}"),
-            Error::Io { attempt, source } => write!(f, "cannot {attempt}: {source}"),
-        }
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Error::Io { source, .. } => Some(source),
-            Error::Interrupted | Error::Refused(_) | Error::Service { .. } | Error::Sql { .. } => None,
-        }
+fn end_of(log: &Path, tail: &str) -> String {
+    match tail {
+        "" => format!("its log {} is empty", log.display()),
+        _ => format!("the end of its log {}:\n{tail}", log.display()),
     }
 }

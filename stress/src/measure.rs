@@ -38,7 +38,7 @@ pub(crate) use report::tests as testing;
 /// Measures a stack of its own, on free ports, beside whatever else runs, or a bank that runs: requests per second, latencies,
 /// errors, CPU time per request and peak memory of nginx, of each instance and of PostgreSQL.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = NOTES)]
+#[command(after_long_help = include_str!("help/run.txt"))]
 pub struct MeasureOptions {
     /// What is sent, and where
     #[arg(value_enum, value_name = "saturate|open|direct", hide_possible_values = false)]
@@ -313,11 +313,3 @@ pub fn groups_for(split: Split) -> Result<Option<Parent>, Error> {
 }
 
 const WARM_UP_SECONDS: u32 = 1;
-
-const NOTES: &str = "\
-Each run of its own has a new stack. A run is refused, with exit status 1, when its ledger does not add up afterwards: each \
-balance is the sum of its ledger and not past its limit, the ledger has one row for each transaction that was answered 200 \
-(and at most one for each answer that found its client gone, as when the load ends), and no answer was in doubt.
-
-wrk and Python (for k6, which goes into a private environment in the user's cache) are installed when they are missing, by \
-root on Debian or Ubuntu. CPU time and memory come from cgroups, version 1 or 2; the load generator has no limits.";

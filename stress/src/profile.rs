@@ -26,7 +26,7 @@ mod samples;
 /// PostgreSQL and one instance are started for it, loaded with wrk (220 debits to 110 credits to 10 statements over connections
 /// that stay), sampled with perf, and stopped.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = NOTES)]
+#[command(after_long_help = include_str!("help/flamegraph.txt"))]
 pub struct ProfileOptions {
     /// How long it is sampled, after a second to warm up
     #[arg(long, value_name = "N", default_value = "10", value_parser = positive)]
@@ -132,13 +132,3 @@ pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<
 }
 
 const WARM_UP_SECONDS: u32 = 1;
-
-const NOTES: &str = "\
-Writes flamegraph.svg (open it in a browser: a click zooms, Ctrl-F searches), profile.folded (the same as text, one stack \
-per line with its number of samples; keep it to compare with) and difference.svg (red grew, blue shrank); with --off-cpu, \
-off-cpu.svg, off-cpu.folded (weights in microseconds) and off-cpu-difference.svg. docs/learn/microseconds.md reads one.
-
-The server is built with the profile `profiling`: the code of a release, with symbols and line tables. There are no limits \
-on CPU and memory, so the requests per second are not those of `cargo stress run`. perf samples by a timer of the kernel, so \
-it needs no hardware counters; wrk, PostgreSQL and perf are installed when they are missing, by root on Debian or Ubuntu. \
-Without root: sudo sysctl kernel.perf_event_paranoid=1 kernel.kptr_restrict=0.";

@@ -18,9 +18,8 @@ use stress::lock::Lock;
 use stress::throwaway::Throwaway;
 use stress::{Ports, compile, http};
 
-fn stress(arguments: &[&str], temporary: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
-    command.args(arguments).env("TMPDIR", temporary).output().unwrap()
+fn stress(line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_stress")).args(line.split_whitespace()).output().unwrap()
 }
 
 fn assert_refused(output: &Output, status: i32, wanted: &str) {
@@ -32,70 +31,53 @@ fn assert_refused(output: &Output, status: i32, wanted: &str) {
 
 #[test]
 fn help_is_given_on_request_and_without_a_subcommand() {
-    let directory = Throwaway::new("test").unwrap();
-    for arguments in [
-        &[][..],
-        &["--help"],
-        &["up", "--help"],
-        &["run", "--help"],
-        &["k6", "-h"],
-        &["report", "-h"],
-        &["flamegraph", "--help"],
-        &["trace", "--help"],
-        &["soak", "--help"],
+    for line in ["", "--help", "up --help", "run --help", "k6 -h", "report -h", "trace --help", "soak --help"]
+    {
+        let output = stress(line);
+        let help = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && help.contains("Usage: cargo stress"), "{line}: {help}");
+    }
+    let script = stress("completions bash").stdout;
+    assert!(String::from_utf8_lossy(&script).contains("--postgresql-cpu"), "the options of the subcommands");
+}
+
+#[test]
+fn a_wrong_command_line_is_named_with_the_help_of_its_subcommand() {
+    for (line, wanted) in [
+        ("down", "down"),
+        ("down", "see `cargo stress --help`"),
+        ("up --limits all", "tuned"),
+        ("run fast", "saturate, open, direct"),
+        ("run", "saturate|open|direct"),
+        ("k6 --mode half", "open, closed"),
+        ("k6 --url h:1", "http://"),
+        ("soak --seconds 9", "no room for a fault"),
+        ("report a b", "b"),
+        ("up --port 70000", "70000"),
     ] {
-        let output = stress(arguments, directory.path());
-        assert!(output.status.success());
-        assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: cargo stress"));
+        assert_refused(&stress(line), 2, wanted);
+    }
+    // The simulation is a program of its own.
+    for name in ["up", "run", "k6", "report", "flamegraph", "trace", "endure", "soak"] {
+        let output = stress(&format!("{name} --speed"));
+        assert_refused(&output, 2, "--speed");
+        assert_refused(&output, 2, &format!("see `cargo stress {name} --help`"));
     }
 }
 
 #[test]
-fn a_wrong_command_line_is_named() {
-    let directory = Throwaway::new("test").unwrap();
-    assert_refused(&stress(&["down"], directory.path()), 2, "down");
-    assert_refused(&stress(&["up", "--speed"], directory.path()), 2, "--speed");
-    assert_refused(&stress(&["up", "--limits", "all"], directory.path()), 2, "tuned");
-    assert_refused(&stress(&["run", "fast"], directory.path()), 2, "saturate, open, direct");
-    assert_refused(&stress(&["run"], directory.path()), 2, "saturate|open|direct");
-    assert_refused(&stress(&["k6", "--mode", "half"], directory.path()), 2, "open, closed");
-    assert_refused(&stress(&["k6", "--url", "h:1"], directory.path()), 2, "http://");
-    assert_refused(&stress(&["soak", "--seconds", "9"], directory.path()), 2, "no room for a fault");
-    assert_refused(&stress(&["report", "a", "b"], directory.path()), 2, "b");
-    assert_refused(&stress(&["up", "--port", "70000"], directory.path()), 2, "70000");
-}
-
-#[test]
-fn a_second_up_names_the_first() {
-    let directory = Throwaway::new("test").unwrap();
+fn a_second_up_names_the_first_and_a_port_in_use_its_remedy() {
     // Of nobody's: the lock is taken before the port.
     let port = five_free_ports();
     let first = Lock::take(port).unwrap();
     let holder = format!("already running on this port as process {}:", std::process::id());
-    assert_refused(&stress(&["up", "--port", &port.to_string()], directory.path()), 1, &holder);
+    assert_refused(&stress(&format!("up --port {port}")), 1, &holder);
     drop(first);
-    drop(Lock::take(port).unwrap());
-}
-
-#[test]
-fn a_port_in_use_is_named_with_the_remedy() {
-    let directory = Throwaway::new("test").unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
-    let output = stress(&["up", "--port", &port], directory.path());
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let output = stress(&format!("up --port {port}"));
     assert_refused(&output, 1, &format!("port {port} is in use"));
     assert_refused(&output, 1, "choose another with --port");
-}
-
-#[test]
-fn a_usage_error_names_the_help_of_its_subcommand() {
-    let directory = Throwaway::new("test").unwrap();
-    // The simulation is a program of its own.
-    for name in ["up", "run", "k6", "report", "flamegraph", "trace", "endure", "soak"] {
-        let output = stress(&[name, "--speed"], directory.path());
-        assert_refused(&output, 2, &format!("see `cargo stress {name} --help`"));
-    }
-    assert_refused(&stress(&["down"], directory.path()), 2, "see `cargo stress --help`");
+    drop(taken);
 }
 
 /// A first build takes minutes: cargo says what it does.
@@ -124,19 +106,13 @@ fn without_the_right_to_limit_there_is_a_remedy_at_once() {
     fs::copy(env!("CARGO_BIN_EXE_stress"), &program).unwrap();
     let is_root = rustix::process::geteuid().is_root();
     assert!(is_root || Parent::find().is_err(), "run this as root, or where nobody may make groups");
-    for arguments in [
-        &["run", "saturate"][..],
-        &["k6"],
-        &["soak", "--seconds", "60"],
-        &["endure", "overload"],
-        &["endure", "hostile"],
-    ] {
+    for line in ["run saturate", "k6", "soak --seconds 60", "endure overload", "endure hostile"] {
         let mut command = Command::new(if is_root { Path::new("setpriv") } else { &program });
         if is_root {
             command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&program);
         }
         // Neither a program to install with nor one to build with can be found.
-        command.args(arguments).env("CARGO", "/nonexistent").env("TMPDIR", "/var/tmp");
+        command.args(line.split(' ')).env("CARGO", "/nonexistent").env("TMPDIR", "/var/tmp");
         let output = command.output().unwrap();
         assert_refused(&output, 1, "limits cannot be applied here");
         assert_refused(&output, 1, "run it as root");
@@ -219,18 +195,11 @@ fn five_free_ports() -> u16 {
 }
 
 #[test]
-fn a_run_reads_what_it_is_compared_with_before_it_works() {
+fn what_is_to_be_read_is_read_before_the_work() {
     let directory = Throwaway::new("test").unwrap();
-    let earlier = directory.path().join("run.json");
+    let [earlier, missing] = ["run.json", "missing"].map(|name| directory.path().join(name));
     fs::write(&earlier, "{}").unwrap();
-    let output = stress(&["run", "open", "--against", earlier.to_str().unwrap()], directory.path());
+    let output = stress(&format!("run open --against {}", earlier.display()));
     assert_refused(&output, 1, "is no report of `cargo stress run --out`");
-}
-
-#[test]
-fn a_report_of_no_directory_is_refused() {
-    let directory = Throwaway::new("test").unwrap();
-    let missing = directory.path().join("missing");
-    let output = stress(&["report", missing.to_str().unwrap()], directory.path());
-    assert_refused(&output, 1, "cannot read the directory");
+    assert_refused(&stress(&format!("report {}", missing.display())), 1, "cannot read the directory");
 }

@@ -25,37 +25,27 @@ use stress::{
 };
 
 #[test]
-fn postgres_runs_the_files_in_order_and_leaves_nothing() {
+fn postgres_runs_the_files_in_order_names_a_refused_line_and_leaves_nothing() {
     let files = Throwaway::new("test").unwrap();
-    fs::write(files.path().join("2.sql"), "INSERT INTO t VALUES (7); INSERT INTO t VALUES (8);").unwrap();
-    fs::write(files.path().join("1.sql"), "CREATE TABLE t (n integer);").unwrap();
-    fs::write(files.path().join("0.txt"), "not sql").unwrap();
+    let file = |name: &str, sql: &str| fs::write(files.path().join(name), sql).unwrap();
+    file("2.sql", "INSERT INTO t VALUES (7); INSERT INTO t VALUES (8);");
+    file("1.sql", "CREATE TABLE t (n integer);");
+    file("0.txt", "not sql");
 
     let postgres = Postgres::start(&PostgresOptions::default()).unwrap();
     postgres.create_database("bank").unwrap();
     postgres.apply_sql("bank", files.path()).unwrap();
     let sum: i64 = postgres.connect("bank").unwrap().query_one("SELECT sum(n) FROM t", &[]).unwrap().get(0);
     assert_eq!(sum, 15);
+    file("1.sql", "SELECT 1;\n\nINSERT INTO u VALUES (1);\n");
+    let refusal = postgres.apply_sql("bank", files.path()).unwrap_err().to_string();
+    assert!(refusal.contains("1.sql:3: ERROR relation \"u\" does not exist"), "{refusal}");
 
-    let pid = postgres.pid();
-    let url = postgres.url("bank");
+    let (pid, url) = (postgres.pid(), postgres.url("bank"));
     let directory = PathBuf::from(url.split_once("host=").unwrap().1);
     assert!(directory.exists());
     drop(postgres);
-    assert!(!is_running(pid));
-    assert!(!directory.exists() && !directory.parent().unwrap().exists());
-}
-
-#[test]
-fn a_refused_file_is_named_with_its_line_and_the_message() {
-    let files = Throwaway::new("test").unwrap();
-    fs::write(files.path().join("1.sql"), "CREATE TABLE t (n integer);\n\nINSERT INTO u VALUES (1);\n")
-        .unwrap();
-    let postgres = Postgres::start(&PostgresOptions::default()).unwrap();
-    postgres.create_database("bank").unwrap();
-
-    let refusal = postgres.apply_sql("bank", files.path()).unwrap_err().to_string();
-    assert!(refusal.contains("1.sql:3: ERROR relation \"u\" does not exist"), "{refusal}");
+    assert!(!is_running(pid) && !directory.exists() && !directory.parent().unwrap().exists());
 }
 
 #[test]
@@ -174,14 +164,13 @@ fn services_end_when_the_bench_is_killed() {
 #[test]
 fn several_nginx_run_side_by_side_and_free_their_ports() {
     let stand_in = StandIn::nginx(NGINX_CONF);
-    let first = Nginx::start(&stand_in.nginx_options()).unwrap();
-    let second = Nginx::start(&stand_in.nginx_options()).unwrap();
-    assert_ne!(first.address(), second.address());
-    let addresses = [first.address(), second.address()];
+    let both = [(); 2].map(|()| Nginx::start(&stand_in.nginx_options()).unwrap());
+    let addresses = both.each_ref().map(Nginx::address);
+    assert_ne!(addresses[0], addresses[1]);
     for address in addresses {
         assert_eq!(get_status(&address.to_string(), "/").unwrap(), 200);
     }
-    drop((first, second));
+    drop(both);
     for address in addresses {
         TcpListener::bind(address).unwrap();
     }

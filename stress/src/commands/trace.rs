@@ -12,7 +12,7 @@ use super::at_work;
 /// PostgreSQL and one instance are started for it, the instance under strace, and stopped. Asked on one connection, after others
 /// like it: one transaction and one statement.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = NOTES)]
+#[command(after_long_help = include_str!("../help/trace.txt"))]
 pub(super) struct Arguments {
     /// This binary of the server in place of a fresh build
     #[arg(long, value_name = "FILE")]
@@ -29,11 +29,3 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         Ok(())
     })
 }
-
-const NOTES: &str = "\
-Each step has its time since the first one, the stage of the turn that it belongs to (wait, receive, advance, send, reap; \
-advance makes no system call), the call with its socket and result, what was read or written (HTTP by its first line, \
-PostgreSQL's messages by name), and what it is for. Under strace each call takes many times as long as without: read the \
-order, not the times. The clock is read without a system call, so it is not seen. docs/learn/microseconds.md explains a sample.
-
-strace and PostgreSQL are installed when they are missing, by root on Debian or Ubuntu.";

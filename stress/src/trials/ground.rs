@@ -19,7 +19,7 @@ use crate::{Durability, Error, Instance, PostgresOptions, Solo, SoloOptions, Wor
 /// One instance, without nginx, is put under what it has to endure, and held to its promises. Every request is held against the
 /// ledger afterwards: what was answered 200 has one row, what was refused has none.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = NOTES)]
+#[command(after_long_help = include_str!("../help/endure.txt"))]
 pub struct EndureOptions {
     /// What it has to endure
     #[arg(value_enum, value_name = "overload|hostile")]
@@ -139,17 +139,3 @@ pub fn descriptors(instance: &Instance) -> Result<usize, Error> {
 }
 
 const INSTANCE_MEMORY_BYTES: u64 = 100 << 20;
-const NOTES: &str = "\
-overload: Runs with QUEUE_WAIT_MAX_MS=100 unless --set says otherwise. Finds out what the database does at best, and at which rate everything is still served; then asks 3 and 10 times \
-that, whether or not it keeps up, with half of it before and after; then 10,000 connections at once. Promised: at least \
-90 % of its best are served all along, 99 of 100 refusals come within 50 ms, everything is normal again within 1 s, memory \
-stays under its limit, everybody is answered.
-
-hostile: 1,000 requests a second from well-behaved clients, beside one attack after another and alone before each: crowds \
-that send a byte a second or nothing, peers that never read, bodies without an end, 100,000 pipelined requests, resets at \
-every point; then all descriptors are taken away. Promised: the others' p99 stays within 1.5 times its quiet value, \
-attackers are cut off within their deadline (here 3 s) and 0.5 s, descriptors return, and without any the instance uses \
-less than 5 % of a CPU.
-
-Exits with status 1 when a promise is missed. The load runs beside the bank on the same processors: whatever else uses them \
-shows in the latencies. Limits need cgroups, so root or a delegated systemd scope.";

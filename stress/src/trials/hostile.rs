@@ -1,7 +1,7 @@
 //! Well-behaved clients beside one attack after another, and among themselves before each: what the attacks cost them, and
 //! what becomes of the attackers.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +10,9 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use super::ground;
 use super::{EndureOptions, Percentiles, Promise, descriptors};
+use crate::http::Connection;
 use crate::load::traffic::{Asked, Outcome, Record};
-use crate::load::{Attack, Endings, OpenLoop, OpenRun, Phase, allow_descriptors};
+use crate::load::{Attack, Endings, OpenLoop, Phase, allow_descriptors};
 use crate::table::{Table, known};
 use crate::wait::{self, Interrupt};
 use crate::{Error, Instance, Solo, Workplace};
@@ -65,7 +66,7 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Hostile, Er
         asked: 0,
         attacks: Vec::new(),
     };
-    siege.quiet(options.seconds)?;
+    siege.honest(Duration::from_secs(options.seconds.into()))?;
     for attack in attacks(1000, DEADLINE) {
         let name = attack.name;
         let deadline = attack.deadline;
@@ -99,13 +100,18 @@ struct Siege<'a> {
 }
 
 impl Siege<'_> {
-    /// What well-behaved clients wait among themselves.
-    fn quiet(&mut self, seconds: u32) -> Result<Percentiles, Error> {
-        let honest = self.honest(Duration::from_secs(seconds.into()));
-        let tally = honest.run(&self.place.interrupt)?;
-        let quiet = spread(&tally)?;
-        self.remember(tally);
-        Ok(quiet)
+    /// Well-behaved clients, for so long: what they waited, and how many got anything but what they had asked for.
+    fn honest(&mut self, duration: Duration) -> Result<(Percentiles, u64), Error> {
+        let phases = vec![Phase { name: "honest", rate_per_s: Some(HONEST_RATE_PER_S), duration }];
+        let (connections, first_number) = (HONEST_CONNECTIONS, self.asked);
+        let load = OpenLoop { address: self.address, connections, first_number, phases };
+        let run = load.run(&self.place.interrupt)?;
+        let waited = Percentiles::of(run.records.iter().map(Record::latency_us))
+            .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))?;
+        let failed = run.records.iter().filter(|record| !record.outcome.is_served()).count() as u64;
+        self.asked += run.records.len() as u64;
+        self.records.extend(run.records);
+        Ok((waited, failed))
     }
 
     /// Runs an attack, and well-behaved clients beside it for as long as it takes.
@@ -116,56 +122,40 @@ impl Siege<'_> {
         duration: Duration,
         attack: impl FnOnce(SocketAddr, &Interrupt) -> Result<Endings, Error> + Send,
     ) -> Result<(), Error> {
-        let quiet = self.quiet(self.options.seconds)?;
-        let honest = self.honest(duration);
-        let interrupt = &self.place.interrupt;
-        let before = descriptors(self.instance)?;
-        let address = self.address;
-        let (tally, endings) = self.place.steps.run(name, "endured", || {
+        let (quiet, _) = self.honest(Duration::from_secs(self.options.seconds.into()))?;
+        let (interrupt, address, instance) = (&self.place.interrupt, self.address, self.instance);
+        let before = descriptors(instance)?;
+        let ((honest, failed), endings) = self.place.steps.run(name, "endured", || {
             thread::scope(|scope| {
                 let attack = scope.spawn(move || {
                     yield_to_others();
                     attack(address, interrupt)
                 });
-                let tally = honest.run(interrupt)?;
-                let endings =
-                    attack.join().map_err(|_| Error::Refused("the attack itself failed".to_owned()))?;
-                Ok((tally, endings?))
+                let honest = self.honest(duration)?;
+                let endings = attack.join();
+                Ok((honest, endings.map_err(|_| Error::Refused("the attack itself failed".to_owned()))??))
             })
         })?;
         let mut after = 0;
         // An ended connection of an attacker may linger for a while; those of the well-behaved are closed by now.
         wait::until(LINGER_PATIENCE, interrupt, || {
-            after = descriptors(self.instance)?;
+            after = descriptors(instance)?;
             Ok((after <= before).then_some(()))
         })?;
+        let Endings { times_us, left, records } = endings;
+        let (cut_off, descriptors) = (Percentiles::of(times_us), (before, after));
         self.attacks.push(AttackFigures {
             name,
             quiet,
-            honest: spread(&tally)?,
-            failed: tally.records.iter().filter(|record| !record.outcome.is_served()).count() as u64,
+            honest,
+            failed,
             deadline,
-            cut_off: Percentiles::of(endings.times_us.iter().copied()),
-            left: endings.left,
-            descriptors: (before, after),
+            cut_off,
+            left,
+            descriptors,
         });
-        self.remember(tally);
-        self.records.extend(endings.records);
+        self.records.extend(records);
         Ok(())
-    }
-
-    fn remember(&mut self, run: OpenRun) {
-        self.asked += run.records.len() as u64;
-        self.records.extend(run.records);
-    }
-
-    fn honest(&self, duration: Duration) -> OpenLoop {
-        OpenLoop {
-            address: self.address,
-            connections: HONEST_CONNECTIONS,
-            first_number: self.asked,
-            phases: vec![Phase { name: "honest", rate_per_s: Some(HONEST_RATE_PER_S), duration }],
-        }
     }
 }
 
@@ -173,10 +163,9 @@ impl Siege<'_> {
 /// deadline is that of a head, of a body, of an idle connection and of a peer that reads nothing.
 pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
     let few = crowd.div_ceil(20);
-    let stagger = Duration::from_secs(1) / count(few);
-    let transaction = "POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\nContent-Length: 60\r\n\r\n"
-        .as_bytes()
-        .to_vec();
+    let post = |field: &str| {
+        format!("POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\n{field}\r\n\r\n").into_bytes()
+    };
     let silent = Attack {
         name: "a crowd that is silent",
         connections: crowd,
@@ -187,8 +176,8 @@ pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
         stagger: Duration::from_secs(1) / count(crowd),
         deadline,
     };
-    let huge =
-        |length: &str| format!("POST /clientes/1/transacoes HTTP/1.1\r\nHost: bank\r\n{length}\r\n\r\n");
+    let busy = Attack { connections: few, stagger: Duration::from_secs(1) / count(few), ..silent.clone() };
+    let huge = Attack { flood: vec![b'x'; 64 * 1024], deadline: LINGER, ..busy.clone() };
     vec![
         Attack {
             name: "a crowd at a byte a second",
@@ -198,35 +187,25 @@ pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
         },
         Attack {
             name: "a crowd with slow bodies",
-            opening: transaction,
+            opening: post("Content-Length: 60"),
             drip: b" ".to_vec(),
             ..silent.clone()
         },
         Attack {
             name: "a few who never read",
-            connections: few,
             flood: b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n".repeat(64),
             reads: false,
-            stagger,
-            ..silent.clone()
+            ..busy
         },
         Attack {
             name: "a few with huge bodies",
-            connections: few,
-            opening: huge("Content-Length: 1000000000000").into_bytes(),
-            flood: vec![b'x'; 64 * 1024],
-            stagger,
-            deadline: LINGER,
-            ..silent.clone()
+            opening: post("Content-Length: 1000000000000"),
+            ..huge.clone()
         },
         Attack {
             name: "a few with huge chunks",
-            connections: few,
-            opening: [huge("Transfer-Encoding: chunked").as_bytes(), b"ffffffff\r\n"].concat(),
-            flood: vec![b'x'; 64 * 1024],
-            stagger,
-            deadline: LINGER,
-            ..silent.clone()
+            opening: [post("Transfer-Encoding: chunked"), b"ffffffff\r\n".to_vec()].concat(),
+            ..huge
         },
         silent,
     ]
@@ -248,42 +227,23 @@ fn count(connections: usize) -> u32 {
 pub fn pipeline(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, Error> {
     const REQUESTS: usize = 100_000;
     let broken = || Error::io("pipeline requests");
-    let stream = TcpStream::connect(address).map_err(broken())?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(broken())?;
-    let mut writer = stream.try_clone().map_err(broken())?;
-    let mut reader = stream;
+    let mut connection =
+        Connection::connect(&address.to_string(), Duration::from_secs(10)).map_err(broken())?;
+    let mut sender = connection.clone_sender().map_err(broken())?;
     let answered = thread::scope(|scope| {
         scope.spawn(move || {
             let requests = b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n".repeat(1000);
             // If the bank ends it, the reader tells.
-            (0..REQUESTS / 1000).all(|_| writer.write_all(&requests).is_ok())
+            (0..REQUESTS / 1000).all(|_| sender.send(&requests).is_ok())
         });
-        let mut answered = 0;
-        let mut unread = Vec::new();
-        let mut bytes = [0; 16 * 1024];
-        while answered < REQUESTS && !interrupt.is_raised() {
-            match reader.read(&mut bytes) {
-                Ok(0) => break,
-                Ok(n) => unread.extend_from_slice(&bytes[..n]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-            answered += take_answers(&mut unread);
-        }
+        let mut is_answered =
+            |_: &usize| !interrupt.is_raised() && connection.receive().is_ok_and(|it| it.status == 200);
+        let answered = (0..REQUESTS).take_while(&mut is_answered).count();
         // Whoever still writes is told to stop.
-        let _ = reader.shutdown(std::net::Shutdown::Both);
+        let _ = connection.socket().shutdown(std::net::Shutdown::Both);
         answered
     });
     Ok(Endings { left: REQUESTS - answered, ..Endings::default() })
-}
-
-/// Counts the status lines in `unread` and leaves what may be the beginning of another one.
-fn take_answers(unread: &mut Vec<u8>) -> usize {
-    const STATUS: &[u8] = b"HTTP/1.1 200 ";
-    let answers = unread.windows(STATUS.len()).filter(|window| *window == STATUS).count();
-    let kept_bytes = unread.len().min(STATUS.len() - 1);
-    unread.drain(..unread.len() - kept_bytes);
-    answers
 }
 
 /// A thousand requests that are cut by a reset, after each of their bytes several times.
@@ -344,11 +304,6 @@ fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
     let before = rustix::process::prlimit(pid, Resource::Nofile, wanted)
         .map_err(|error| Error::io(format!("set the limit of open files to {limit}"))(error.into()))?;
     Ok(before.current.unwrap_or(u64::MAX))
-}
-
-fn spread(tally: &OpenRun) -> Result<Percentiles, Error> {
-    Percentiles::of(tally.records.iter().map(Record::latency_us))
-        .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))
 }
 
 impl AttackFigures {

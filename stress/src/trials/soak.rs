@@ -33,7 +33,7 @@ pub use report::{Growth, Minute, Report};
 /// backend of it is terminated, it stands still for 5 s, another session locks a row for 5 s, webapi2 is killed and comes back after
 /// 5 s, webapi2 is restarted with SIGTERM, nginx is reloaded.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = NOTES)]
+#[command(after_long_help = include_str!("../help/soak.txt"))]
 pub struct SoakOptions {
     /// How long, after the capacity was measured
     #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=60_000_000))]
@@ -279,14 +279,3 @@ const CAPACITY_RUN_MIN: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(5);
 const QUIET_PATIENCE: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-
-const NOTES: &str = "\
-At the end of each minute the load stops for some seconds. Every answer is held against the ledger: a 200 has exactly one \
-row and told the balance after it, a 422 and a 503 \"nothing was done\" have none, what is in doubt has at most one, and \
-there is no other row. Then memory and descriptors of each part are noted, while nobody is connected.
-
-Ends with status 1 when a promise is broken: the ledger disagrees, a client gets no answer or one that the bank never gives, \
-a client is not served again after a fault, a part ends by itself, a log has a panic, or from 14 faults on, when a part \
-grows: its memory (median of the last 10 minutes against the first 10; of PostgreSQL what its processes do not share) by \
-more than 5 % plus 1 MiB, or its descriptors at all (PostgreSQL's by more than 64: one for each GB of tables in each \
-process). webapi2, which is restarted, is noted but not judged.";

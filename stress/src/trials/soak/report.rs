@@ -71,17 +71,20 @@ impl Report {
         capacities: Vec<f64>,
         requests_per_second: f64,
     ) -> Report {
+        let (minutes, growth, broken, rows) = Default::default();
+        let (limits, every_s) = (options.limits.name().to_owned(), options.every.into());
+        let clients = options.clients as usize;
         Report {
             machine,
-            limits: options.limits.name().to_owned(),
-            every_s: options.every.into(),
-            clients: options.clients as usize,
+            limits,
+            every_s,
+            clients,
             capacities,
             requests_per_second,
-            minutes: Vec::new(),
-            rows: 0,
-            growth: Vec::new(),
-            broken: Vec::new(),
+            minutes,
+            rows,
+            growth,
+            broken,
         }
     }
 
@@ -300,101 +303,71 @@ mod tests {
 
     /// An hour in which each part holds what `of` says for a minute's number.
     fn hour(minutes: u32, of: impl Fn(&str, u32) -> (u64, u64)) -> Vec<Minute> {
+        let told = ClosedRun { left_out: 7, ..ClosedRun::default() };
         let minute = |(number, fault)| Minute {
-            number,
-            fault,
-            loaded_s: 54.0,
             outcomes: BTreeMap::from([(SERVED.to_owned(), 5400), ("in doubt".to_owned(), 3)]),
-            failed_before: 0,
-            left_out: 7,
-            fault_ms: 10.0,
-            served_again_ms: Some(5.0),
-            silence_ms: 20.0,
             others_cpus: Some(0.5),
             parts: ["nginx", "webapi1", "webapi2", "postgresql"]
                 .map(|part| {
                     let (bytes, descriptors) = of(part, number);
-                    let footprint = Footprint {
-                        resident_bytes: bytes,
-                        anonymous_bytes: bytes,
-                        descriptors,
-                        processes: 1,
-                    };
-                    (part.to_owned(), footprint)
+                    let (resident_bytes, anonymous_bytes, processes) = (bytes, bytes, 1);
+                    (part.to_owned(), Footprint { resident_bytes, anonymous_bytes, descriptors, processes })
                 })
                 .into(),
+            ..Minute::of(number, fault, &told, 54.0, (Instant::now(), Instant::now()))
         };
         (1..=minutes).zip(Fault::ALL.into_iter().cycle()).map(minute).collect()
     }
 
-    fn grown(minutes: &[Minute]) -> Vec<String> {
-        let grown = growth(minutes).into_iter().filter(|growth| growth.last > growth.last_max);
-        grown.map(|growth| format!("{} {}", growth.part, growth.what)).collect()
-    }
-
     #[test]
     fn what_stays_is_flat_and_what_grows_is_named() {
-        let flat = hour(60, |_, number| (4_000_000 + u64::from(number % 3) * 100_000, 14));
-        assert_eq!(growth(&flat).len(), 6);
-        assert_eq!(grown(&flat), [""; 0]);
-
-        let one_descriptor_more =
-            hour(60, |part, number| (4_000_000, 14 + u64::from(part == "webapi1" && number == 60)));
-        assert_eq!(grown(&one_descriptor_more), ["webapi1 descriptors, most"]);
-        let leak = |wanted: &'static str| {
-            hour(60, move |part, number| {
-                (4_000_000 + u64::from(part == wanted) * u64::from(number) * 30_000, 14)
-            })
+        let grown = |of: &dyn Fn(&str, u32) -> (u64, u64)| {
+            let grown = growth(&hour(60, of)).into_iter().filter(|growth| growth.last > growth.last_max);
+            grown.map(|growth| format!("{} {}", growth.part, growth.what)).collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(grown(&leak("webapi1")), ["webapi1 resident memory, median, bytes"]);
-        assert_eq!(grown(&leak("postgresql")), ["postgresql anonymous memory, median, bytes"]);
-        assert_eq!(grown(&leak("webapi2")), [""; 0], "it is restarted on the way");
-    }
-
-    #[test]
-    fn two_rounds_of_the_faults_are_needed_to_judge() {
-        assert!(growth(&hour(13, |_, _| (1, 1))).is_empty());
-        assert!(!growth(&hour(14, |_, _| (1, 1))).is_empty());
+        let flat = |_: &str, number| (4_000_000 + u64::from(number % 3) * 100_000, 14);
+        assert_eq!((growth(&hour(60, flat)).len(), grown(&flat)), (6, String::new()));
+        let one_more = |part: &str, number| (4_000_000, 14 + u64::from(part == "webapi1" && number == 60));
+        assert_eq!(grown(&one_more), "webapi1 descriptors, most");
+        for (leaking, named) in [
+            ("webapi1", "webapi1 resident memory, median, bytes"),
+            ("postgresql", "postgresql anonymous memory, median, bytes"),
+            // It is restarted on the way.
+            ("webapi2", ""),
+        ] {
+            let leak = |part: &str, number| {
+                (4_000_000 + u64::from(part == leaking) * u64::from(number) * 30_000, 14)
+            };
+            assert_eq!(grown(&leak), named);
+        }
+        // Two rounds of the faults are needed to judge.
+        assert!(growth(&hour(13, flat)).is_empty() && !growth(&hour(14, flat)).is_empty());
     }
 
     #[test]
     fn a_line_says_what_was_lost_and_what_is_held() {
         let line = hour(1, |_, _| (3 << 20, 14))[0].line(60);
         assert!(line.starts_with("  1/60 PostgreSQL restarted    100/s, 3 in doubt, 7 left out; "), "{line}");
-        assert!(line.contains("webapi1 3.0 MiB 14 fd"), "{line}");
-        assert!(line.ends_with("others 0.50 CPU"), "{line}");
+        assert!(line.contains("webapi1 3.0 MiB 14 fd") && line.ends_with("others 0.50 CPU"), "{line}");
     }
 
     #[test]
     fn a_client_is_served_again_by_a_request_that_it_sent_after_the_fault() {
         let began = Instant::now();
         let at = |ms: u64| began + Duration::from_millis(ms);
-        let record = |client, sent_ms, ended_ms, outcome| Record {
-            client,
-            account: 1,
-            asked: Asked::Statement,
-            sent_at: at(sent_ms),
-            ended_at: at(ended_ms),
-            outcome,
+        let record = |(client, sent_ms, ended_ms, outcome)| {
+            let (sent_at, ended_at) = (at(sent_ms), at(ended_ms));
+            Record { client, account: 1, asked: Asked::Statement, sent_at, ended_at, outcome }
         };
-        let mut told = ClosedRun {
-            clients: 2,
-            left_out: 0,
-            records: vec![
-                record(0, 0, 10, Outcome::Refused),
-                // Sent before the end of the fault, at 50.
-                record(1, 40, 60, Outcome::Refused),
-                record(0, 55, 70, Outcome::Refused),
-                record(1, 65, 80, Outcome::InDoubt),
-            ],
-        };
-        assert_eq!(last_first(&told.records, told.clients, at(50), Outcome::is_served), None);
-        told.records.push(record(1, 85, 95, Outcome::Refused));
-        told.records.push(record(1, 96, 99, Outcome::Refused));
-        assert_eq!(
-            last_first(&told.records, told.clients, at(50), Outcome::is_served),
-            Some(Duration::from_millis(45))
-        );
+        // The second one was sent before the end of the fault, at 50.
+        let told =
+            [(0, 0, 10, Outcome::Refused), (1, 40, 60, Outcome::Refused), (0, 55, 70, Outcome::Refused)];
+        let told = told.into_iter().chain([(1, 65, 80, Outcome::InDoubt)]);
+        let mut told = ClosedRun { clients: 2, left_out: 0, records: told.map(record).collect() };
+        let again = |told: &ClosedRun| last_first(&told.records, told.clients, at(50), Outcome::is_served);
+        assert_eq!(again(&told), None);
+        told.records.extend([(1, 85, 95, Outcome::Refused), (1, 96, 99, Outcome::Refused)].map(record));
+        assert_eq!(again(&told), Some(Duration::from_millis(45)));
         assert_eq!(silence(&told.records), Duration::from_millis(50));
         let minute = Minute::of(1, Fault::RowLocked, &told, 1.0, (at(40), at(50)));
         assert_eq!((minute.count(SERVED), minute.count("in doubt"), minute.failed_before), (5, 1, 0));
