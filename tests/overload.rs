@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use stress::ledger::{Judge, wait_at_rest};
+use stress::ledger::Judge;
 use stress::load::traffic::{Outcome, Record};
 use stress::load::{Crowd, OpenLoop, OpenRun, Phase};
 use stress::wait::Interrupt;
@@ -30,8 +30,7 @@ fn count(run: &OpenRun, phase: usize, is_such: impl Fn(&Record) -> bool) -> usiz
 /// Holds the ledger against what everybody was told.
 fn assert_ledger_agrees(database: &Database, run: &OpenRun) {
     let mut client = database.connect();
-    wait_at_rest(&mut client, &Interrupt::default()).expect("the last sessions end");
-    Judge::new().judge(&mut client, &run.records).expect("the ledger agrees");
+    Judge::new().judge_at_rest(&mut client, &run.records, &Interrupt::default()).expect("the ledger agrees");
 }
 
 fn is_served(record: &Record) -> bool {

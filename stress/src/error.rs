@@ -29,6 +29,23 @@ impl Error {
     pub fn io(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { attempt: attempt.into(), source }
     }
+
+    /// PostgreSQL's message with its detail and hint, or the client's own.
+    pub fn sql(place: impl Into<String>) -> impl FnOnce(postgres::Error) -> Error {
+        move |error| {
+            let message = match (error.as_db_error(), std::error::Error::source(&error)) {
+                (Some(told), _) => {
+                    let more = [("detail", told.detail()), ("hint", told.hint()), ("in", told.where_())];
+                    let more =
+                        more.into_iter().filter_map(|(label, more)| Some(format!("; {label}: {}", more?)));
+                    format!("{} {}{}", told.severity(), told.message(), more.collect::<String>())
+                }
+                (None, Some(source)) => format!("{error}: {source}"),
+                (None, None) => error.to_string(),
+            };
+            Error::Sql { place: place.into(), message }
+        }
+    }
 }
 
 fn end_of(log: &Path, tail: &str) -> String {

@@ -1,7 +1,7 @@
 //! Whether the bank's books are right.
 
 mod judge;
-pub use judge::{Judge, wait_at_rest};
+pub use judge::Judge;
 
 mod counts;
 pub use counts::{Counts, settled};

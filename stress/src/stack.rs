@@ -6,7 +6,6 @@ pub(crate) use split::{DB, WEBAPIS};
 pub use split::{LIMITS, Split, TUNED_LIMITS};
 
 mod postgresql;
-pub(crate) use postgresql::message_of;
 pub use postgresql::{Durability, Postgres, PostgresOptions};
 
 mod instance;

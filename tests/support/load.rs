@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use stress::ledger::{Judge, wait_at_rest};
+use stress::ledger::Judge;
 pub(crate) use stress::load::traffic::{Asked, Outcome, Record};
 use stress::load::{ClosedLoad, Pace, last_first};
 pub(crate) use stress::load::{ClosedRun, RunningLoad};
@@ -61,8 +61,8 @@ pub(crate) fn wait_records(load: &RunningLoad, what: &str, least: usize, is_such
 /// were told. An answer that the bank never gives, and none at all, fail the test.
 pub(crate) fn finish(load: RunningLoad, database: &mut Client) -> ClosedRun {
     let run = load.finish().unwrap_or_else(|error| panic!("{error}"));
-    wait_at_rest(database, &Interrupt::default()).expect("the last sessions end");
+    let judged = Judge::new().judge_at_rest(database, &run.records, &Interrupt::default());
+    judged.unwrap_or_else(|error| panic!("{error}"));
     assert_ledger_adds_up(database);
-    Judge::new().judge(database, &run.records).unwrap_or_else(|error| panic!("{error}"));
     run
 }

@@ -4,7 +4,6 @@ use postgres::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, settled};
-use crate::stack::message_of;
 use crate::wait::Interrupt;
 use crate::{Bank, Error};
 
@@ -50,12 +49,12 @@ pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Err
 
 fn rows(client: &mut Client) -> Result<u64, Error> {
     let rows: i64 =
-        client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(|error| refused(&error))?.get(0);
+        client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(Error::sql(PLACE))?.get(0);
     Ok(rows.unsigned_abs())
 }
 
 pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
-    let rows = client.query(BOOKS, &[]).map_err(|error| refused(&error))?;
+    let rows = client.query(BOOKS, &[]).map_err(Error::sql(PLACE))?;
     let account = |row: &postgres::Row| Account {
         id: row.get(0),
         limit: row.get(1),
@@ -63,10 +62,6 @@ pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
         ledger_sum: row.get(3),
     };
     Ok(rows.iter().map(account).collect())
-}
-
-pub(crate) fn refused(error: &postgres::Error) -> Error {
-    Error::Sql { place: "the audit of the ledger".to_owned(), message: message_of(error) }
 }
 
 pub(crate) struct Account {
@@ -101,6 +96,7 @@ fn check(accounts: &[Account], rows: u64, counts: &Counts) -> Result<Ledger, Err
     Err(Error::Refused(format!("no figures, since the ledger does not add up: {}", faults.join("; "))))
 }
 
+const PLACE: &str = "the audit of the ledger";
 /// The ledger's rows are judged by their own sign, with nothing of the procedures'.
 const BOOKS: &str = "
     SELECT c.id, c.limite, c.saldo,

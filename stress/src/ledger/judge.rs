@@ -86,12 +86,23 @@ impl Judge {
         Ok(ledger.into_keys().collect())
     }
 
+    /// The same, once no session of this connection's database is at work.
+    pub fn judge_at_rest(
+        &mut self,
+        database: &mut Client,
+        records: &[Record],
+        interrupt: &Interrupt,
+    ) -> Result<HashSet<String>, Error> {
+        wait_at_rest(database, interrupt)?;
+        self.judge(database, records)
+    }
+
     /// Reads the whole ledger again: what was judged before is still there.
     pub fn judge_whole(&self, database: &mut Client) -> Result<(), Error> {
         let rows = database
             .query("SELECT cliente_id, count(*), sum(CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END)::bigint \
                     FROM transacoes GROUP BY cliente_id ORDER BY cliente_id", &[])
-            .map_err(|error| unreadable(&error))?;
+            .map_err(Error::sql(PLACE))?;
         let found: BTreeMap<i32, (i64, i64)> =
             rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
         let known = self.accounts.iter().filter(|(_, account)| account.rows > 0);
@@ -111,7 +122,7 @@ impl Judge {
         ledger: &mut HashMap<String, Vec<Row>>,
     ) -> Result<(), Error> {
         let account = self.accounts.entry(id).or_default();
-        for row in database.query(NEW_ROWS, &[&id, &account.last_id]).map_err(|error| unreadable(&error))? {
+        for row in database.query(NEW_ROWS, &[&id, &account.last_id]).map_err(Error::sql(PLACE))? {
             let (row_id, change_cents, description): (i64, i64, String) =
                 (row.get(0), row.get(1), row.get(2));
             account.last_id = row_id;
@@ -132,9 +143,9 @@ impl Judge {
 }
 
 /// Waits until no session of this connection's database is at work. One whose instance has given it up may still be.
-pub fn wait_at_rest(database: &mut Client, interrupt: &Interrupt) -> Result<(), Error> {
+fn wait_at_rest(database: &mut Client, interrupt: &Interrupt) -> Result<(), Error> {
     let at_rest = wait::until(REST_PATIENCE, interrupt, || {
-        let at_work = database.query(AT_WORK, &[]).map_err(|error| unreadable(&error))?;
+        let at_work = database.query(AT_WORK, &[]).map_err(Error::sql(PLACE))?;
         Ok(at_work.is_empty().then_some(()))
     })?;
     at_rest.ok_or_else(|| {
@@ -146,7 +157,7 @@ pub fn wait_at_rest(database: &mut Client, interrupt: &Interrupt) -> Result<(), 
 
 fn balances(database: &mut Client) -> Result<Vec<(i32, i64, i64)>, Error> {
     let rows = database.query("SELECT id, limite, saldo FROM clientes ORDER BY id", &[]);
-    let rows = rows.map_err(|error| unreadable(&error))?;
+    let rows = rows.map_err(Error::sql(PLACE))?;
     if rows.is_empty() {
         return Err(disagreement("the bank has no clients"));
     }
@@ -203,10 +214,7 @@ fn disagreement(complaint: &str) -> Error {
     Error::Refused(format!("the ledger disagrees with what clients were told: {complaint}"))
 }
 
-fn unreadable(error: &postgres::Error) -> Error {
-    Error::Sql { place: "the judgement of the ledger".to_owned(), message: error.to_string() }
-}
-
+const PLACE: &str = "the judgement of the ledger";
 /// One client's rows after an id, in the order of its balance.
 const NEW_ROWS: &str = "SELECT id, CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END, descricao \
                         FROM transacoes WHERE cliente_id = $1 AND id > $2 ORDER BY id";

@@ -262,7 +262,7 @@ fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
     spawned.recv().map_err(|_| gone())?
 }
 
-pub(crate) fn describe(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
@@ -271,7 +271,7 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 }
 
 /// The last lines of a log, indented.
-pub(crate) fn tail(log: &str) -> String {
+fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
     last.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")

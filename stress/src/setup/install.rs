@@ -1,22 +1,23 @@
 //! Installing what is missing from the distribution's packages, leaving no service behind that starts by itself.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 pub use super::k6::require_k6;
 pub use super::tools::{
     Found, INFLUXDB, K6, NGINX, PERF, PGBOUNCER, POSTGRES, POSTGRES_EXPORTER, PROMETHEUS, PROMTOOL, PYTHON,
     STRACE, Tool, WRK,
 };
-use crate::Error;
-use crate::process::service;
+use crate::process::{Launch, Service};
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
+use crate::wait::Interrupt;
+use crate::{Error, files};
 
 impl Tool {
     /// The one that is installed. Installed first where it is missing, as by [`install_missing`].
@@ -121,25 +122,15 @@ fn install(missing: &[&Tool], names: &[&str], log: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// However the bench ends, the package tool goes on to its end.
 fn run(program: &str, arguments: &[&str], log: &Path) -> Result<(), Error> {
-    let attempt = format!("{program} {}", arguments.join(" "));
-    let open = || OpenOptions::new().create(true).append(true).open(log);
-    let output = open().map_err(Error::io(format!("open the log {}", log.display())))?;
-    let errors = output.try_clone().map_err(Error::io(format!("open the log {}", log.display())))?;
-    let status = Command::new(program)
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .status()
-        .map_err(Error::io(format!("run {attempt}")))?;
-    if status.success() {
-        return Ok(());
-    }
-    let tail = service::tail(&fs::read_to_string(log).unwrap_or_default());
-    Err(Error::Service { name: attempt, what: service::describe(status), log: log.to_owned(), tail })
+    let mut tool = Service::start(Launch {
+        arguments: arguments.iter().map(OsString::from).collect(),
+        environment: vec![("DEBIAN_FRONTEND".to_owned(), "noninteractive".into())],
+        orphan_signal: "clear",
+        ..Launch::new(&format!("{program} {}", arguments.join(" ")), Path::new(program), Path::new("/"), log)
+    })?;
+    tool.run_to_end(PATIENCE, &Interrupt::default())
 }
 
 /// A file that is there while the packages are being installed, with the directories that it needed.
@@ -152,22 +143,16 @@ impl TemporaryFile {
     /// Makes the file, or takes over the same one left by a killed run; `None` when somebody else's is there.
     fn make(path: &str, content: &str, mode: u32) -> Result<Option<TemporaryFile>, Error> {
         let path = PathBuf::from(path);
-        let failed = || Error::io(format!("write {}", path.display()));
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(failed())?;
-        }
-        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
-            Ok(mut file) => {
-                let temporary = TemporaryFile { path: path.clone() };
-                file.write_all(content.as_bytes()).map_err(failed())?;
-                Ok(Some(temporary))
-            }
+        files::make_directory(path.parent().unwrap_or(&path))?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
+        match made.and_then(|mut file| file.write_all(content.as_bytes())) {
+            Ok(()) => Ok(Some(TemporaryFile { path })),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let is_ours = fs::read_to_string(&path).is_ok_and(|existing| existing == content);
                 // Not `then_some`: a value made for nothing would remove their file when dropped.
                 Ok(is_ours.then(|| TemporaryFile { path }))
             }
-            Err(error) => Err(failed()(error)),
+            Err(error) => Err(Error::io(format!("write {}", path.display()))(error)),
         }
     }
 }
@@ -181,6 +166,8 @@ impl Drop for TemporaryFile {
         }
     }
 }
+
+const PATIENCE: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests {

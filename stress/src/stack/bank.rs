@@ -2,7 +2,6 @@
 
 use postgres::{Client, NoTls};
 
-use super::message_of;
 use super::{DATABASE, Stack};
 use crate::Error;
 use crate::cgroup::Account;
@@ -47,9 +46,6 @@ impl Bank {
     }
 
     pub(crate) fn connect(&self) -> Result<Client, Error> {
-        Client::connect(&self.database_url, NoTls).map_err(|error| Error::Sql {
-            place: "the bank's database".to_owned(),
-            message: message_of(&error),
-        })
+        Client::connect(&self.database_url, NoTls).map_err(Error::sql("the bank's database"))
     }
 }

@@ -95,7 +95,7 @@ impl Postgres {
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
         let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
         let created = self.connect("postgres")?.batch_execute(&statement);
-        created.map_err(|error| Error::Sql { place: statement, message: message_of(&error) })
+        created.map_err(Error::sql(statement))
     }
 
     /// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
@@ -106,7 +106,7 @@ impl Postgres {
             let sql = files::read(&file)?;
             client.batch_execute(&sql).map_err(|error| {
                 let line = line_of(&sql, &error).map(|line| format!(":{line}")).unwrap_or_default();
-                Error::Sql { place: format!("{}{line}", file.display()), message: message_of(&error) }
+                Error::sql(format!("{}{line}", file.display()))(error)
             })?;
         }
         Ok(())
@@ -124,7 +124,7 @@ impl Postgres {
 
     pub fn connect(&self, database: &str) -> Result<Client, Error> {
         let url = self.url(database);
-        Client::connect(&url, NoTls).map_err(|error| Error::Sql { place: url, message: message_of(&error) })
+        Client::connect(&url, NoTls).map_err(Error::sql(url))
     }
 
     pub fn version(&self) -> &str {
@@ -285,22 +285,6 @@ fn sql_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         return Err(Error::Refused(format!("{} has no *.sql to apply", directory.display())));
     }
     Ok(files)
-}
-
-/// PostgreSQL's message with its detail and hint, or the client's own.
-pub(crate) fn message_of(error: &postgres::Error) -> String {
-    let Some(database) = error.as_db_error() else {
-        return std::error::Error::source(error)
-            .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    };
-    let mut message = format!("{} {}", database.severity(), database.message());
-    for (label, more) in [("detail", database.detail()), ("hint", database.hint()), ("in", database.where_())]
-    {
-        if let Some(more) = more {
-            message = format!("{message}; {label}: {more}");
-        }
-    }
-    message
 }
 
 /// The line, from 1, that PostgreSQL's message is about. Its position counts characters from 1.

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::arguments::{cpu_thousandths, positive, setting};
 use crate::cgroup::{self, Account, Group, Limits, Parent};
-use crate::ledger::{Judge, wait_at_rest};
+use crate::ledger::Judge;
 use crate::load::traffic::Record;
 use crate::stack::DATABASE;
 use crate::{Durability, Error, Instance, PostgresOptions, Solo, SoloOptions, Workplace};
@@ -118,8 +118,7 @@ fn slow_disk(commit_ms: Option<u32>) -> (Durability, Vec<(String, String)>) {
 pub(super) fn judge(solo: &Solo, records: &[Record], place: &Workplace) -> Result<(), Error> {
     place.steps.run("the ledger", "agrees", || {
         let mut database = solo.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &place.interrupt)?;
-        Judge::new().judge(&mut database, records).map(drop)
+        Judge::new().judge_at_rest(&mut database, records, &place.interrupt).map(drop)
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::arguments::positive;
-use crate::ledger::{Judge, settled, wait_at_rest};
+use crate::ledger::{Judge, settled};
 use crate::load::{ClosedLoad, ClosedRun, RunningLoad};
 use crate::measure::{Machine, Moment, groups_for};
 use crate::stack::DATABASE;
@@ -227,8 +227,7 @@ impl<'a> Soak<'a> {
         }
         settled(&self.bank(), &self.place.interrupt)?;
         let mut database = self.stack.postgres.connect(DATABASE)?;
-        wait_at_rest(&mut database, &self.place.interrupt)?;
-        self.judge.judge(&mut database, &told.records).map(drop)
+        self.judge.judge_at_rest(&mut database, &told.records, &self.place.interrupt).map(drop)
     }
 
     /// What each part holds when nobody is connected: two looks in a row see the same descriptors.

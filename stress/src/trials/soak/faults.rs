@@ -63,7 +63,7 @@ impl Fault {
             }
             Fault::BackendTerminated => {
                 let terminated = stack.postgres.connect(DATABASE)?.query(TERMINATE_ONE, &[]);
-                if terminated.map_err(|error| refused_by_postgres(&error))?.len() != 1 {
+                if terminated.map_err(Error::sql("a fault"))?.len() != 1 {
                     return Err(Error::Refused("no instance has a session to terminate".to_owned()));
                 }
             }
@@ -74,7 +74,7 @@ impl Fault {
             }
             Fault::RowLocked => {
                 let mut stranger = stack.postgres.connect(DATABASE)?;
-                stranger.batch_execute(LOCK_ROW).map_err(|error| refused_by_postgres(&error))?;
+                stranger.batch_execute(LOCK_ROW).map_err(Error::sql("a fault"))?;
                 thread::sleep(hold);
             }
             Fault::InstanceKilled => {
@@ -108,10 +108,6 @@ impl Fault {
         }
         Ok(Instant::now())
     }
-}
-
-fn refused_by_postgres(error: &postgres::Error) -> Error {
-    Error::Sql { place: "a fault".to_owned(), message: error.to_string() }
 }
 
 /// Always webapi2, so that webapi1 lives from beginning to end.
