@@ -144,8 +144,8 @@ impl TemporaryFile {
     fn make(path: &str, content: &str, mode: u32) -> Result<Option<TemporaryFile>, Error> {
         let path = PathBuf::from(path);
         files::make_directory(path.parent().unwrap_or(&path))?;
-        let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
-        match made.and_then(|mut file| file.write_all(content.as_bytes())) {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
+        match opened.and_then(|mut file| file.write_all(content.as_bytes())) {
             Ok(()) => Ok(Some(TemporaryFile { path })),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let is_ours = fs::read_to_string(&path).is_ok_and(|existing| existing == content);
