@@ -130,7 +130,7 @@ impl OwnStack {
     /// What figures depend on, beside the limits.
     pub(crate) fn describe(&self) -> String {
         let settings = self.set.iter().map(|(name, value)| (name, value));
-        conditions(self.nginx.name(), self.durable, settings).join(", ")
+        conditions(&self.nginx.to_string(), self.durable, settings).join(", ")
     }
 
     pub(crate) fn start(&self, place: &Workplace, groups: Option<Parent>) -> Result<Stack, Error> {
@@ -171,23 +171,14 @@ impl Running {
 }
 
 /// The project's two configurations of nginx.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Balancer {
     /// Layer 4: passes bytes on.
     #[default]
     Stream,
     /// Layer 7: passes requests on.
     Http,
-}
-
-impl Balancer {
-    /// As the command line calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Balancer::Stream => "stream",
-            Balancer::Http => "http",
-        }
-    }
 }
 
 /// Measures all cases, in turns: each takes its share of the machine's good and bad minutes.
@@ -278,15 +269,15 @@ impl Setup {
             memory_bytes: limits.memory_bytes,
         });
         let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program().version()];
-        let known = |name: &str| if is_own { name.to_owned() } else { String::new() };
+        let known = |name: String| if is_own { name } else { String::new() };
         Setup {
             load: options.kind(),
             seconds: options.seconds,
             runs: options.runs,
             url,
-            limits: known(limits.name()),
+            limits: known(limits.to_string()),
             services: services.filter(|_| is_own).collect(),
-            nginx: known(nginx.name()),
+            nginx: known(nginx.to_string()),
             is_durable: *durable,
             settings: set.iter().cloned().collect(),
             versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),

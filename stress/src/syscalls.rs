@@ -101,7 +101,7 @@ impl Display for Story {
         let begin_us = self.steps.first().and_then(|step| step.at_us).unwrap_or(0);
         for step in &self.steps {
             let at = step.at_us.map_or_else(String::new, |at_us| (at_us - begin_us).to_string());
-            writeln!(f, "\n{at:>7}  {:<7}  {}", step.stage.name(), step.call)?;
+            writeln!(f, "\n{at:>7}  {:<7}  {}", step.stage, step.call)?;
             for line in &step.bytes {
                 writeln!(f, "                  | {line}")?;
             }

@@ -23,8 +23,9 @@ use crate::wait::Interrupt;
 use crate::{Error, Workplace, files};
 
 /// What is sent, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "lowercase")]
 pub enum LoadKind {
     /// wrk, through nginx: as many requests as connections that stay can have answered, 220 debits to 110 credits to 10
     /// statements. Each connection waits for its answer, so a stall hides the requests that it held up.
@@ -33,22 +34,13 @@ pub enum LoadKind {
     Open,
     /// As saturate, but to the TCP port of one instance, without nginx.
     Direct,
-    #[value(skip)]
     /// As `Direct`, but nothing except `GET /healthz`, which asks no database.
+    #[value(skip)]
+    #[strum(serialize = "direct --health")]
     DirectHealth,
 }
 
 impl LoadKind {
-    /// As reports call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            LoadKind::Saturate => "saturate",
-            LoadKind::Open => "open",
-            LoadKind::Direct => "direct",
-            LoadKind::DirectHealth => "direct --health",
-        }
-    }
-
     /// The connections of each case; `None` where they are not chosen.
     pub(crate) fn cases(self, connections: &[u32]) -> Vec<Option<u32>> {
         match self {

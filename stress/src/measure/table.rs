@@ -34,7 +34,7 @@ impl Report {
     /// One line that names everything that figures depend on.
     pub(super) fn title(&self) -> String {
         let setup = &self.setup;
-        format!("{}, {}, {}", setup.load.name(), setup.place(), setup.describe())
+        format!("{}, {}, {}", setup.load, setup.place(), setup.describe())
     }
 
     fn latencies(&self) -> Table {

@@ -102,7 +102,7 @@ impl Summary {
         Summary {
             format: FORMAT,
             began_at_unix_s: report.machine.measured_at_unix_s,
-            load: report.setup.load.name().to_owned(),
+            load: report.setup.load.to_string(),
             place: report.setup.place(),
             setup: report.setup.describe(),
             machine: report.machine.describe(),

@@ -5,7 +5,8 @@ use clap::ValueEnum;
 use crate::cgroup::Limits;
 
 /// Which split a stack runs under.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Split {
     /// As in the challenge.
     #[default]
@@ -17,15 +18,6 @@ pub enum Split {
 }
 
 impl Split {
-    /// As the command line calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Default => "default",
-            Split::Tuned => "tuned",
-            Split::None => "none",
-        }
-    }
-
     /// The limits of each service by name; empty when there are none.
     pub fn limits(self) -> &'static [(&'static str, Limits)] {
         match self {
@@ -78,7 +70,7 @@ mod tests {
             let limits = || split.limits().iter().map(|(_, limits)| limits);
             let cpu_thousandths: u32 = limits().map(|limits| limits.cpu_thousandths).sum();
             let memory_bytes: u64 = limits().map(|limits| limits.memory_bytes).sum();
-            assert_eq!((cpu_thousandths, memory_bytes), (1500, 550 << 20), "{}", split.name());
+            assert_eq!((cpu_thousandths, memory_bytes), (1500, 550 << 20), "{split}");
         }
         assert!(Split::Default.describe().starts_with("nginx 0.2 CPU 20 MB, webapi1 0.4 CPU 100 MB"));
     }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::messages::{self, Side};
 use super::strace::Call;
 
-/// The stages of a turn of the server's loop, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The stages of a turn of the server's loop, in their order, called as in its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Stage {
     Wait,
     Receive,
@@ -16,17 +17,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// As the server's source calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Wait => "wait",
-            Stage::Receive => "receive",
-            Stage::Advance => "advance",
-            Stage::Send => "send",
-            Stage::Reap => "reap",
-        }
-    }
-
     /// `None` for a call that may belong to any of them.
     fn of(call: &Call<'_>) -> Option<Stage> {
         match call.name {
@@ -42,11 +32,14 @@ impl Stage {
 
 /// What a descriptor of the traced server is. It has one listener for TCP, clients over TCP, and its database behind a
 /// Unix socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Socket {
     Listener,
     Client,
+    #[strum(serialize = "PostgreSQL")]
     Database,
+    #[strum(serialize = "something else")]
     Other,
 }
 
@@ -59,15 +52,6 @@ impl Socket {
             (true, false) => Socket::Listener,
             (false, _) if descriptor.contains("<UNIX-STREAM:") => Socket::Database,
             (false, _) => Socket::Other,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Socket::Listener => "listener",
-            Socket::Client => "client",
-            Socket::Database => "PostgreSQL",
-            Socket::Other => "something else",
         }
     }
 }
@@ -129,8 +113,8 @@ fn step(call: &Call<'_>, stage: Stage, watched: &HashMap<&str, Socket>) -> Step 
     let socket = Socket::of(call.descriptor());
     let bytes = || call.bytes().unwrap_or_default();
     if stage == Stage::Wait {
-        let ready =
-            event_data(call.arguments).map(|data| watched.get(data).copied().unwrap_or(Socket::Other).name());
+        let ready = event_data(call.arguments)
+            .map(|data| watched.get(data).copied().unwrap_or(Socket::Other).to_string());
         let ready = ready.collect::<Vec<_>>().join(", ");
         let (ready, why) = if ready.is_empty() { ("a deadline", DEADLINE) } else { (ready.as_str(), READY) };
         let call_shown = format!("{} = {}: {ready}", call.name, call.result);
@@ -144,7 +128,7 @@ fn step(call: &Call<'_>, stage: Stage, watched: &HashMap<&str, Socket>) -> Step 
         (Stage::Send, Socket::Client) => (vec![messages::http(&bytes())], WRITE),
         (Stage::Wait | Stage::Receive | Stage::Advance | Stage::Send | Stage::Reap, _) => (Vec::new(), ASIDE),
     };
-    let call_shown = format!("{}({}) = {}", call.name, socket.name(), call.result);
+    let call_shown = format!("{}({}) = {}", call.name, socket, call.result);
     Step { at_us: Some(call.at_us), stage, call: call_shown, bytes, why }
 }
 
@@ -193,7 +177,7 @@ mod tests {
     #[test]
     fn tells_a_transaction() {
         let steps = steps_of(CALLS, "POST /clientes/1/transacoes");
-        let shown = |step: &Step| format!("{} {}", step.stage.name(), step.call.split(" = ").next().unwrap());
+        let shown = |step: &Step| format!("{} {}", step.stage, step.call.split(" = ").next().unwrap());
         let told = steps.iter().map(shown).collect::<Vec<_>>().join(", ");
         let expected = "wait epoll_wait, receive recvfrom(client), advance none, send sendto(PostgreSQL), \
                         wait epoll_wait, receive recvfrom(PostgreSQL), advance none, send sendto(client)";

@@ -48,23 +48,14 @@ pub struct ChallengeOptions {
 }
 
 /// Who begins a request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Mode {
     /// The clock: when it is due, whatever became of those before it.
     #[default]
     Open,
     /// Users, each when its own last one is answered.
     Closed,
-}
-
-impl Mode {
-    /// As the command line calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Open => "open",
-            Mode::Closed => "closed",
-        }
-    }
 }
 
 /// What came out.
@@ -85,7 +76,7 @@ impl Challenge {
         place: &Workplace,
         progress: &Progress,
     ) -> Result<Challenge, Error> {
-        let name = format!("k6 {}, {} s, scale {}", options.mode.name(), options.duration, options.scale);
+        let name = format!("k6 {}, {} s, scale {}", options.mode, options.duration, options.scale);
         progress.begin(&name, 1, 1);
         let scratch = Throwaway::new("load")?;
         let challenge = match &options.url {
@@ -117,7 +108,7 @@ fn on_own_stack(
 
     let counts = settled(&bank, &place.interrupt)?;
     summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
-    summary.place = format!("limits {}", own.limits.name());
+    summary.place = format!("limits {}", own.limits);
     summary.setup = format!("{}, {}", own.describe(), summary.setup);
     summary.others_cpus = after.others_cpus(&before);
     for case in &mut summary.cases {
@@ -138,7 +129,7 @@ fn load(
         path: &place.workspace.join("stress/k6/challenge.js"),
         variables: vec![
             ("BASE_URL", url.to_owned()),
-            ("MODE", options.mode.name().to_owned()),
+            ("MODE", options.mode.to_string()),
             ("DURATION", format!("{}s", options.duration)),
             ("SCALE", options.scale.to_string()),
             ("PAUSE", format!("{}s", options.pause)),

@@ -100,7 +100,7 @@ pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     soak.load = soak.load.paced(requests_per_second);
 
     let began = Instant::now();
-    for (number, fault) in (1..=options.faults()).zip(Fault::ALL.into_iter().cycle()) {
+    for (number, fault) in (1..=options.faults()).zip(Fault::ALL.iter().copied().cycle()) {
         let due = began + options.interval() * (number - 1);
         let until_due = due.saturating_duration_since(Instant::now());
         wait::until(until_due, &place.interrupt, || Ok(None::<()>))?;
@@ -111,7 +111,7 @@ pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
             }
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(broken) => {
-                report.broken.push(format!("in minute {number} ({}): {broken}", fault.name()));
+                report.broken.push(format!("in minute {number} ({fault}): {broken}"));
                 break;
             }
         }

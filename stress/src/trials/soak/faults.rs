@@ -5,46 +5,36 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::stack::DATABASE;
 use crate::wait::{self, Interrupt};
 use crate::{Error, Frozen, Signal, Stack};
 
 /// A fault. None of them crashes PostgreSQL: in benchmark mode that empties the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
+    #[strum(serialize = "PostgreSQL restarted")]
     PostgresqlRestarted,
+    #[strum(serialize = "backend terminated")]
     BackendTerminated,
+    #[strum(serialize = "PostgreSQL paused")]
     PostgresqlPaused,
+    #[strum(serialize = "row locked")]
     RowLocked,
+    #[strum(serialize = "webapi2 killed")]
     InstanceKilled,
+    #[strum(serialize = "webapi2 restarted")]
     InstanceRestarted,
+    #[strum(serialize = "nginx reloaded")]
     NginxReloaded,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 7] = [
-        Fault::PostgresqlRestarted,
-        Fault::BackendTerminated,
-        Fault::PostgresqlPaused,
-        Fault::RowLocked,
-        Fault::InstanceKilled,
-        Fault::InstanceRestarted,
-        Fault::NginxReloaded,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Fault::PostgresqlRestarted => "PostgreSQL restarted",
-            Fault::BackendTerminated => "backend terminated",
-            Fault::PostgresqlPaused => "PostgreSQL paused",
-            Fault::RowLocked => "row locked",
-            Fault::InstanceKilled => "webapi2 killed",
-            Fault::InstanceRestarted => "webapi2 restarted",
-            Fault::NginxReloaded => "nginx reloaded",
-        }
-    }
+    pub const ALL: &[Fault] = Fault::VARIANTS;
 
     /// Does it, for as long as `hold` where it lasts. Returns when it was over. That a part does not end or start as it should is
     /// a finding.

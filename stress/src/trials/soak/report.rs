@@ -72,7 +72,7 @@ impl Report {
         requests_per_second: f64,
     ) -> Report {
         let (minutes, growth, broken, rows) = Default::default();
-        let (limits, every_s) = (options.limits.name().to_owned(), options.every.into());
+        let (limits, every_s) = (options.limits.to_string(), options.every.into());
         let clients = options.clients as usize;
         Report {
             machine,
@@ -108,7 +108,7 @@ impl Report {
     pub fn tables(&self) -> String {
         let mut faults =
             Table::new("fault|times|nothing done|in doubt|broken off|left out|served again ms|silence ms");
-        for fault in Fault::ALL {
+        for &fault in Fault::ALL {
             let minutes: Vec<&Minute> = self.minutes.iter().filter(|minute| minute.fault == fault).collect();
             let spread = |value: &dyn Fn(&Minute) -> f64| {
                 let mut values: Vec<f64> = minutes.iter().map(|minute| value(minute)).collect();
@@ -117,7 +117,7 @@ impl Report {
                 known(median.map(|(median, most)| format!("{median:.0}, {most:.0}")))
             };
             let cells = [
-                fault.name().to_owned(),
+                fault.to_string(),
                 minutes.len().to_string(),
                 spread(&|minute| float(minute.count("nothing done"))),
                 spread(&|minute| float(minute.count("in doubt"))),
@@ -197,7 +197,7 @@ impl Minute {
         format!(
             "{:>3}/{minutes} {:<20} {:>6.0}/s, {}; fault {:.0} ms, served again {served_again}, silence {:.0} ms; {}{}",
             self.number,
-            self.fault.name(),
+            self.fault,
             float(requests) / self.loaded_s,
             failures.join(", "),
             self.fault_ms,
@@ -316,7 +316,7 @@ mod tests {
                 .into(),
             ..Minute::of(number, fault, &told, 54.0, (Instant::now(), Instant::now()))
         };
-        (1..=minutes).zip(Fault::ALL.into_iter().cycle()).map(minute).collect()
+        (1..=minutes).zip(Fault::ALL.iter().copied().cycle()).map(minute).collect()
     }
 
     #[test]
