@@ -155,6 +155,7 @@ fn ready_lane() -> Connection<u32> {
         password: None,
         database: "rinha".to_owned(),
         parameters: Vec::new(),
+        ..Session::default()
     };
     let limits = proto_pg::Limits {
         message_len_max_bytes: 8_192,

@@ -3,6 +3,9 @@
 #[path = "../proto-pg/examples/query.rs"]
 #[expect(dead_code, reason = "the command line of the example is not its query")]
 mod query;
+#[path = "../proto-pg/examples/tour.rs"]
+#[expect(dead_code, reason = "the command line of the example is not its tour")]
+mod tour;
 #[path = "../proto-pg/tests/sessions/mod.rs"]
 mod sessions;
 mod support;
@@ -12,10 +15,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::{env, fs};
 
-use proto_pg::{Host, Url, Value, oid};
+use proto_pg::{Connection, Event, Host, Limits, ProtocolVersion, Session, SqlState, Url, Value, oid};
 use rinha::config::Config;
 use rinha::engine::lane::STATEMENTS;
 use sessions::{Exchange, SCENES, Scene};
+use stress::throwaway::Throwaway;
+use stress::{Postgres, PostgresOptions};
 use support::{Database, workspace};
 
 #[test]
@@ -32,6 +37,90 @@ fn the_example_tells_why_it_has_no_answer() {
     let url = Database::empty().url().replace("/test_", "/nowhere_");
     let error = query::run(&url, &mut Vec::new()).expect_err("there is no such database");
     assert!(error.to_string().starts_with("server error: FATAL 3D000: database \"nowhere_"), "{error}");
+}
+
+#[test]
+fn the_tour_is_taken_with_a_password() {
+    let directory = Throwaway::new("test").expect("a directory");
+    let rules = directory.path().join("hba.conf");
+    fs::write(&rules, "local all rinha trust\nlocal all guest scram-sha-256\n").expect("write the rules");
+    let settings = vec![("hba_file".to_owned(), rules.display().to_string())];
+    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    let postgres = Postgres::start(&options).expect("start a private PostgreSQL");
+    let mut admin = postgres.connect("postgres").expect("connect");
+    admin.batch_execute("CREATE ROLE guest LOGIN PASSWORD 'sesame'").expect("make a role");
+
+    let mut said = Vec::new();
+    let url = postgres.url("postgres").replace("//rinha@", "//guest:sesame@");
+    tour::run(&url, &mut |line| said.push(line)).expect("the whole tour");
+    let expected = [
+        "table: CREATE TABLE",
+        "table: LISTEN",
+        "Mia: INSERT 0 1",
+        "Tom: INSERT 0 1",
+        "Leo: INSERT 0 1",
+        "another Mia: one_of_a_name is taken",
+        "Leo: not done",
+        "Max: not done",
+        "all: 1 Mia true weighs 4.20, born Some(19782), chip [ab, ab], Some(Jsonb(\"{\\\"colour\\\": \\\"black\\\"}\"))",
+        "all: 2 Tom true weighs 4.20, born Some(19782), chip [ab, ab], None",
+        "all: SELECT 2",
+        "tell: SELECT 1",
+        "pets: two of them",
+        "copy: 1\\tMia\\n",
+        "copy: 2\\tTom\\n",
+        "copy: COPY 2",
+        "sleep: ERROR 57014: canceling statement due to user request",
+    ];
+    assert_eq!(said, expected);
+    let error = tour::run(&url.replace("sesame", "wrong"), &mut |_| {}).expect_err("a wrong password");
+    assert!(error.to_string().starts_with("server error: FATAL 28P01"), "{error}");
+}
+
+/// From PostgreSQL 18 on, protocol 3.2 has a long key; an older server brings it down to 3.0.
+#[test]
+fn a_cancel_request_reaches_its_session_in_either_protocol() {
+    let database = Database::empty();
+    let has_long_keys = major(&database) >= 18;
+    let url = Url::parse(&database.url()).expect("the URL of a private PostgreSQL");
+    let [Host::Unix { socket_path }] = &url.hosts[..] else { panic!("{:?} is no socket", url.hosts) };
+    for (protocol, is_long) in [(ProtocolVersion::V3_0, false), (ProtocolVersion::V3_2, has_long_keys)] {
+        let session = Session { protocol, ..url.session("nobody") };
+        let mut socket = UnixStream::connect(socket_path).expect("connect");
+        socket.set_read_timeout(Some(support::wire::PATIENCE)).expect("a socket takes a timeout");
+        let mut lane: Connection<u32> = Connection::new(&session, &[], Limits::DEFAULT);
+        let mut failed = None;
+        while failed.is_none() {
+            let mut is_asleep = false;
+            let mut is_ready = false;
+            while let Some(event) = lane.poll_event() {
+                match event {
+                    Event::Ready => is_ready = true,
+                    Event::Notice(_) => is_asleep = true,
+                    Event::Failed { error, .. } => failed = Some(error.code),
+                    Event::Closed { reason } => panic!("{reason}"),
+                    _ => {}
+                }
+            }
+            if is_ready {
+                let sleep = "DO $$ BEGIN RAISE NOTICE 'asleep'; PERFORM pg_sleep(600); END $$";
+                lane.simple_query(1, sleep).expect("there is room");
+            }
+            if is_asleep {
+                let key = lane.backend_key().expect("a key");
+                assert_eq!(key.secret_key.len() > 4, is_long, "{protocol:?}");
+                let mut canceller = UnixStream::connect(socket_path).expect("connect");
+                canceller.write_all(&key.cancel_request()).expect("send");
+            }
+            socket.write_all(&sessions::take_pending(&mut lane)).expect("send");
+            if failed.is_none() {
+                let n = socket.read(lane.recv_space()).expect("receive");
+                lane.recv_commit(n);
+            }
+        }
+        assert_eq!(failed, Some(SqlState::QUERY_CANCELED), "{protocol:?}");
+        assert_eq!(lane.protocol(), if is_long { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 });
+    }
 }
 
 /// The constants of `SqlState` are those of `errcodes.txt`, which each server brings along. A newer server may have more;
@@ -139,8 +228,11 @@ fn perform(scene: &Scene, url: &str) -> Vec<Exchange> {
             let bytes = sessions::take_pending(&mut lane);
             socket.write_all(&bytes).expect("send");
             exchange.client.extend(bytes);
-            let is_idle = lane.is_ready() && lane.batches_in_flight() == 0;
-            if is_idle || lane.is_closing() {
+            let is_idle = lane.batches_in_flight() == 0 && !lane.has_open_batch() && lane.is_ready();
+            let awaits_owner = log
+                .last()
+                .is_some_and(|line: &String| line.starts_with("CopyIn") || line.starts_with("Suspended"));
+            if is_idle || (awaits_owner && !exchange.server.is_empty()) || lane.is_closing() {
                 break;
             }
             let space = lane.recv_space();
@@ -160,7 +252,7 @@ fn perform(scene: &Scene, url: &str) -> Vec<Exchange> {
 /// server's half depends on its minor version. With the environment variable `RECORD` set to `record`, both are
 /// written anew.
 fn check(scene: &Scene, database: &Database, directory: &str, record: &str) {
-    let recording = workspace().join(directory).join(scene.name).with_extension("txt");
+    let recording = workspace().join(directory).join(format!("{}.txt", scene.name.replace(' ', "_")));
     let exchanges = perform(scene, &database.url());
     if env::var_os("RECORD").is_some_and(|what| what == record) {
         sessions::write(&recording, &exchanges);
@@ -202,6 +294,7 @@ fn what_was_recorded_of_the_bank_still_happens() {
     let scene = Scene {
         name: "bank",
         setup: "",
+        protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
             |lane| {

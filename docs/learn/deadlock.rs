@@ -73,8 +73,13 @@ fn run(socket: &str, connections: u64, is_sorted: bool) -> Result<Tally, Failure
 
 /// One connection: batch after batch. What was rolled back is not run again.
 fn hammer(socket: &str, seed: u64, is_sorted: bool, end: Instant) -> Result<Tally, Failure> {
-    let session =
-        Session { user: "rinha".into(), password: None, database: "rinha".into(), parameters: vec![] };
+    let session = Session {
+        user: "rinha".into(),
+        password: None,
+        database: "rinha".into(),
+        parameters: vec![],
+        ..Session::default()
+    };
     let limits = Limits {
         message_len_max_bytes: 8192,
         text_len_max_bytes: 1 << 20,

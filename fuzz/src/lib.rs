@@ -46,12 +46,13 @@ pub const STARTED: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I1\0\0\0\x04Z\0\0\0\x
 pub const CALLS_MAX: u8 = 8;
 
 /// A lane that has said nothing yet, with one statement of one `integer`. Small, so that short inputs reach its limits.
-pub fn new_lane<T: Copy>() -> Connection<T> {
+pub fn new_lane<T: Clone>() -> Connection<T> {
     static SESSION: LazyLock<Session> = LazyLock::new(|| Session {
         user: "user".into(),
         password: Some("password".into()),
         database: "database".into(),
         parameters: vec![],
+        ..Session::default()
     });
     static STATEMENTS: [Statement<'static>; 1] = [Statement::new("s", "SELECT $1", &[oid::INT4])];
     let limits = Limits {
@@ -64,7 +65,7 @@ pub fn new_lane<T: Copy>() -> Connection<T> {
 }
 
 /// The same lane once it takes calls and has nothing to send.
-pub fn ready_lane<T: Copy>() -> Connection<T> {
+pub fn ready_lane<T: Clone>() -> Connection<T> {
     let mut lane = new_lane();
     lane.recv_space()[..STARTED.len()].copy_from_slice(STARTED);
     lane.recv_commit(STARTED.len());

@@ -1,19 +1,21 @@
 //! Whatever a server sends, in whatever pieces: no panic, the same events, the rows that stand in its bytes, and no
 //! more than one end for each call.
 //!
-//! The input's first byte says how its bytes are cut (`Pieces::cut`), and whether they begin with the log-in; the rest is
-//! what the server sends. As soon as the lane is ready, it is given two batches.
+//! The input's first byte says how its bytes are cut (`Pieces::cut`), whether they begin with the log-in, and what is asked for;
+//! the rest is what the server sends. As soon as the lane is ready, it is given two batches: of calls, or of everything else.
 #![no_main]
 
 use std::fmt::Write as _;
 
 use fuzz::{Pieces, STARTED, new_lane};
 use libfuzzer_sys::fuzz_target;
-use proto_pg::{Array, CloseReason, Connection, Event, Jsonb, Numeric, ProtocolError, Row, Value};
+use proto_pg::{Array, CloseReason, Connection, Event, Jsonb, Numeric, ProtocolError, Row, Statement, Value};
 
 const CALLS: u8 = 5;
 /// The bit of the input's first byte that asks for a lane which has logged in.
 const IS_STARTED: u8 = 8;
+/// The bit of the input's first byte that asks for everything but calls.
+const IS_OTHER: u8 = 16;
 
 /// The server's side and what the lane made of it.
 struct Log<'a> {
@@ -21,6 +23,8 @@ struct Log<'a> {
     sent: &'a [u8],
     /// Every event.
     events: String,
+    /// What is asked for as soon as the lane is ready.
+    ask: fn(&mut Connection<u8>),
     /// How often each call was told its end. Those that are done and committed have theirs there.
     ends: [u8; CALLS as usize],
 }
@@ -28,9 +32,26 @@ struct Log<'a> {
 impl Log<'_> {
     fn drain(&mut self, lane: &mut Connection<u8>) {
         while let Some(event) = lane.poll_event() {
-            write!(self.events, "{event:?} ").expect("memory takes text");
+            // Pieces of a row that is copied are cut as the bytes are.
+            match &event {
+                Event::CopyData { ticket, bytes, is_end } => {
+                    write!(self.events, "{ticket}{}", bytes.escape_ascii()).expect("memory takes text");
+                    self.events.push_str(if *is_end { ". " } else { "" });
+                }
+                _ => write!(self.events, "{event:?} ").expect("memory takes text"),
+            }
             match event {
-                Event::Ready => call(lane),
+                Event::Ready => (self.ask)(lane),
+                Event::TextRow { row, .. } => {
+                    let columns =
+                        next_row(&mut self.sent).and_then(plain_row).expect("no row without a good DataRow");
+                    let read: Vec<_> = (0..row.columns_len()).map(|column| row.raw(column)).collect();
+                    assert_eq!(read, columns.into_iter().map(Ok).collect::<Vec<_>>());
+                }
+                Event::CopyIn { .. } => {
+                    assert_eq!(lane.copy_data(b"1\n"), Ok(2));
+                    lane.copy_done().expect("it takes data");
+                }
                 Event::Row { row, .. } => self.check(&row),
                 Event::Closed { reason: CloseReason::Protocol(ProtocolError::Malformed { tag: b'D' }) } => {
                     let body = next_row(&mut self.sent).expect("no refusal without a DataRow");
@@ -133,10 +154,21 @@ fn call(lane: &mut Connection<u8>) {
     lane.send_advance(lane.send_pending().len());
 }
 
+/// A batch of everything but calls, and a simple query.
+fn ask(lane: &mut Connection<u8>) {
+    lane.prepare(0, &Statement::new("", "SELECT $1", &[])).expect("there is room");
+    lane.describe_statement(1, "").expect("there is room");
+    lane.bind(2, "p", "", &[Value::Null]).expect("there is room");
+    lane.execute(3, "p", 1).expect("there is room");
+    lane.sync();
+    lane.simple_query(4, "SELECT 1; COPY t FROM STDIN").expect("there is room");
+    lane.send_advance(lane.send_pending().len());
+}
+
 /// What comes of these bytes, until the server closes the connection.
-fn events(bytes: &[u8], mut pieces: Pieces<'_>, is_started: bool) -> String {
+fn events(bytes: &[u8], mut pieces: Pieces<'_>, is_started: bool, ask: fn(&mut Connection<u8>)) -> String {
     let mut lane = new_lane();
-    let mut log = Log { sent: bytes, events: String::new(), ends: [0; CALLS as usize] };
+    let mut log = Log { sent: bytes, events: String::new(), ask, ends: [0; CALLS as usize] };
     if is_started {
         let n = Pieces::whole(STARTED).arrive(lane.recv_space());
         lane.recv_commit(n);
@@ -160,6 +192,7 @@ fn events(bytes: &[u8], mut pieces: Pieces<'_>, is_started: bool) -> String {
 fuzz_target!(|data: &[u8]| {
     let Some((&how, bytes)) = data.split_first() else { return };
     let is_started = how & IS_STARTED != 0;
-    let whole = events(bytes, Pieces::whole(bytes), is_started);
-    assert_eq!(events(bytes, Pieces::cut(bytes, how), is_started), whole);
+    let ask = if how & IS_OTHER != 0 { ask } else { call };
+    let whole = events(bytes, Pieces::whole(bytes), is_started, ask);
+    assert_eq!(events(bytes, Pieces::cut(bytes, how), is_started, ask), whole);
 });

@@ -29,12 +29,7 @@ pub(crate) fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>>
 }
 
 fn query(url: &Url, mut socket: impl Read + Write, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let limits = Limits {
-        message_len_max_bytes: 8192,
-        text_len_max_bytes: 1 << 20,
-        send_len_max_bytes: 8192,
-        in_flight_calls_max: 2,
-    };
+    let limits = Limits { in_flight_calls_max: 2, ..Limits::DEFAULT };
     let mut lane = Connection::new(&url.session("postgres"), &STATEMENTS, limits);
     let mut is_committed = false;
     loop {
@@ -75,7 +70,7 @@ fn query(url: &Url, mut socket: impl Read + Write, out: &mut impl Write) -> Resu
     }
 }
 
-fn send<T: Copy>(lane: &mut Connection<T>, socket: &mut impl Write) -> io::Result<()> {
+fn send<T: Clone>(lane: &mut Connection<T>, socket: &mut impl Write) -> io::Result<()> {
     while !lane.send_pending().is_empty() {
         match socket.write(lane.send_pending()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -16,6 +16,7 @@ fn main() -> Result<(), Full> {
         password: None,
         database: "bank".into(),
         parameters: vec![("application_name".into(), "transcript".into())],
+        ..Session::default()
     };
     let limits = Limits {
         message_len_max_bytes: 1024,

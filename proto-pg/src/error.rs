@@ -26,7 +26,7 @@ pub enum CloseReason {
     /// for.
     Server(ServerError),
     /// A statement that was to be prepared at the start cannot be used.
-    Statement(StatementError),
+    Statement(Box<StatementError>),
     /// The peer broke the protocol, or used a part of it that this client does not speak.
     Protocol(ProtocolError),
     /// The two sides could not prove themselves to each other.
@@ -118,7 +118,8 @@ pub enum ProtocolError {
         /// The message's tag byte.
         tag: u8,
     },
-    /// A batch ended inside a transaction block: a statement ran BEGIN or its like, which this client forbids.
+    /// The session is inside a transaction block: at its start, as one that a pooler hands on in the middle of its work, or at
+    /// the end of a batch, where that is [forbidden](crate::Connection::forbid_transaction_blocks).
     NotIdle {
         /// The transaction status byte; only `I` is accepted.
         status: u8,
@@ -127,6 +128,11 @@ pub enum ProtocolError {
     OptionsRefused {
         /// How many options it refused.
         count: i32,
+    },
+    /// The server does not speak the version of the protocol that it was asked for, and names no older one that is known.
+    VersionUnsupported {
+        /// The version that it names: the major one in the high 16 bits, the minor one in the low 16 bits.
+        version: i32,
     },
 }
 
@@ -170,9 +176,13 @@ pub struct ServerError {
     pub code: SqlState,
     /// The primary message.
     pub message: String,
-    /// The other fields that were sent, by their type; each type once.
-    others: Vec<(Field, String)>,
+    /// The other fields that were sent.
+    others: Option<Box<Others>>,
 }
+
+/// Fields by their type, each type once. Behind a pointer, since what may hold an error is moved with every call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Others(Vec<(Field, String)>);
 
 /// The severity of an error or a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,15 +218,18 @@ impl CloseReason {
     /// What the server said, when it was the server who closed the lane or refused a statement.
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
-            CloseReason::Server(error)
-            | CloseReason::Statement(StatementError { problem: StatementProblem::Refused(error), .. }) => {
-                Some(error)
-            }
+            CloseReason::Server(error) => Some(error),
+            CloseReason::Statement(error) => match &error.problem {
+                StatementProblem::Refused(error) => Some(error),
+                StatementProblem::ParameterCount { .. }
+                | StatementProblem::ParameterType { .. }
+                | StatementProblem::ColumnCount { .. }
+                | StatementProblem::ColumnType { .. } => None,
+            },
             CloseReason::PeerClosed
             | CloseReason::Transport(_)
             | CloseReason::TimedOut
             | CloseReason::Other(_)
-            | CloseReason::Statement(_)
             | CloseReason::Protocol(_)
             | CloseReason::Authentication(_)
             | CloseReason::Row(_) => None,
@@ -300,7 +313,8 @@ impl ServerError {
     }
 
     fn other(&self, field: Field) -> Option<&str> {
-        self.others.iter().find(|(other, _)| *other == field).map(|(_, text)| text.as_str())
+        let Others(others) = self.others.as_deref()?;
+        others.iter().find(|(other, _)| *other == field).map(|(_, text)| text.as_str())
     }
 
     /// Decodes a whole body; see [`Fields`].
@@ -422,7 +436,7 @@ impl Fields {
             severity: self.severity.or(self.localized_severity)?,
             code: self.code?,
             message: self.message?,
-            others: self.others,
+            others: (!self.others.is_empty()).then(|| Box::new(Others(self.others))),
         })
     }
 
@@ -583,6 +597,14 @@ impl Display for ProtocolError {
             ProtocolError::NotIdle { status } => {
                 write!(f, "transaction status '{}' after a Sync, not 'I'", status.escape_ascii())
             }
+            ProtocolError::VersionUnsupported { version } => {
+                write!(
+                    f,
+                    "the server names protocol {}.{}, which is not supported",
+                    version >> 16,
+                    version & 0xffff
+                )
+            }
             ProtocolError::OptionsRefused { count } => {
                 write!(f, "the server refused {count} protocol options")
             }
@@ -697,7 +719,7 @@ impl From<ServerError> for CloseReason {
 
 impl From<StatementError> for CloseReason {
     fn from(error: StatementError) -> CloseReason {
-        CloseReason::Statement(error)
+        CloseReason::Statement(Box::new(error))
     }
 }
 
@@ -786,7 +808,7 @@ mod tests {
                 [b"VERROR\0C40001\0Mm\0", &[b"D", text, b"\0"].concat().repeat(50)[..], b"\0"].concat();
             let error = ServerError::decode(&body).unwrap();
             let len = error.detail().unwrap().len();
-            assert!((longest - 4..=longest).contains(&len) && error.others.len() == 1, "{len}");
+            assert!((longest - 4..=longest).contains(&len) && error.others.unwrap().0.len() == 1, "{len}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! message is one tag byte, an Int32 length that counts itself but not the tag, and the body.
 
 use crate::columns::{Columns, ParameterTypes};
+use crate::copy::CopyFormat;
 use crate::error::{Fields, ProtocolError, ServerError};
 use crate::row::Row;
 use std::ops::Range;
@@ -11,14 +12,23 @@ use std::ops::Range;
 /// Bytes from the server, in a buffer that never grows: `parsed <= filled <= bytes.len()`.
 ///
 /// `bytes[..parsed]` are done with, `bytes[parsed..filled]` wait, the rest is free. The longest message allowed is
-/// the size of the buffer, so a message that is not refused always fits, with one exception: errors and notices may be
-/// longer. They are text for a log, so one that does not fit is decoded as it streams by.
+/// the size of the buffer, so a message that is not refused always fits, with two exceptions: errors and notices may be
+/// longer. They are text for a log, so one that does not fit is decoded as it streams by. Data of a COPY comes in pieces then.
 pub(crate) struct Inbox {
     bytes: Box<[u8]>,
     parsed: usize,
     filled: usize,
     text_len_max_bytes: usize,
-    long_text: Option<LongText>,
+    long: Option<Long>,
+}
+
+/// A message that is longer than the inbox.
+enum Long {
+    Text(LongText),
+    /// Data of a COPY, of which so much is yet to come. It is handed on in pieces.
+    Copy {
+        left_bytes: usize,
+    },
 }
 
 /// An error or a notice that is longer than the inbox.
@@ -42,18 +52,29 @@ pub(crate) struct Frame {
 pub(crate) enum Message<'a> {
     Authentication(AuthenticationRequest<'a>),
     NegotiateProtocolVersion {
+        version: i32,
         options_refused: i32,
     },
     BackendKeyData {
         process_id: i32,
-        secret_key: i32,
+        secret_key: &'a [u8],
     },
     ParseComplete,
     BindComplete,
     /// Its columns have been checked; [`Row::from_checked`] gives access to them.
     DataRow,
-    /// `CommandComplete`, or `EmptyQueryResponse`, which stands in for it when a statement has no text.
-    CommandComplete,
+    /// `CommandComplete`, or `EmptyQueryResponse`, which stands in for it when a statement has no text. `commits` says that
+    /// everything up to here will not be rolled back any more.
+    CommandComplete {
+        commits: bool,
+    },
+    CloseComplete,
+    PortalSuspended,
+    CopyOut(CopyFormat),
+    CopyIn(CopyFormat),
+    /// All of its body is data.
+    CopyData,
+    CopyDone,
     ReadyForQuery {
         status: u8,
     },
@@ -71,7 +92,7 @@ pub(crate) enum Message<'a> {
     ParameterDescription(ParameterTypes<'a>),
     RowDescription(Columns<'a>),
     NoData,
-    /// Unknown, or an answer to something that this client never says (Describe, Close, COPY, a row limit, ...).
+    /// Unknown, or an answer to something that this client never says (a function call, replication, ...).
     Unrequested,
 }
 
@@ -94,7 +115,7 @@ impl Inbox {
     pub(crate) fn new(len_bytes: usize, text_len_max_bytes: usize) -> Inbox {
         assert!(len_bytes >= HEAD_LEN_BYTES, "message_len_max_bytes must hold at least a message head");
         let bytes = vec![0; len_bytes].into_boxed_slice();
-        Inbox { bytes, parsed: 0, filled: 0, text_len_max_bytes, long_text: None }
+        Inbox { bytes, parsed: 0, filled: 0, text_len_max_bytes, long: None }
     }
 
     /// Free space behind what waits. What waits is moved to the front first; after a drain that is at most one
@@ -120,8 +141,8 @@ impl Inbox {
     /// # Errors
     /// The length field is too short or too long; nothing is taken and the stream cannot be read any further.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, ProtocolError> {
-        if self.long_text.is_some() {
-            return Ok(self.stream_long_text());
+        if self.long.is_some() {
+            return Ok(self.stream_long());
         }
         let waiting = &self.bytes[self.parsed..self.filled];
         let Some(&[tag, a, b, c, d]) = waiting.first_chunk() else { return Ok(None) };
@@ -132,12 +153,16 @@ impl Inbox {
         if len_bytes > self.bytes.len() {
             let is_text = matches!(tag, b'E' | b'N');
             let limit_bytes = self.bytes.len().max(if is_text { self.text_len_max_bytes } else { 0 });
-            if len_bytes > limit_bytes {
+            let long = if tag == b'd' {
+                Long::Copy { left_bytes: body_len }
+            } else if len_bytes > limit_bytes {
                 return Err(ProtocolError::MessageTooLong { tag, len_bytes, limit_bytes });
-            }
+            } else {
+                Long::Text(LongText { tag, left_bytes: body_len, fields: Fields::default() })
+            };
             self.parsed += HEAD_LEN_BYTES;
-            self.long_text = Some(LongText { tag, left_bytes: body_len, fields: Fields::default() });
-            return Ok(self.stream_long_text());
+            self.long = Some(long);
+            return Ok(self.stream_long());
         }
         if waiting.len() < len_bytes {
             return Ok(None);
@@ -149,30 +174,70 @@ impl Inbox {
     }
     // ANCHOR_END: next_frame
 
-    /// Takes what has arrived of a long text. Its frame, when it is complete, has no body: [`Inbox::message`] has what was
-    /// kept of it.
-    fn stream_long_text(&mut self) -> Option<Frame> {
-        let text = self.long_text.as_mut()?;
-        let n = text.left_bytes.min(self.filled - self.parsed);
-        text.fields.feed(&self.bytes[self.parsed..self.parsed + n]);
-        text.left_bytes -= n;
-        self.parsed += n;
-        let frame = Frame { tag: text.tag, body: self.parsed..self.parsed };
-        let is_complete = text.left_bytes == 0;
-        self.check();
-        is_complete.then_some(frame)
+    /// Takes what has arrived of a long message. The frame of a text, when it is complete, has no body: [`Inbox::message`] has
+    /// what was kept of it. Each piece of a COPY's data is a frame.
+    fn stream_long(&mut self) -> Option<Frame> {
+        let waiting = self.parsed..self.filled;
+        match self.long.as_mut()? {
+            Long::Text(text) => {
+                let n = text.left_bytes.min(waiting.len());
+                text.fields.feed(&self.bytes[self.parsed..self.parsed + n]);
+                text.left_bytes -= n;
+                self.parsed += n;
+                let frame = Frame { tag: text.tag, body: self.parsed..self.parsed };
+                let is_complete = text.left_bytes == 0;
+                self.check();
+                is_complete.then_some(frame)
+            }
+            Long::Copy { left_bytes } => {
+                let n = waiting.len().min(*left_bytes);
+                if n == 0 {
+                    return None;
+                }
+                *left_bytes -= n;
+                if *left_bytes == 0 {
+                    self.long = None;
+                }
+                let body = self.parsed..self.parsed + n;
+                self.parsed = body.end;
+                self.check();
+                Some(Frame { tag: b'd', body })
+            }
+        }
+    }
+
+    /// True if more of the data of a COPY follows that the last frame was a piece of.
+    pub(crate) fn is_within_copy(&self) -> bool {
+        matches!(self.long, Some(Long::Copy { .. }))
     }
 
     /// Decodes the message that [`Inbox::next_frame`] has just given.
     ///
     /// # Errors
     /// [`ProtocolError::Malformed`].
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "counted by benches/instructions.rs")]
     pub(crate) fn message(&mut self, frame: &Frame) -> Result<Message<'_>, ProtocolError> {
-        // Looked at before it is taken: to move it costs as much as to decode a short message.
-        let text = if self.long_text.is_some() { self.long_text.take() } else { None };
-        let Some(text) = text else { return Message::decode(frame.tag, self.body(frame)) };
-        let error = text.fields.finish().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
-        Ok(if frame.tag == b'E' { Message::Error(error) } else { Message::Notice(error) })
+        if self.long.is_some() {
+            self.long_message(frame)
+        } else {
+            Message::decode(frame.tag, self.body(frame))
+        }
+    }
+
+    #[inline(never)]
+    fn long_message(&mut self, frame: &Frame) -> Result<Message<'_>, ProtocolError> {
+        match self.long.take() {
+            Some(Long::Text(text)) => {
+                let error = text.fields.finish().ok_or(ProtocolError::Malformed { tag: frame.tag })?;
+                Ok(if frame.tag == b'E' { Message::Error(error) } else { Message::Notice(error) })
+            }
+            Some(long @ Long::Copy { .. }) => {
+                self.long = Some(long);
+                Ok(Message::CopyData)
+            }
+            None => Message::decode(frame.tag, self.body(frame)),
+        }
     }
 
     pub(crate) fn body(&self, frame: &Frame) -> &[u8] {
@@ -189,21 +254,33 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`ProtocolError::Malformed`].
+    // In line for the messages of every call, so that none of the others is in their way.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "counted by benches/instructions.rs")]
     pub(crate) fn decode(tag: u8, body: &'a [u8]) -> Result<Message<'a>, ProtocolError> {
-        Message::decode_body(tag, Reader(body)).ok_or(ProtocolError::Malformed { tag })
+        let malformed = ProtocolError::Malformed { tag };
+        match (tag, body) {
+            (b'D', body) => Row::decode(body).map(|_| Message::DataRow).ok_or(malformed),
+            (b'2', []) => Ok(Message::BindComplete),
+            (b'C', [tag @ .., 0]) if !tag.contains(&0) => {
+                Ok(Message::CommandComplete { commits: matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION") })
+            }
+            (b'Z', &[status]) => Ok(Message::ReadyForQuery { status }),
+            (b'2' | b'C' | b'Z', _) => Err(malformed),
+            (_, body) => Message::decode_other(tag, Reader(body)).ok_or(malformed),
+        }
     }
 
-    fn decode_body(tag: u8, mut body: Reader<'a>) -> Option<Message<'a>> {
+    #[inline(never)]
+    fn decode_other(tag: u8, mut body: Reader<'a>) -> Option<Message<'a>> {
         let message = match tag {
-            // The hot ones first.
-            b'D' => return Row::decode(body.0).map(|_| Message::DataRow),
-            b'2' => Message::BindComplete,
-            b'C' => {
-                body.bytes_to_nul()?;
-                Message::CommandComplete
-            }
-            b'Z' => Message::ReadyForQuery { status: body.u8()? },
-            b'I' => Message::CommandComplete,
+            b'I' => Message::CommandComplete { commits: false },
+            b'd' => return Some(Message::CopyData),
+            b'c' => Message::CopyDone,
+            b'H' => return CopyFormat::decode(body.0).map(Message::CopyOut),
+            b'G' => return CopyFormat::decode(body.0).map(Message::CopyIn),
+            b'3' => Message::CloseComplete,
+            b's' => Message::PortalSuspended,
             b'1' => Message::ParseComplete,
             b'E' => return ServerError::decode(body.0).map(Message::Error),
             b'N' => return ServerError::decode(body.0).map(Message::Notice),
@@ -216,10 +293,10 @@ impl<'a> Message<'a> {
                 channel: body.text()?,
                 payload: body.text()?,
             },
-            b'K' => Message::BackendKeyData { process_id: body.i32()?, secret_key: body.i32()? },
+            b'K' => Message::BackendKeyData { process_id: body.i32()?, secret_key: body.rest() },
             b'R' => Message::Authentication(AuthenticationRequest::decode(&mut body)?),
             b'v' => {
-                let (_newest_version, options_refused) = (body.i32()?, body.i32()?);
+                let (version, options_refused) = (body.i32()?, body.i32()?);
                 // As many names follow; only their number is of use.
                 if options_refused < 0 {
                     return None;
@@ -227,7 +304,7 @@ impl<'a> Message<'a> {
                 for _ in 0..options_refused {
                     body.bytes_to_nul()?;
                 }
-                Message::NegotiateProtocolVersion { options_refused }
+                Message::NegotiateProtocolVersion { version, options_refused }
             }
             _ => return Some(Message::Unrequested),
         };
@@ -260,10 +337,6 @@ impl<'a> Reader<'a> {
         let (chunk, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*chunk)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.chunk().map(u8::from_be_bytes)
     }
 
     fn i32(&mut self) -> Option<i32> {
@@ -377,12 +450,17 @@ mod tests {
             };
             let case = format!("{}: {}", bytes.escape_ascii(), decode(body));
             let is_unrequested = decode(body) == "Unrequested";
-            assert_eq!(is_unrequested, b"3sGHWdcVx?".contains(&tag), "{case}");
+            assert_eq!(is_unrequested, b"WVx?".contains(&tag), "{case}");
             let longer = decode(&[body, &[1]].concat());
-            assert!(is_unrequested || longer.starts_with("malformed"), "{case}, one byte more: {longer}");
+            // The key may have any length, and data is any bytes.
+            let is_free = is_unrequested || matches!(tag, b'K' | b'd');
+            assert!(is_free || longer.starts_with("malformed"), "{case}, one byte more: {longer}");
             for len in 0..body.len() {
                 let shorter = decode(&body[..len]);
-                assert!(shorter.starts_with("malformed"), "{case}, only {len}: {shorter}");
+                assert!(
+                    shorter.starts_with("malformed") || (tag == b'K' && len >= 4),
+                    "{case}, only {len}: {shorter}"
+                );
             }
         }
     }

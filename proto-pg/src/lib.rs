@@ -15,10 +15,9 @@
 //!     user: "alice".into(),
 //!     password: None,
 //!     database: "bank".into(),
-//!     parameters: vec![],
+//!     ..Session::default()
 //! };
-//! let limits = Limits { message_len_max_bytes: 8192, text_len_max_bytes: 1 << 20, send_len_max_bytes: 8192, in_flight_calls_max: 16 };
-//! let mut lane = Connection::new(&session, &statements, limits);
+//! let mut lane = Connection::new(&session, &statements, Limits::DEFAULT);
 //!
 //! // The transport would send these bytes: the start-up message.
 //! assert_eq!(lane.send_pending()[4..8], [0, 3, 0, 0]);
@@ -51,7 +50,7 @@
 //! }
 //! assert_eq!(log, ["first: 8", "first: SELECT 1", "second: 10", "second: SELECT 1", "Committed"]);
 //!
-//! fn receive<T: Copy>(lane: &mut Connection<T>, bytes: &[u8]) {
+//! fn receive<T: Clone>(lane: &mut Connection<T>, bytes: &[u8]) {
 //!     lane.recv_space()[..bytes.len()].copy_from_slice(bytes);
 //!     lane.recv_commit(bytes.len());
 //! }
@@ -72,9 +71,9 @@
 //! # A tour of the code
 //!
 //! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
-//! decides every ticket's fate; `auth` is the exchange before the first call; `url` reads connection strings into
+//! decides every ticket's fate; `auth` is the exchange before the first call; `cancel` ends what runs; `url` reads connection strings into
 //! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes; `row`
-//! and `tag` are what the owner reads, `columns` describes it, `array` and `types` are its values.
+//! and `tag` are what the owner reads, `columns` describes it, `copy` says how data is coded, `array` and `types` are its values.
 //!
 //! # Over a socket
 //!
@@ -85,7 +84,7 @@
 //! use proto_pg::{CloseReason, Connection};
 //! use std::io::{Read, Write};
 //!
-//! fn exchange<T: Copy>(lane: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
+//! fn exchange<T: Clone>(lane: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
 //!     while !lane.send_pending().is_empty() {
 //!         // What was taken is told at once: a batch is in doubt from the moment its Sync has left whole.
 //!         let n = socket.write(lane.send_pending())?;
@@ -120,11 +119,31 @@
 //!
 //! What a column is read as is checked against what it is if the statement says so: [`Statement::returning`].
 //!
+//! # Batches and transactions
+//!
+//! Calls up to a Sync are one implicit transaction. With a [`Connection::sync`] behind each call, each is one of its own,
+//! and still nothing waits. With BEGIN and COMMIT a transaction spans batches: a batch within it ends with
+//! [`Event::InTransaction`], and the ticket of the COMMIT has the fate of them all.
+//!
+//! # More than calls
+//!
+//! | | command | events |
+//! |---|---|---|
+//! | a statement prepared later | [`Connection::prepare`], [`Connection::call_named`], [`Connection::close_statement`] | [`Event::Done`] |
+//! | what a statement takes and gives | [`Connection::describe_statement`], [`Connection::describe_portal`] | [`Event::ParameterTypes`], [`Event::Columns`] |
+//! | some rows at a time | [`Connection::bind`], [`Connection::execute`], [`Connection::flush`] | [`Event::Row`], [`Event::Suspended`] |
+//! | SQL as it is typed | [`Connection::simple_query`] | [`Event::Columns`], [`Event::TextRow`], [`Event::Done`] |
+//! | COPY TO STDOUT | a call or a simple query | [`Event::CopyOut`], [`Event::CopyData`] |
+//! | COPY FROM STDIN | [`Connection::copy_data`], [`Connection::copy_done`], [`Connection::copy_fail`] | [`Event::CopyIn`] |
+//! | LISTEN | a call or a simple query | [`Event::Notification`], whenever bytes arrive |
+//! | cancel | [`BackendKey::cancel_request`], over another connection | [`Event::Failed`] with `57014` |
+//!
+//! The example `tour` does most of it.
+//!
 //! # What it does not do
 //!
-//! TLS, COPY, the simple query protocol, row limits and portals kept open, cancel requests, GSSAPI. A message that
-//! belongs to one of these closes the lane with a reason that names it; nothing is ignored silently. Statements are
-//! fixed when the lane is made.
+//! TLS, GSSAPI, the replication protocol, function calls. A message that belongs to one of these closes the lane with a
+//! reason that names it; nothing is ignored silently.
 //!
 //! # Versions
 //!
@@ -156,6 +175,10 @@ mod tag;
 
 mod columns;
 
+mod copy;
+
+mod cancel;
+
 mod array;
 
 mod types;
@@ -169,14 +192,16 @@ mod script;
 struct Readme;
 
 pub use array::Array;
+pub use cancel::BackendKey;
 pub use columns::{Column, Columns, ParameterTypes};
-pub use connection::{BackendKey, Connection, Event, Limits};
+pub use connection::{Connection, Event, Limits, TransactionStatus};
+pub use copy::{CopyEnded, CopyFormat};
 pub use error::{
     AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState, StatementError,
     StatementProblem,
 };
-pub use request::{Oid, Session, Statement, Value, oid};
-pub use row::{ColumnProblem, Row, RowError};
+pub use request::{Oid, ProtocolVersion, Session, Statement, Value, oid};
+pub use row::{ColumnProblem, Row, RowError, TextRow};
 pub use tag::CommandTag;
 pub use types::{Date, Decimal, Element, FromColumn, Interval, Jsonb, NotDecimal, Numeric, Time, Timestamp};
 pub use url::{Host, Keepalive, Url, UrlError};

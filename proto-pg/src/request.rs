@@ -2,6 +2,7 @@
 
 use crate::columns::{Columns, ParameterTypes};
 use crate::error::StatementProblem;
+use crate::frame::HEAD_LEN_BYTES;
 use crate::types::{Date, Decimal, Interval, Time, Timestamp};
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
@@ -13,8 +14,42 @@ use std::io;
 /// The object identifier of a type, as `pg_type` has it; [`oid`] names some.
 pub type Oid = u32;
 
+/// A version of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[non_exhaustive]
+pub enum ProtocolVersion {
+    /// 3.0, which every server and pooler speaks.
+    #[default]
+    V3_0,
+    /// 3.2 of PostgreSQL 18, with longer keys for cancel requests. An older PostgreSQL brings it down to 3.0; some poolers
+    /// refuse it.
+    V3_2,
+}
+
+impl ProtocolVersion {
+    /// The major version in the high 16 bits, the minor one in the low 16 bits.
+    fn number(self) -> i32 {
+        match self {
+            ProtocolVersion::V3_0 => 3 << 16,
+            ProtocolVersion::V3_2 => (3 << 16) + 2,
+        }
+    }
+
+    pub(crate) fn from_number(number: i32) -> Option<ProtocolVersion> {
+        [ProtocolVersion::V3_0, ProtocolVersion::V3_2].into_iter().find(|version| version.number() == number)
+    }
+
+    /// Whether the key for cancel requests may be so long.
+    pub(crate) fn has_key_len(self, len_bytes: usize) -> bool {
+        match self {
+            ProtocolVersion::V3_0 => len_bytes == 4,
+            ProtocolVersion::V3_2 => (4..=256).contains(&len_bytes),
+        }
+    }
+}
+
 /// Who connects, to what.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Session {
     /// The role to log in as.
     pub user: String,
@@ -22,6 +57,8 @@ pub struct Session {
     pub password: Option<String>,
     /// The database.
     pub database: String,
+    /// The newest version of the protocol to ask for.
+    pub protocol: ProtocolVersion,
     /// Further start-up parameters as (name, value): `application_name`, `options`, or any setting of the session
     /// such as `statement_timeout`. `user`, `database` and `client_encoding` (always UTF8) are overridden.
     pub parameters: Vec<(String, String)>,
@@ -29,8 +66,8 @@ pub struct Session {
 
 /// A statement to be prepared: at the start of the session, called by its index from then on.
 ///
-/// Within an implicit transaction it must leave transactions alone (no BEGIN, no COMMIT, no procedure that commits): the
-/// promise of [`Event::RolledBack`](crate::Event::RolledBack) stands on the batch being one transaction.
+/// It may be BEGIN or COMMIT ([`Event::InTransaction`](crate::Event::InTransaction)). A procedure that commits belongs in a batch
+/// of its own: the promise of [`Event::RolledBack`](crate::Event::RolledBack) stands on the batch being one transaction.
 ///
 /// ```
 /// use proto_pg::{Statement, oid};
@@ -72,6 +109,13 @@ impl<'a> Statement<'a> {
         Statement { column_types: Some(column_types), ..self }
     }
 
+    /// Whether it may commit by itself as soon as it runs: it begins with no word of which it is known that it does not.
+    pub(crate) fn may_commit(&self) -> bool {
+        let sql = self.sql.trim_start();
+        let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+        !PLAIN_COMMANDS.iter().any(|plain| plain.eq_ignore_ascii_case(word))
+    }
+
     /// # Panics
     /// If no Parse or Bind could carry it, which is a bug of the owner.
     pub(crate) fn check(&self) {
@@ -108,6 +152,32 @@ impl<'a> Statement<'a> {
         })
     }
 }
+
+/// Commands that commit nothing before their Sync.
+const PLAIN_COMMANDS: [&str; 22] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "MERGE",
+    "WITH",
+    "VALUES",
+    "TABLE",
+    "COPY",
+    "BEGIN",
+    "START",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "RELEASE",
+    "DECLARE",
+    "FETCH",
+    "CLOSE",
+    "LISTEN",
+    "NOTIFY",
+    "SET",
+    "SHOW",
+    "LOCK",
+];
 
 enum Mismatch {
     Count { expected: usize, actual: usize },
@@ -265,8 +335,11 @@ pub(crate) struct Outbox {
     len_max_bytes: usize,
 }
 
-/// Every Sync, and every Terminate, is this long: a tag and a length.
+/// Every Sync, and every Terminate, Flush and `CopyDone`, is this long: a tag and a length.
 pub(crate) const SYNC_LEN_BYTES: usize = 5;
+
+/// A tag, a length, one byte and the end of a name.
+pub(crate) const SHORT_LEN_BYTES: usize = 1 + 4 + 1 + 1;
 
 impl Outbox {
     pub(crate) fn new(len_max_bytes: usize) -> Outbox {
@@ -325,7 +398,11 @@ impl Outbox {
             ("client_encoding", "UTF8"),
         ];
         let theirs = session.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        frontend::startup_message(theirs.chain(ours), &mut self.bytes)
+        frontend::startup_message(theirs.chain(ours), &mut self.bytes)?;
+        // The library says 3.0. Nothing stands before this message, whose length does.
+        let version = session.protocol.number().to_be_bytes();
+        self.bytes[4..8].copy_from_slice(&version);
+        Ok(())
     }
 
     /// Queues a `PasswordMessage`.
@@ -359,10 +436,80 @@ impl Outbox {
         assert!(result.is_ok(), "statement {:?} cannot be encoded", statement.name);
     }
 
-    /// Queues a Describe of a statement.
-    pub(crate) fn describe_statement(&mut self, name: &str) {
-        let result = frontend::describe(b'S', name, &mut self.bytes);
-        assert!(result.is_ok(), "statement {name:?} cannot be described");
+    /// Queues a Describe, of a statement (`S`) or a portal (`P`).
+    pub(crate) fn describe(&mut self, what: u8, name: &str) {
+        self.make_room(SHORT_LEN_BYTES + name.len());
+        let result = frontend::describe(what, name, &mut self.bytes);
+        assert!(result.is_ok(), "{name:?} cannot be described");
+    }
+
+    /// Queues a Close, of a statement (`S`) or a portal (`P`).
+    pub(crate) fn close(&mut self, what: u8, name: &str) {
+        self.make_room(SHORT_LEN_BYTES + name.len());
+        let result = frontend::close(what, name, &mut self.bytes);
+        assert!(result.is_ok(), "{name:?} cannot be closed");
+    }
+
+    /// Queues a Query.
+    pub(crate) fn query(&mut self, sql: &str) {
+        self.make_room(SHORT_LEN_BYTES + sql.len());
+        let result = frontend::query(sql, &mut self.bytes);
+        assert!(result.is_ok(), "a query with a NUL byte");
+    }
+
+    /// Queues a Bind, with all parameters and results in binary.
+    pub(crate) fn bind(&mut self, portal: &str, statement: &str, parameters: &[Value<'_>]) {
+        self.make_room(bind_len_bytes(portal, statement, parameters));
+        let all_binary = [1];
+        let bound = frontend::bind(
+            portal,
+            statement,
+            all_binary,
+            parameters.iter().copied(),
+            |value, bytes| encode(value, bytes),
+            all_binary,
+            &mut self.bytes,
+        );
+        assert!(bound.is_ok(), "a portal {portal:?} of {statement:?} cannot be encoded");
+    }
+
+    /// Queues an Execute; 0 is all rows.
+    pub(crate) fn execute(&mut self, portal: &str, rows_max: u32) {
+        self.make_room(SHORT_LEN_BYTES + portal.len() + 4);
+        let rows_max = i32::try_from(rows_max);
+        let executed = rows_max.ok().map(|rows_max| frontend::execute(portal, rows_max, &mut self.bytes));
+        assert!(matches!(executed, Some(Ok(()))), "an Execute of {portal:?} cannot be encoded");
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.make_room(SYNC_LEN_BYTES);
+        frontend::flush(&mut self.bytes);
+    }
+
+    /// Queues data of a COPY, of which the caller has seen to it that it fits.
+    pub(crate) fn copy_data(&mut self, data: &[u8]) {
+        self.make_room(HEAD_LEN_BYTES + data.len());
+        // Below `len_max_bytes`, an Int32.
+        let len = u32::try_from(data.len() + 4).unwrap_or(u32::MAX);
+        self.bytes.put_u8(b'd');
+        self.bytes.put_u32(len);
+        self.bytes.put_slice(data);
+    }
+
+    pub(crate) fn copy_done(&mut self) {
+        self.make_room(SYNC_LEN_BYTES);
+        frontend::copy_done(&mut self.bytes);
+    }
+
+    pub(crate) fn copy_fail(&mut self, reason: &str) {
+        self.make_room(SHORT_LEN_BYTES + reason.len());
+        let result = frontend::copy_fail(reason, &mut self.bytes);
+        assert!(result.is_ok(), "a reason with a NUL byte");
+    }
+
+    /// How many bytes may be queued now.
+    pub(crate) fn room(&self) -> usize {
+        self.len_max_bytes.saturating_sub(self.pending().len())
     }
 
     /// Queues Bind and Execute of one call; the caller has asked [`Outbox::has_room_for`] before.
@@ -424,22 +571,54 @@ pub(crate) fn call_len_bytes(statement: &str, parameters: &[Value<'_>]) -> usize
     parameters.iter().fold(fixed, |sum, value| sum.saturating_add(4).saturating_add(value_len_bytes(value)))
 }
 
+/// The length of a Bind, exactly.
+pub(crate) fn bind_len_bytes(portal: &str, statement: &str, parameters: &[Value<'_>]) -> usize {
+    const EXECUTE_LEN_BYTES: usize = 1 + 4 + 1 + 4;
+    (call_len_bytes(statement, parameters) - EXECUTE_LEN_BYTES).saturating_add(portal.len())
+}
+
+/// The length of a Parse, exactly.
+pub(crate) fn parse_len_bytes(statement: &Statement<'_>) -> usize {
+    let Statement { name, sql, parameter_types, column_types: _ } = statement;
+    1 + 4 + name.len() + 1 + sql.len() + 1 + 2 + 4 * parameter_types.len()
+}
+
+/// Number of dimensions, flags, element type; then length and lower bound of the one dimension.
+const ARRAY_HEAD: usize = (4 + 4 + 4) + (4 + 4);
+
+// In line for the values that most calls have, whose lengths are then found without a call.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "each call pays for every parameter; counted by benches/instructions.rs"
+)]
 fn value_len_bytes(value: &Value<'_>) -> usize {
-    /// Number of dimensions, flags, element type; then length and lower bound of the one dimension.
-    const ARRAY_HEAD: usize = (4 + 4 + 4) + (4 + 4);
     match value {
         Value::Null => 0,
-        Value::Bool(_) => 1,
-        Value::Int2(_) => 2,
         Value::Int4(_) => 4,
         Value::Int8(_) => 8,
         Value::Text(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
         Value::Int4Array(items) => ARRAY_HEAD + items.len() * (4 + 4),
-        Value::Int8Array(items) => ARRAY_HEAD + items.len() * (4 + 8),
         Value::TextArray(items) => {
             items.iter().fold(ARRAY_HEAD, |sum, item| sum.saturating_add(4).saturating_add(item.len()))
         }
+        value => other_len_bytes(value),
+    }
+}
+
+#[inline(never)]
+fn other_len_bytes(value: &Value<'_>) -> usize {
+    match value {
+        Value::Null
+        | Value::Int4(_)
+        | Value::Int8(_)
+        | Value::Text(_)
+        | Value::Int4Array(_)
+        | Value::TextArray(_) => value_len_bytes(value),
+        Value::Bool(_) => 1,
+        Value::Int2(_) => 2,
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Int8Array(items) => ARRAY_HEAD + items.len() * (4 + 8),
         Value::Float4(_) | Value::Date(_) => 4,
         Value::Float8(_) | Value::Time(_) | Value::Timestamp(_) => 8,
         Value::Numeric(decimal) => decimal.len_bytes(),
@@ -458,20 +637,36 @@ fn value_len_bytes(value: &Value<'_>) -> usize {
 
 type Encoded = Result<IsNull, Box<dyn std::error::Error + Send + Sync>>;
 
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as of `value_len_bytes`")]
 fn encode(value: Value<'_>, bytes: &mut BytesMut) -> Encoded {
     match value {
         Value::Null => return Ok(IsNull::Yes),
-        Value::Bool(value) => bytes.put_u8(u8::from(value)),
-        Value::Int2(value) => bytes.put_i16(value),
         Value::Int4(value) => bytes.put_i32(value),
         Value::Int8(value) => bytes.put_i64(value),
         Value::Text(value) => bytes.put_slice(value.as_bytes()),
-        Value::Bytes(value) => bytes.put_slice(value),
         Value::Int4Array(items) => array(oid::INT4, items, |item, bytes| bytes.put_i32(item), bytes)?,
-        Value::Int8Array(items) => array(oid::INT8, items, |item, bytes| bytes.put_i64(item), bytes)?,
         Value::TextArray(items) => {
             array(oid::TEXT, items, |item, bytes| bytes.put_slice(item.as_bytes()), bytes)?;
         }
+        value => return encode_other(value, bytes),
+    }
+    Ok(IsNull::No)
+}
+
+#[inline(never)]
+fn encode_other(value: Value<'_>, bytes: &mut BytesMut) -> Encoded {
+    match value {
+        Value::Null
+        | Value::Int4(_)
+        | Value::Int8(_)
+        | Value::Text(_)
+        | Value::Int4Array(_)
+        | Value::TextArray(_) => return encode(value, bytes),
+        Value::Bool(value) => bytes.put_u8(u8::from(value)),
+        Value::Int2(value) => bytes.put_i16(value),
+        Value::Bytes(value) => bytes.put_slice(value),
+        Value::Int8Array(items) => array(oid::INT8, items, |item, bytes| bytes.put_i64(item), bytes)?,
         Value::Float4(value) => bytes.put_f32(value),
         Value::Float8(value) => bytes.put_f64(value),
         Value::Numeric(decimal) => decimal.encode(|digit| bytes.put_u16(digit)),
@@ -492,7 +687,13 @@ fn encode(value: Value<'_>, bytes: &mut BytesMut) -> Encoded {
         }
         Value::Array { element, items } => {
             let dimension = ArrayDimension { len: i32::try_from(items.len())?, lower_bound: 1 };
-            array_to_sql([dimension], element, items.iter().copied(), encode, bytes)?;
+            array_to_sql(
+                [dimension],
+                element,
+                items.iter().copied(),
+                |item, bytes| encode(item, bytes),
+                bytes,
+            )?;
         }
     }
     Ok(IsNull::No)
@@ -518,6 +719,7 @@ impl Debug for Session {
             .field("user", &self.user)
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("database", &self.database)
+            .field("protocol", &self.protocol)
             .field("parameters", &self.parameters)
             .finish()
     }
@@ -627,7 +829,7 @@ mod tests {
     fn the_encoding_of_the_session_cannot_be_overridden() {
         let mut outbox = Outbox::new(100);
         let parameters = vec![("client_encoding".to_owned(), "LATIN1".to_owned())];
-        let session = Session { user: "u".into(), password: None, database: "d".into(), parameters };
+        let session = Session { user: "u".into(), database: "d".into(), parameters, ..Session::default() };
         outbox.startup(&session).unwrap();
         assert!(outbox.pending().ends_with(b"user\0u\0database\0d\0client_encoding\0UTF8\0\0"));
     }

@@ -63,6 +63,38 @@ pub enum ColumnProblem {
     Other(&'static str),
 }
 
+/// One row of a simple query's result, in text format: what `psql` would print. Borrowed from the lane's inbox until the next
+/// use of the lane.
+#[derive(Debug, Clone, Copy)]
+pub struct TextRow<'a>(Row<'a>);
+
+impl<'a> TextRow<'a> {
+    pub(crate) fn new(row: Row<'a>) -> TextRow<'a> {
+        TextRow(row)
+    }
+
+    /// The number of columns.
+    pub fn columns_len(&self) -> usize {
+        self.0.columns_len()
+    }
+
+    /// The text of a column, `None` for NULL.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`], [`ColumnProblem::NotUtf8`].
+    pub fn text(&self, column: usize) -> Result<Option<&'a str>, RowError> {
+        self.0.get(column)
+    }
+
+    /// The bytes of a column as they came, `None` for NULL.
+    ///
+    /// # Errors
+    /// [`ColumnProblem::Absent`].
+    pub fn raw(&self, column: usize) -> Result<Option<&'a [u8]>, RowError> {
+        self.0.raw(column)
+    }
+}
+
 impl<'a> Row<'a> {
     /// Checks the body of a `DataRow` from end to end. `None` if counts, lengths and bytes do not agree.
     pub(crate) fn decode(body: &'a [u8]) -> Option<Row<'a>> {

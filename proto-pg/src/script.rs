@@ -87,6 +87,8 @@ pub(crate) fn every_message() -> Vec<Vec<u8>> {
         message(b'S', b"name\0value\0"),
         message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]),
         message(b'v', &[0, 3, 0, 0, 0, 0, 0, 0]),
+        message(b'G', b"\0\0\x01\0\0"),
+        message(b'H', b"\0\0\x01\0\0"),
         message(b'v', b"\0\x03\0\0\0\0\0\x01_pq_.x\0"),
         authentication_ok(),
         authentication(5, b"salt"),
@@ -97,7 +99,7 @@ pub(crate) fn every_message() -> Vec<Vec<u8>> {
         parameter_description(&[oid::INT4]),
         row_description(&[oid::INT4]),
     ];
-    let without_body = b"123IncsGHWdVx?".iter().map(|&tag| message(tag, b""));
+    let without_body = b"123IncsWdVx?".iter().map(|&tag| message(tag, b""));
     with_body.into_iter().chain(without_body).collect()
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn session() -> Session {
         password: Some("secret".into()),
         database: "bank".into(),
         parameters: vec![("application_name".into(), "test".into())],
+        ..Session::default()
     }
 }
 
@@ -192,6 +195,21 @@ pub(crate) fn drain(lane: &mut Connection<u32>) -> Vec<String> {
             Event::Ready => "Ready".into(),
             Event::Row { ticket, row } => format!("Row {ticket} {:?}", row.i32(0)),
             Event::Done { ticket, tag } => format!("Done {ticket} {tag}").trim_end().into(),
+            Event::TextRow { ticket, row } => format!("TextRow {ticket} {:?}", row.text(0)),
+            Event::Suspended { ticket } => format!("Suspended {ticket}"),
+            Event::ParameterTypes { ticket, types } => {
+                format!("ParameterTypes {ticket} {:?}", types.collect::<Vec<_>>())
+            }
+            Event::Columns { ticket, columns } => {
+                let types = columns.map(|columns| columns.map(|column| column.type_oid).collect::<Vec<_>>());
+                format!("Columns {ticket} {types:?}")
+            }
+            Event::CopyOut { ticket, format } => format!("CopyOut {ticket} {}", format.columns_len),
+            Event::CopyData { ticket, bytes, is_end } => {
+                format!("CopyData {ticket} {}{}", bytes.escape_ascii(), if is_end { "" } else { "..." })
+            }
+            Event::CopyIn { ticket, format } => format!("CopyIn {ticket} {}", format.columns_len),
+            Event::InTransaction => "InTransaction".into(),
             Event::Failed { ticket, error } => format!("Failed {ticket} {}", error.code),
             Event::RolledBack { ticket } => format!("RolledBack {ticket}"),
             Event::InDoubt { ticket } => format!("InDoubt {ticket}"),

@@ -3,7 +3,7 @@
 //! Format: PostgreSQL documentation, "libpq - C Library", sections Connection Strings and Parameter Key Words; where
 //! these say nothing, libpq's `fe-connect.c`. `docs/reference/settings.md` of the repository lists what differs, and why.
 
-use crate::request::Session;
+use crate::request::{ProtocolVersion, Session};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -181,6 +181,7 @@ impl Url {
         let parameters =
             [parameter("application_name", &self.application_name), parameter("options", &self.options)];
         Session {
+            protocol: ProtocolVersion::default(),
             password: self.password.clone(),
             database: self.database.clone().unwrap_or_else(|| user.clone()),
             parameters: parameters.into_iter().flatten().collect(),

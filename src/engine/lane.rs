@@ -208,10 +208,11 @@ impl Lane {
     /// The socket is connected: log in.
     pub fn connected(&mut self, config: &Config, now: Now) {
         self.account_ids.clear();
-        self.state = State::Starting {
-            connection: Connection::new(&config.database_session, &STATEMENTS, config.lane_limits()),
-            deadline_us: now.after_ms(config.answer_timeout_ms),
-        };
+        let mut connection = Connection::new(&config.database_session, &STATEMENTS, config.lane_limits());
+        // No procedure of the bank begins one: whatever does has left the batch in doubt.
+        connection.forbid_transaction_blocks();
+        let deadline_us = now.after_ms(config.answer_timeout_ms);
+        self.state = State::Starting { connection, deadline_us };
     }
 
     /// The attempt to connect failed. The next one is due after the back-off.

@@ -419,6 +419,24 @@ fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
 }
 
 #[test]
+fn a_batch_that_ends_inside_a_transaction_block_is_in_doubt() {
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        let slots = ["a", "b"].map(|name| world.credit(1, name));
+        world.advance();
+        let mut answer = world.carry_to_database();
+        assert_eq!(answer.last(), Some(&b'I'));
+        *answer.last_mut().unwrap() = b'T';
+        world.carry_to_lane(&answer);
+        world.advance();
+        for slot in slots {
+            assert_eq!(world.status(slot), "503");
+        }
+        assert!(world.unavailable(Unavailable::InDoubt));
+    }
+}
+
+#[test]
 fn an_answer_that_is_here_counts_although_its_time_is_over() {
     let mut world = World::new(&[]);
     let slot = world.credit(1, "a");

@@ -26,6 +26,7 @@ pub fn log_in(password: &str) -> Result<(), String> {
         password: Some(password.into()),
         database: "bank".into(),
         parameters: vec![],
+        ..Session::default()
     };
     let limits = Limits {
         message_len_max_bytes: 8_192,

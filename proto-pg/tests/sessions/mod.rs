@@ -4,8 +4,8 @@
 //! first turn is the start, without the start-up message, which names whoever recorded it.
 
 use proto_pg::{
-    Array, CloseReason, Connection, Date, Decimal, Event, Interval, Jsonb, Limits, Numeric, Oid, Row,
-    RowError, Session, Statement, Time, Timestamp, Value, oid,
+    Array, CloseReason, Connection, Date, Decimal, Event, Interval, Jsonb, Limits, Numeric, Oid,
+    ProtocolVersion, Row, RowError, Session, Statement, Time, Timestamp, Value, oid,
 };
 use std::path::Path;
 
@@ -15,6 +15,8 @@ pub(crate) struct Scene {
     pub(crate) name: &'static str,
     /// What has to be there before it starts.
     pub(crate) setup: &'static str,
+    /// The version of the protocol that it asks for.
+    pub(crate) protocol: ProtocolVersion,
     /// What it prepares.
     pub(crate) statements: &'static [Statement<'static>],
     /// What its owner does in each turn after the first.
@@ -232,11 +234,29 @@ static MISREAD: [Statement<'static>; 2] = [
     Statement::new("total", "SELECT 1, 1.5, $1::int", &[0]).returning(&[0, oid::TEXT, oid::INT4]),
 ];
 
+static COPIES: [Statement<'static>; 2] = [
+    Statement::new("copy out", "COPY note TO STDOUT", &[]),
+    Statement::new("copy in", "COPY note FROM STDIN", &[]),
+];
+const COPY_OUT: usize = 0;
+const COPY_IN: usize = 1;
+
+static TRANSACTION: [Statement<'static>; 3] = [
+    Statement::new("begin", "BEGIN", &[]),
+    // 0 fails.
+    Statement::new("add", "INSERT INTO pair SELECT $1 WHERE 1 / $1 <> 2", &[oid::INT4]),
+    Statement::new("commit", "COMMIT", &[]),
+];
+const BEGIN: usize = 0;
+const ADD: usize = 1;
+const COMMIT: usize = 2;
+
 /// Every session that was recorded.
-pub(crate) static SCENES: [Scene; 8] = [
+pub(crate) static SCENES: [Scene; 14] = [
     Scene {
         name: "committed",
         setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
             |lane| {
@@ -269,6 +289,7 @@ pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "failed",
         setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[|lane| {
             for (ticket, divisor) in (1..).zip([1, 0, 1]) {
@@ -302,6 +323,7 @@ pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "commit_failed",
         setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
             |lane| {
@@ -329,6 +351,7 @@ pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "told",
         setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[|lane| {
             call(lane, 1, LISTEN, &[]);
@@ -355,6 +378,7 @@ pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "ended",
         setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[|lane| {
             call(lane, 1, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
@@ -376,6 +400,7 @@ pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "types",
         setup: "",
+        protocol: ProtocolVersion::V3_0,
         statements: &TYPES,
         turns: &[
             |lane| {
@@ -420,13 +445,292 @@ pub(crate) static SCENES: [Scene; 8] = [
     Scene {
         name: "misread",
         setup: "",
+        protocol: ProtocolVersion::V3_0,
         statements: &MISREAD,
         turns: &[],
         events: &["Closed: statement \"total\": column 1 of its result is numeric, expected text"],
     },
     Scene {
+        name: "prepared later",
+        setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
+        statements: &[],
+        turns: &[
+            |lane| {
+                let insert = Statement::new("add", "INSERT INTO pair VALUES ($1) RETURNING id", &[0]);
+                lane.prepare(1, &insert).expect("there is room");
+                lane.describe_statement(2, "add").expect("there is room");
+                lane.call_named(3, "add", &[Value::Int4(5)]).expect("there is room");
+                lane.prepare(4, &Statement::new("", "LISTEN till", &[])).expect("there is room");
+                lane.describe_statement(5, "").expect("there is room");
+                lane.call_named(6, "", &[]).expect("there is room");
+                lane.close_statement(7, "add").expect("there is room");
+                lane.sync();
+            },
+            |lane| {
+                lane.call_named(8, "add", &[Value::Int4(6)]).expect("there is room");
+                lane.sync();
+            },
+        ],
+        events: &[
+            "Ready",
+            "Done 1 ",
+            "ParameterTypes 2 [23]",
+            "Columns 2 id 23",
+            "Row 3",
+            "Done 3 INSERT 0 1",
+            "Done 4 ",
+            "ParameterTypes 5 []",
+            "Columns 5",
+            "Done 6 LISTEN",
+            "Done 7 ",
+            "Committed",
+            "Failed 8 26000",
+            "Aborted",
+            "Closed",
+        ],
+    },
+    Scene {
+        name: "simple",
+        setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
+        statements: &STATEMENTS,
+        turns: &[
+            |lane| {
+                let sql =
+                    "INSERT INTO pair VALUES (1), (2); SELECT id, NULL AS nothing FROM pair ORDER BY id;";
+                lane.simple_query(1, sql).expect("there is room");
+                call(lane, 2, DIVIDE, &[Value::Int4(6), Value::Int4(2)]);
+                lane.sync();
+                lane.simple_query(3, "DELETE FROM pair; SELECT 1 / 0").expect("there is room");
+                lane.simple_query(4, "").expect("there is room");
+            },
+            |lane| lane.simple_query(5, "SELECT count(*) FROM pair").expect("there is room"),
+        ],
+        events: &[
+            "Ready",
+            "Done 1 INSERT 0 2",
+            "Columns 1 id 23 nothing 25",
+            "TextRow 1 1 NULL",
+            "TextRow 1 2 NULL",
+            "Done 1 SELECT 2",
+            "Committed",
+            "Row 2",
+            "Done 2 SELECT 1",
+            "Committed",
+            "Done 3 DELETE 2",
+            "Failed 3 22012",
+            "Aborted",
+            "Done 4 ",
+            "Committed",
+            "Columns 5 count 20",
+            "TextRow 5 2",
+            "Done 5 SELECT 1",
+            "Committed",
+            "Closed",
+        ],
+    },
+    Scene {
+        name: "portal",
+        setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
+        statements: &STATEMENTS,
+        turns: &[
+            |lane| {
+                lane.bind(1, "p", "count", &[Value::Int4(3)]).expect("there is room");
+                lane.describe_portal(2, "p").expect("there is room");
+                lane.execute(3, "p", 2).expect("there is room");
+                lane.flush().expect("there is room");
+            },
+            |lane| {
+                lane.execute(4, "p", 2).expect("there is room");
+                lane.close_portal(5, "p").expect("there is room");
+                lane.execute(6, "p", 2).expect("there is room");
+                lane.sync();
+            },
+        ],
+        events: &[
+            "Ready",
+            "Done 1 ",
+            "Columns 2 generate_series 23",
+            "Row 3",
+            "Row 3",
+            "Suspended 3",
+            "Row 4",
+            "Done 4 SELECT 1",
+            "Done 5 ",
+            "Failed 6 34000",
+            "RolledBack 1",
+            "RolledBack 2",
+            "RolledBack 3",
+            "RolledBack 4",
+            "RolledBack 5",
+            "Aborted",
+            "Closed",
+        ],
+    },
+    Scene {
+        name: "copied",
+        setup: "CREATE TABLE note (id int, text text)",
+        protocol: ProtocolVersion::V3_0,
+        statements: &COPIES,
+        turns: &[
+            |lane| lane.simple_query(1, "COPY note FROM STDIN").expect("there is room"),
+            |lane| {
+                // Cut where it pleases the owner.
+                for data in ["1\tone\n2", "\ttwo\n3\t", &"long ".repeat(400), "\n"] {
+                    assert_eq!(lane.copy_data(data.as_bytes()), Ok(data.len()));
+                }
+                lane.copy_done().expect("it takes data");
+            },
+            |lane| {
+                call(lane, 2, COPY_OUT, &[]);
+                lane.sync();
+            },
+            |lane| {
+                call(lane, 3, COPY_IN, &[]);
+                lane.flush().expect("there is room");
+            },
+            |lane| {
+                assert_eq!(lane.copy_data(b"4\tfour\n"), Ok(7));
+                lane.copy_done().expect("it takes data");
+                lane.sync();
+            },
+            |lane| {
+                call(lane, 4, COPY_IN, &[]);
+                lane.flush().expect("there is room");
+            },
+            |lane| {
+                lane.copy_fail("changed my mind").expect("it takes data");
+                lane.sync();
+            },
+            |lane| lane.simple_query(5, "COPY note FROM STDIN").expect("there is room"),
+            |lane| {
+                assert_eq!(lane.copy_data(b"no number\n"), Ok(10));
+                lane.copy_done().expect("it takes data");
+            },
+        ],
+        events: &[
+            "Ready",
+            "CopyIn 1 false 2",
+            "Done 1 COPY 3",
+            "Committed",
+            "CopyOut 2 false 2",
+            "CopyData 2 1\\tone\\n",
+            "CopyData 2 2\\ttwo\\n",
+            "CopyData 2 3\\tlong l, 2016 characters",
+            "Done 2 COPY 3",
+            "Committed",
+            "CopyIn 3 false 2",
+            "Done 3 COPY 1",
+            "Committed",
+            "CopyIn 4 false 2",
+            "Failed 4 57014",
+            "Aborted",
+            "CopyIn 5 false 2",
+            "Failed 5 22P02",
+            "Aborted",
+            "Closed",
+        ],
+    },
+    Scene {
+        name: "transaction",
+        setup: PAIR,
+        protocol: ProtocolVersion::V3_0,
+        statements: &TRANSACTION,
+        turns: &[
+            |lane| {
+                call(lane, 1, BEGIN, &[]);
+                call(lane, 2, ADD, &[Value::Int4(1)]);
+                lane.sync();
+            },
+            |lane| {
+                call(lane, 3, COMMIT, &[]);
+                lane.sync();
+            },
+            // A block that fails, and its COMMIT.
+            |lane| {
+                call(lane, 4, BEGIN, &[]);
+                call(lane, 5, ADD, &[Value::Int4(2)]);
+                call(lane, 6, ADD, &[Value::Int4(0)]);
+                call(lane, 7, ADD, &[Value::Int4(3)]);
+                lane.sync();
+                call(lane, 8, COMMIT, &[]);
+                lane.sync();
+            },
+            // What is committed within a batch stays.
+            |lane| {
+                call(lane, 9, BEGIN, &[]);
+                call(lane, 10, ADD, &[Value::Int4(4)]);
+                call(lane, 11, COMMIT, &[]);
+                call(lane, 12, ADD, &[Value::Int4(5)]);
+                call(lane, 13, ADD, &[Value::Int4(0)]);
+                lane.sync();
+            },
+            |lane| {
+                lane.simple_query(14, "SELECT string_agg(id::text, ' ') FROM pair").expect("there is room");
+            },
+            // A Sync behind each call.
+            |lane| {
+                for (ticket, value) in [(15, Value::Int4(6)), (16, Value::Int4(0)), (17, Value::Int4(7))] {
+                    call(lane, ticket, ADD, &[value]);
+                    lane.sync();
+                }
+            },
+            |lane| {
+                lane.simple_query(18, "SELECT string_agg(id::text, ' ') FROM pair").expect("there is room");
+            },
+        ],
+        events: &[
+            "Ready",
+            "Done 1 BEGIN",
+            "Done 2 INSERT 0 1",
+            "InTransaction",
+            "Done 3 COMMIT",
+            "Committed",
+            "Done 4 BEGIN",
+            "Done 5 INSERT 0 1",
+            "Failed 6 22012",
+            "RolledBack 7",
+            "Aborted",
+            "Done 8 ROLLBACK",
+            "Committed",
+            "Done 9 BEGIN",
+            "Done 10 INSERT 0 1",
+            "Done 11 COMMIT",
+            "Done 12 INSERT 0 1",
+            "Failed 13 22012",
+            "RolledBack 12",
+            "Aborted",
+            "Columns 14 string_agg 25",
+            "TextRow 14 1 4",
+            "Done 14 SELECT 1",
+            "Committed",
+            "Done 15 INSERT 0 1",
+            "Committed",
+            "Failed 16 22012",
+            "Aborted",
+            "Done 17 INSERT 0 1",
+            "Committed",
+            "Columns 18 string_agg 25",
+            "TextRow 18 1 4 6 7",
+            "Done 18 SELECT 1",
+            "Committed",
+            "Closed",
+        ],
+    },
+    Scene {
+        name: "protocol 3.2",
+        setup: "",
+        protocol: ProtocolVersion::V3_2,
+        statements: &[],
+        turns: &[Connection::sync],
+        events: &["Ready", "Committed", "Closed"],
+    },
+    Scene {
         name: "refused",
         setup: "",
+        protocol: ProtocolVersion::V3_0,
         statements: &REFUSED,
         turns: &[],
         events: &["Closed: statement \"bad\": ERROR 42P01: relation \"nowhere\" does not exist"],
@@ -449,6 +753,7 @@ impl Scene {
         let mut session = session.clone();
         // Of the moments that the server prints.
         session.parameters.push(("timezone".into(), "UTC".into()));
+        session.protocol = self.protocol;
         Connection::new(&session, self.statements, limits)
     }
 
@@ -462,10 +767,13 @@ impl Scene {
     }
 }
 
+/// More of a row that is being copied follows.
+const MORE: &str = " ...";
+
 /// Adds every event there is. What stands behind ` = ` may differ from session to session.
 pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
     while let Some(event) = lane.poll_event() {
-        log.push(match event {
+        let said = match event {
             Event::Ready => "Ready".into(),
             Event::Row { ticket: TYPED, row } => read_values(&row).unwrap_or_else(|error| error.to_string()),
             Event::Row { ticket: ARRAYS_TYPED, row } => {
@@ -476,6 +784,40 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
                 let columns: Vec<_> = (0..row.columns_len()).map(|column| row.raw(column)).collect();
                 format!("Row {ticket} = {columns:?}")
             }
+            Event::TextRow { ticket, row } => {
+                let columns =
+                    (0..row.columns_len()).map(|column| row.text(column).expect("a text").unwrap_or("NULL"));
+                format!("TextRow {ticket} {}", columns.collect::<Vec<_>>().join(" "))
+            }
+            Event::Suspended { ticket } => format!("Suspended {ticket}"),
+            Event::ParameterTypes { ticket, types } => {
+                format!("ParameterTypes {ticket} {:?}", types.collect::<Vec<_>>())
+            }
+            Event::Columns { ticket, columns } => {
+                let columns = columns.into_iter().flatten();
+                let columns = columns.map(|column| format!(" {} {}", column.name, column.type_oid));
+                format!("Columns {ticket}{}", columns.collect::<String>())
+            }
+            Event::CopyOut { ticket, format } => {
+                format!("CopyOut {ticket} {} {}", format.is_binary, format.columns_len)
+            }
+            Event::CopyIn { ticket, format } => {
+                format!("CopyIn {ticket} {} {}", format.is_binary, format.columns_len)
+            }
+            // Pieces that belong together become one line, wherever they were cut.
+            Event::CopyData { ticket, bytes, is_end } => {
+                let is_more = log.last().is_some_and(|line| line.ends_with(MORE));
+                let before = if is_more { log.pop() } else { None };
+                let before = before.as_deref().and_then(|line| line.strip_suffix(MORE));
+                let data =
+                    format!("{}{}", before.unwrap_or(&format!("CopyData {ticket} ")), bytes.escape_ascii());
+                match (is_end, data.len()) {
+                    (false, _) => data + MORE,
+                    (true, ..100) => data,
+                    (true, len) => format!("{}, {len} characters", &data[..20]),
+                }
+            }
+            Event::InTransaction => "InTransaction".into(),
             Event::Done { ticket, tag } => format!("Done {ticket} {tag}"),
             Event::Failed { ticket, error } => format!("Failed {ticket} {} = {error}", error.code),
             Event::RolledBack { ticket } => format!("RolledBack {ticket}"),
@@ -496,7 +838,8 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
                 None => format!("Closed = {reason}"),
             },
             other => format!("{other:?}"),
-        });
+        };
+        log.push(said);
     }
 }
 

@@ -6,7 +6,13 @@ use super::*;
 
 /// The reason for which a session ends with this error while it logs in.
 fn refused(code: &str, message: &str) -> CloseReason {
-    let session = Session { user: "a".into(), password: None, database: "a".into(), parameters: Vec::new() };
+    let session = Session {
+        user: "a".into(),
+        password: None,
+        database: "a".into(),
+        parameters: Vec::new(),
+        ..Session::default()
+    };
     let limits = Limits {
         message_len_max_bytes: 512,
         text_len_max_bytes: 512,
