@@ -58,8 +58,9 @@ function look() {
 function link() {
   const base = location.href.split("#")[0];
   const script = world.script();
-  if (now.seed_world) return `${base}#seed=${settings.slice("seed ".length)}&at=${now.step}`;
-  return `${base}#run=${encodeURIComponent(settings)}&at=${now.step}${script && `&do=${encodeURIComponent(script)}`}`;
+  const planted = bug && `bug=${bug}&`;
+  if (now.seed_world) return `${base}#${planted}seed=${settings.slice("seed ".length)}&at=${now.step}`;
+  return `${base}#${planted}run=${encodeURIComponent(settings)}&at=${now.step}${script && `&do=${encodeURIComponent(script)}`}`;
 }
 
 /** Begins a world; `words` as in settingsOfSliders, or `seed 7` for that of a seed. */
@@ -160,14 +161,15 @@ function frame(at) {
 
 // ---- tours
 
-function beginTour(chosen) {
+async function beginTour(chosen) {
   endTour();
+  if (bug) await load();
   begin(chosen.settings);
   tour = { ...chosen, at: -1, isBusy: false };
   byId("tour").hidden = false;
   document.body.classList.add("touring");
   document.querySelector(`[data-tour="${chosen.id}"]`).setAttribute("aria-pressed", "true");
-  nextStop();
+  await nextStop();
 }
 
 function endTour() {
@@ -188,7 +190,10 @@ async function nextStop() {
   const next = byId("tour-next");
   next.disabled = true;
   byId("tour-place").textContent = `${current.at + 1} of ${current.stops.length}`;
-  if (stop.module) await useModule(stop.module, stop.settings ?? current.settings);
+  if (stop.bug) {
+    await load(stop.bug);
+    begin(current.settings);
+  }
   for (const command of stop.do ?? []) act(typeof command === "function" ? command(now) : command);
   const isSlow = !matchMedia("(prefers-reduced-motion: reduce)").matches && !isTest;
   let steps = 0;
@@ -288,6 +293,11 @@ function listen() {
   slider("set-batch", null, true);
   slider("set-gather", null, true);
   slider("set-lanes", null, true);
+  byId("bug").addEventListener("change", async () => {
+    endTour();
+    await load(byId("bug").value);
+    begin(settings.startsWith("seed ") ? settings : settingsOfSliders());
+  });
   for (const id of ["client", "lane", "account", "wire-of", "wire-hex", "bytes"]) byId(id).addEventListener("input", () => show(now, world));
   byId("client-list").addEventListener("click", (event) => {
     const button = event.target.closest("[data-client]");
@@ -321,21 +331,23 @@ function listen() {
   for (const one of TOURS) {
     const button = document.querySelector(`[data-tour="${one.id}"]`);
     button.setAttribute("aria-pressed", "false");
-    button.addEventListener("click", () => guard(() => beginTour(one)));
+    button.addEventListener("click", () => beginTour(one));
   }
-  on("tour-next", () => guard(nextStop));
+  on("tour-next", nextStop);
   on("tour-end", endTour);
   window.addEventListener("hashchange", follow);
 }
 
 /** Begins what the address asks for: a tour, a seed, or a run with its commands. */
-function follow() {
+async function follow() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const at = Number(wanted.get("at") ?? 0);
   const chosen = TOURS.find((one) => one.id === wanted.get("tour"));
+  if (chosen) return void (await beginTour(chosen));
+  endTour();
+  const planted = Object.hasOwn(bugs, wanted.get("bug") ?? "") ? wanted.get("bug") : "";
+  if (planted !== bug) await load(planted);
   guard(() => {
-    if (chosen) return void beginTour(chosen);
-    endTour();
     const seed = wanted.get("seed");
     if (seed && /^\d{1,19}$/.test(seed)) {
       byId("seed").value = seed;
@@ -343,9 +355,12 @@ function follow() {
       begin(`seed ${seed}`);
     } else if (wanted.has("run")) {
       begin(wanted.get("run"));
-      world.free();
-      world = new Engine(wanted.get("run"));
-      world.replay(wanted.get("do") ?? "");
+      // Without a step to go to, it stays where the lanes are ready.
+      if (wanted.has("at")) {
+        world.free();
+        world = new Engine(settings);
+        world.replay(wanted.get("do") ?? "");
+      }
     } else {
       begin(settingsOfSliders());
     }
@@ -356,18 +371,30 @@ function follow() {
 }
 
 let Engine;
+/** The planted bug that the engine has; empty for the code as it is. */
+let bug = "";
+let bugs = {};
 
-/** Loads the engine, or one with a planted bug. */
-async function load(name) {
-  const module = await import(`./${name}.js`);
-  await module.default({ module_or_path: new URL(`./${name}_bg.wasm`, import.meta.url) });
+/** Loads the engine, or with a name the one that has this planted bug. */
+async function load(name = "") {
+  // A module of its own for each: all of them are called in the same way.
+  const module = await import(`./bank.js?bug=${name}`);
+  await module.default({ module_or_path: new URL(`./${name || "bank"}.wasm`, import.meta.url) });
+  pause();
+  world?.free();
+  world = undefined;
   Engine = module.World;
+  bug = name;
+  byId("bug").value = name;
+  byId("bug-meaning").textContent = name ? `${bugs[name]} Play until a check goes red, or watch seeds.` : "";
 }
 
 try {
-  await load("bank");
+  bugs = await (await fetch("bugs.json")).json();
+  for (const [name, meaning] of Object.entries(bugs)) byId("bug").append(new Option(`${name}: ${meaning}`, name));
+  await load();
   listen();
-  follow();
+  await follow();
   byId("bank").setAttribute("aria-busy", "false");
 } catch (error) {
   tell(`The engine cannot be loaded: ${error.message}`);

@@ -9,6 +9,9 @@ const isAnswered = (client) => (now) => now.peers[client].asked.length === 0 && 
 const all = (clients, test) => clients.every(test);
 const range = (from, to) => Array.from({ length: to - from }, (_, index) => from + index);
 
+/** What crosses, if its batches are not sorted. */
+const CROSSED = ["ask 0 credit 2 10", "ask 1 credit 1 10", "ask 2 credit 1 10", "ask 3 credit 2 10"];
+
 export const TOURS = [
   {
     id: "request",
@@ -103,6 +106,29 @@ export const TOURS = [
         until: isAnswered(0), look: "clients", wire: "client 0",
       },
       { say: "The lane connects again. The next request is served as if nothing had been.", do: ["ask 1 statement 1"], until: (now) => isAnswered(1)(now) && now.peers[1].last.status === 200, look: "clients", wire: "client 1" },
+    ],
+  },
+  {
+    id: "deadlock",
+    settings: "clients=4 lanes=2 batch=2 set=257 commit=3000",
+    stops: [
+      {
+        say: "Two lanes, and batches of two calls at most. Four clients ask: for account 2, 1, 1 and 2, in this order. Each lane gets two of them.",
+        do: CROSSED, until: (now) => now.instances[0].lanes.every((lane) => lane.batches[0]?.calls === 2), look: "server", wire: "lane 0 0",
+      },
+      {
+        say: "Both batches are sorted by account: both want row 1 first. One session has it, and the other one waits. It holds no row that the first could want.",
+        until: (now) => now.sessions.some((session) => session.waits_for === 1), look: "postgres",
+      },
+      { say: "The first commits, the second goes on, and all four are answered. Whatever is in the batches, this order lets one of them finish.", until: (now) => all(range(0, 4), (client) => isAnswered(client)(now)), look: "clients" },
+      {
+        say: "Now the same with the engine whose batches are not sorted: the patch batch-unsorted takes one line out. The same four ask.",
+        bug: "batch-unsorted", do: CROSSED, until: (now) => now.instances[0].lanes.every((lane) => lane.batches[0]?.calls === 2), look: "server", wire: "lane 0 0",
+      },
+      {
+        say: "One session locks row 2 and then wants row 1, the other one the other way round: each would wait for the other. The check LockOrder goes red as soon as the order is broken.",
+        until: (now) => now.violation?.check === "LockOrder", look: "postgres",
+      },
     ],
   },
   {

@@ -61,7 +61,7 @@ struct Hand {
     held: BTreeSet<usize>,
     /// The stage of the turn that comes next; `None` while the instance waits.
     stage: Option<Stage>,
-    /// The name of the stage that ran last, until time passes.
+    /// The name of the stage that ran last.
     shown: &'static str,
     turns: u64,
     /// The server was told to stop, and has.
@@ -698,7 +698,6 @@ impl Playground {
         if next_us == u64::MAX {
             return "Nothing is left to happen by itself".to_owned();
         }
-        self.hand().shown = "";
         self.world.scene.advance_us(next_us.saturating_sub(now_us).max(1));
         let now_us = self.now_us();
         if self.hand().returns_at_us <= now_us {

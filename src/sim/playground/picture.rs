@@ -102,13 +102,14 @@ impl Moment {
 impl Playground {
     /// How the world stands, as JSON. Times are in microseconds, amounts in cents.
     pub fn picture(&mut self) -> String {
+        let is_waiting = self.is_waiting();
         let (seeds, by_hand) = match &self.drive {
             Drive::Hand(hand) => (
                 Value::Null,
                 json!({
                     "clients": hand.clients, "load": hand.load, "commit_us": hand.commit_us,
                     "is_stalled": hand.is_stalled, "is_stopped": hand.is_stopped,
-                    "is_away": hand.returns_at_us > self.now_us(), "held": hand.held, "stage": hand.shown,
+                    "is_away": hand.returns_at_us > self.now_us(), "held": hand.held, "stage": if is_waiting { "" } else { hand.shown },
                 }),
             ),
             Drive::Seed { steps_left, is_over } => {
