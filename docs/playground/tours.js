@@ -18,7 +18,7 @@ export const TOURS = [
     settings: "clients=2 lanes=1 commit=2000",
     stops: [
       {
-        say: "Client 0 asks for a credit of 10 cents. Its 107 bytes or so lie in the socket of the server now; nobody has read them.",
+        say: "Client 0 asks for a credit of 10 cents. Its 117 bytes lie in the socket of the server now; nobody has read them.",
         do: ["ask 0 credit 1 10"],
         until: (now) => now.peers[0].forth_bytes > 0,
         look: "clients", wire: "client 0",
@@ -31,7 +31,7 @@ export const TOURS = [
       },
       {
         say: "Send: Bind, Execute and Sync leave in one write. Under “On the wire” they are told field by field.",
-        until: (now) => now.hand.stage === "send" && lane(now).forth_bytes > 0, look: "server", wire: "lane 0 0",
+        until: (now) => now.hand.stage === "send" && lane(now).forth_bytes > 0, look: "wire", wire: "lane 0 0",
       },
       {
         say: "PostgreSQL runs the call and commits. The row is in the ledger, and the reply is on its way; the client still waits.",
@@ -39,7 +39,7 @@ export const TOURS = [
       },
       {
         say: "The next turn reads the reply. ReadyForQuery behind the Sync says that the commit is done: only now is the answer written.",
-        until: (now) => now.hand.stage === "advance" && now.peers[0].phase === "Idle", look: "server", wire: "lane 0 0",
+        until: (now) => now.hand.stage === "advance" && now.peers[0].phase === "Idle", look: "wire", wire: "lane 0 0",
       },
       { say: "The client reads its 200. Two turns, one write to PostgreSQL, one read from it.", until: isAnswered(0), look: "clients", wire: "client 0" },
     ],

@@ -234,8 +234,17 @@ impl Playground {
             Drive::Seed { .. } => self.step_by_seed(),
         };
         let change = before.map(|before| before.change(&mut self.world)).unwrap_or_default();
+        let told_before = self.told.back().cloned();
         self.note();
-        if change.is_empty() { what } else { format!("{what}. {change}") }
+        match &self.drive {
+            // What chance has done stands in the events alone.
+            Drive::Seed { .. } if self.told.back() != told_before.as_ref() => {
+                self.told.back().cloned().unwrap_or(what)
+            }
+            Drive::Seed { .. } => what,
+            Drive::Hand(_) if change.is_empty() => what,
+            Drive::Hand(_) => format!("{what}. {change}"),
+        }
     }
 
     /// Takes steps for as long as the next one begins by this virtual time, in monotonic microseconds, and at most so
@@ -275,7 +284,7 @@ impl Playground {
         if *steps_left > 0 {
             *steps_left -= 1;
             self.world.step();
-            "one step of the seed".to_owned()
+            "One step of the seed, of which there is nothing to tell".to_owned()
         } else {
             *is_over = true;
             self.world.come_to_an_end();
