@@ -265,9 +265,12 @@ function showMessage(box, message) {
   const way = message.is_to_server ? `${message.peer} → server` : `server → ${message.peer}`;
   const lines = message.isPostgres ? wire.postgres(bytes, message.is_to_server) : wire.http(bytes);
   const body = create("pre");
-  lines.forEach(({ depth, hex, line }, index) => {
+  for (const { depth, hex, line } of lines) {
     const shown = message.isPostgres && message.withBytes ? `${hex.padEnd(24)} ` : "";
-    body.append(create("span", "hex", shown), `${"  ".repeat(depth)}${line}${index + 1 < lines.length ? "\n" : ""}`);
-  });
+    const field = create("span", "field", create("span", "hex", shown), `${"  ".repeat(depth)}${line}`);
+    // A long line goes on below its meaning, not below its bytes.
+    field.style.setProperty("--indent", `${shown.length + 2 * depth}ch`);
+    body.append(field);
+  }
   box.replaceChildren(create("span", "way", `${way}, ${duration(message.at_us)}${message.isPostgres ? "" : `, ${bytes.length} bytes`}`), body);
 }
