@@ -264,6 +264,7 @@ fn data_of_a_copy_comes_as_it_is_and_long_rows_in_pieces() {
                 while !piece.is_empty() {
                     let space = lane.recv_space();
                     let n = space.len().min(piece.len());
+                    assert!(n > 0, "a lane that is open and drained has room");
                     space[..n].copy_from_slice(&piece[..n]);
                     lane.recv_commit(n);
                     piece = &piece[n..];
