@@ -30,11 +30,13 @@ fn assert_well(seed: u64) {
     }
 }
 
+/// `SIM_SEED` asks for one, `SIM_SEEDS` for so many.
 #[test]
-fn a_thousand_seeds_or_the_one_that_is_asked_for() {
-    match std::env::var("SIM_SEED") {
-        Ok(seed) => assert_well(seed.parse().expect("SIM_SEED is a number")),
-        Err(_) => on_all_cores(0..1_000, assert_well),
+fn a_thousand_seeds_or_those_that_are_asked_for() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number of a seed"));
+    match (number("SIM_SEED"), number("SIM_SEEDS")) {
+        (Some(seed), _) => assert_well(seed),
+        (None, seeds) => on_all_cores(0..seeds.unwrap_or(1_000), assert_well),
     }
 }
 

@@ -60,7 +60,7 @@ fn places() {
     assert_eq!(hosts("postgresql://h1:1,h2:65535,h3"), [tcp("h1", 1), tcp("h2", 65535), tcp("h3", 5432)]);
     assert_eq!(hosts("postgresql://[::1]:77,[fe80::2]/db"), [tcp("::1", 77), tcp("fe80::2", 5432)]);
     assert_eq!(hosts("postgresql://u:p@/db?host=/run"), [unix("/run/.s.PGSQL.5432")]);
-    assert_eq!(hosts("postgresql://%2Frun%2Fpg:77/db"), [unix("/run/pg/.s.PGSQL.77")]);
+    assert_eq!(hosts("postgresql://%2Frun%2fpg:77/db"), [unix("/run/pg/.s.PGSQL.77")]);
     assert_eq!(hosts("postgresql://:77/db?host=/run"), [unix("/run/.s.PGSQL.77")]);
     assert_eq!(hosts("postgresql:///?host=/run,h2&port=1,2"), [unix("/run/.s.PGSQL.1"), tcp("h2", 2)]);
     assert_eq!(hosts("postgresql:///?host=h1,h2&port=7"), [tcp("h1", 7), tcp("h2", 7)]);
