@@ -1,9 +1,11 @@
 //! CORE: every limit and setting of the server in one place, read from the environment and checked once.
 
 use std::fmt::{self, Write as _};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use log::LevelFilter;
-use proto_pg::{Host, Keepalive, Session, Url};
+use proto_pg::{AuthenticationPolicy, ChannelConfig, Host, Keepalive, Session, Url};
 
 use crate::http::head;
 
@@ -60,6 +62,10 @@ macro_rules! settings {
             pub metrics_listen: Vec<Address>,
             /// `DATABASE_URL`: the servers, in the order in which they are tried.
             pub database_hosts: Vec<Host>,
+            /// How their bytes travel: as they are, or through TLS.
+            pub database_channel: ChannelConfig,
+            /// How the database may ask for our password.
+            pub database_authentication: AuthenticationPolicy,
             /// `DATABASE_URL`: who logs in, and where. Its `Debug` shows no password.
             pub database_session: Session,
             /// `RUST_LOG`: the least severe lines of the log.
@@ -77,7 +83,18 @@ macro_rules! settings {
             /// # Errors
             /// The first setting that is missing, malformed or out of its range.
             pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-                let text = Text::read(&variable)?;
+                Config::with_files(variable, |_| Err(ErrorKind::Unsupported.into()))
+            }
+
+            /// The same, and reads the files that the settings of TLS name through `read`.
+            ///
+            /// # Errors
+            /// As above, and a file that cannot be used.
+            pub fn with_files(
+                variable: impl Fn(&str) -> Option<String>,
+                read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+            ) -> Result<Config, ConfigError> {
+                let text = Text::read(&variable, read)?;
                 let connect_timeout_ms = text.connect_timeout_ms;
                 let mut config = Config {
                     $($field: number(&variable, $variable, $default, $min, $max)?,)*
@@ -86,6 +103,8 @@ macro_rules! settings {
                     database_session: text.database_session,
                     database_tcp: text.database_tcp,
                     database_hosts: text.database_hosts,
+                    database_channel: text.database_channel,
+                    database_authentication: text.database_authentication,
                     log_level: text.log_level,
                     session_settings: Vec::new(),
                 };
@@ -244,7 +263,7 @@ impl Config {
             "Required\n\
              \x20 DATABASE_URL  postgresql://user:password@host:port/database, or a Unix socket through ?host=/directory,\n\
              \x20               or host=... user=... as libpq takes it; several hosts are tried in this order;\n\
-             \x20               TLS is not supported\n\
+             \x20               TLS by sslmode=verify-full&sslrootcert=FILE and its like\n\
              \x20 LISTEN        comma-separated: 0.0.0.0:8080, [::1]:8080, unix:/path/to.sock;\n\
              \x20               a name stands for all of its addresses: localhost:8080\n\
              Optional\n\
@@ -324,6 +343,8 @@ struct Text {
     listen: Vec<Address>,
     metrics_listen: Vec<Address>,
     database_hosts: Vec<Host>,
+    database_channel: ChannelConfig,
+    database_authentication: AuthenticationPolicy,
     database_session: Session,
     database_tcp: TcpOptions,
     connect_timeout_ms: Option<u64>,
@@ -331,7 +352,10 @@ struct Text {
 }
 
 impl Text {
-    fn read(variable: &impl Fn(&str) -> Option<String>) -> Result<Text, ConfigError> {
+    fn read(
+        variable: &impl Fn(&str) -> Option<String>,
+        read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Text, ConfigError> {
         let url = required(variable, "DATABASE_URL", "postgresql://rinha:rinha@localhost:5432/rinha")?;
         let mut url = Url::parse(&url).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
         // As libpq does: the name of the operating system's user where the URL gives none.
@@ -347,6 +371,8 @@ impl Text {
                 "DATABASE_URL names no user, and neither PGUSER nor USER is set".to_owned(),
             ));
         }
+        let channel =
+            ChannelConfig::new(&url, read).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
         // One that is empty stays so: it asks for none.
         url.application_name.get_or_insert_with(|| env!("CARGO_PKG_NAME").to_owned());
         Ok(Text {
@@ -358,6 +384,8 @@ impl Text {
             database_session: url.session(&default_user),
             database_tcp: TcpOptions { keepalive: url.keepalive, user_timeout_ms: url.tcp_user_timeout_ms },
             connect_timeout_ms: url.connect_timeout_seconds.map(|seconds| u64::from(seconds) * 1_000),
+            database_channel: channel,
+            database_authentication: url.authentication,
             database_hosts: url.hosts,
             log_level: log_level(variable)?,
         })
@@ -555,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_bad_database_url_is_named_without_its_password() {
-        for bad in ["", "mysql://ana:secret@db/x", "postgresql://ana:secret@db/x?sslmode=require"] {
+        for bad in ["", "mysql://ana:secret@db/x", "postgresql://ana:secret@db/x?sslmode=on"] {
             let error = error(&[("DATABASE_URL", bad)]);
             assert!(error.starts_with("DATABASE_URL"), "{error}");
             assert!(!error.contains("secret"), "{error}");
@@ -642,11 +670,14 @@ mod tests {
         assert_eq!(with("?connect_timeout=-1").connect_timeout_ms, 2_000);
         assert_eq!(
             with("?hostaddr=10.0.0.1").database_hosts,
-            [Host::Tcp { name: "10.0.0.1".into(), port: 5432 }]
+            [Host::Tcp { name: "db".into(), address: Some("10.0.0.1".into()), port: 5432 }]
         );
         assert_eq!(with("?keepalives=0&tcp_user_timeout=9").database_tcp.user_timeout_ms, Some(9));
-        let error = error(&[("DATABASE_URL", "postgresql://ana:secret@db/rinha?sslrootcert=/x")]);
-        assert_eq!(error, "DATABASE_URL: not supported: sslrootcert: there is no TLS; remove it");
+        let error = error(&[("DATABASE_URL", "postgresql://ana:secret@db/rinha?sslcrl=/x")]);
+        assert_eq!(
+            error,
+            "DATABASE_URL: not supported: sslcrl: revoked certificates are not looked up; remove it"
+        );
     }
 
     #[test]

@@ -273,7 +273,8 @@ impl<N: Network> EventLoop<N> {
             match result {
                 Ok(stream) => {
                     self.lane_streams[lane] = Some(stream);
-                    self.engine.lane_connected(lane, now);
+                    let host = self.network.host(lane);
+                    self.engine.lane_connected(lane, host, now);
                 }
                 Err(error) => self.connect_failed(lane, &error, now),
             }

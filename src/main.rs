@@ -54,7 +54,7 @@ fn command() -> Result<Command, lexopt::Error> {
 }
 
 fn serve() -> ExitCode {
-    let config = match from_environment(|variable| Config::from_environment(variable)) {
+    let config = match from_environment(|variable| Config::with_files(variable, |path| std::fs::read(path))) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };

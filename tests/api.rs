@@ -976,7 +976,7 @@ fn a_setting_that_cannot_be_used_is_named_in_one_line() {
         ("DATABASE_URL", ""),
         ("DATABASE_URL", "mysql://ana:segredo@db/x"),
         ("DATABASE_URL", "postgresql://ana:segredo@db:0/x"),
-        ("DATABASE_URL", "postgresql://ana:segredo@db/x?sslmode=require"),
+        ("DATABASE_URL", "postgresql://ana:segredo@db/x?sslmode=on"),
         ("DATABASE_URL", "postgresql://ana:segredo@db/x?segredo2"),
         ("DATABASE_URL", "postgresql://db/x"),
         ("STATEMENT_TIMEOUT_MS", "4000"),

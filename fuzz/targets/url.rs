@@ -17,7 +17,7 @@ fn written(url: &Url) -> String {
     encode(text, ":", url.password.as_deref());
     for (index, host) in url.hosts.iter().enumerate() {
         let (name, port) = match host {
-            Host::Tcp { name, port } => (&name[..], port.to_string()),
+            Host::Tcp { name, address, port } => (&address.as_ref().unwrap_or(name)[..], port.to_string()),
             Host::Unix { socket_path } => {
                 let (directory, port) = socket_path.rsplit_once("/.s.PGSQL.").expect("the name of a socket");
                 (directory, port.to_owned())
@@ -83,7 +83,8 @@ fuzz_target!(|text: &str| {
     let uri = format!("postgresql://user:{password}@host");
     // Behind an `@` or a `/` it is no password, but what the URI says it is, such as the directory of a socket.
     let is_password = !text.contains(['@', '/']);
-    let read = if is_password || Url::parse(&uri).is_err() { parse_in_secret(&uri) } else { Url::parse(&uri) };
+    let read =
+        if is_password || Url::parse(&uri).is_err() { parse_in_secret(&uri) } else { Url::parse(&uri) };
     if !text.contains(['%', '@', '/', '\0']) && !text.contains(is_c_space) {
         assert_eq!(read.expect("no byte of it has a meaning").password, Some(password));
     }

@@ -23,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let url = Url::parse(url)?;
     match &url.hosts[0] {
-        Host::Tcp { name, port } => query(&url, TcpStream::connect((name.as_str(), *port))?, out),
+        Host::Tcp { name, address, port } => {
+            let place = address.as_ref().unwrap_or(name);
+            query(&url, TcpStream::connect((place.as_str(), *port))?, out)
+        }
         Host::Unix { socket_path } => query(&url, UnixStream::connect(socket_path)?, out),
     }
 }

@@ -1,10 +1,11 @@
-//! A tour over a blocking socket: log in, a batch with seven types, an error recognised by its constraint, NOTIFY, COPY,
+//! A tour over a blocking socket: log in, over TLS if the URL asks for it, a batch with seven types, an error recognised by its constraint, NOTIFY, COPY,
 //! cancel.
 //!
 //! `cargo run -p proto-pg --example tour -- postgresql://user:password@localhost/database`
 
 use proto_pg::{
-    CloseReason, Connection, Date, Decimal, Event, Host, Limits, SqlState, Statement, Url, Value, oid,
+    Channel, ChannelConfig, CloseReason, Connection, Date, Decimal, Event, Host, Limits, SqlState, Statement,
+    Url, Value, oid,
 };
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -26,7 +27,9 @@ impl<S: Read + Write> Stream for S {}
 
 fn connect(url: &Url) -> io::Result<Box<dyn Stream>> {
     Ok(match &url.hosts[0] {
-        Host::Tcp { name, port } => Box::new(TcpStream::connect((name.as_str(), *port))?),
+        Host::Tcp { name, address, port } => {
+            Box::new(TcpStream::connect((address.as_ref().unwrap_or(name).as_str(), *port))?)
+        }
         Host::Unix { socket_path } => Box::new(UnixStream::connect(socket_path)?),
     })
 }
@@ -34,12 +37,13 @@ fn connect(url: &Url) -> io::Result<Box<dyn Stream>> {
 /// Moves bytes and says what happens, until an event is the last.
 fn exchange(
     lane: &mut Connection<&'static str>,
+    channel: &mut Channel,
     stream: &mut dyn Stream,
     say: &mut dyn FnMut(String),
     is_last: impl Fn(&Event<'_, &'static str>) -> bool,
 ) -> Result<(), Box<dyn Error>> {
+    let mut is_over = false;
     loop {
-        let mut is_over = false;
         // After each input: every event there is.
         while let Some(event) = lane.poll_event() {
             is_over |= is_last(&event);
@@ -68,16 +72,20 @@ fn exchange(
                 _ => {}
             }
         }
-        while !lane.send_pending().is_empty() {
-            let n = stream.write(lane.send_pending())?;
-            lane.send_advance(n);
+        // What was received in one piece may come out of TLS in several.
+        if channel.exchange(lane) {
+            continue;
+        }
+        while !channel.send_pending(lane).is_empty() {
+            let n = stream.write(channel.send_pending(lane))?;
+            channel.send_advance(n, lane);
         }
         if is_over {
             return Ok(());
         }
-        match stream.read(lane.recv_space())? {
+        match stream.read(channel.recv_space(lane))? {
             0 => lane.close(CloseReason::PeerClosed),
-            n => lane.recv_commit(n),
+            n => channel.recv_commit(n, lane),
         }
     }
 }
@@ -90,7 +98,8 @@ pub(crate) fn run(url: &str, say: &mut dyn FnMut(String)) -> Result<(), Box<dyn 
     let url = Url::parse(url)?;
     let (mut stream, lane) =
         (connect(&url)?, &mut Connection::new(&url.session("postgres"), &TELL, Limits::DEFAULT));
-    exchange(lane, &mut *stream, say, |event| matches!(event, Event::Ready))?;
+    let channel = &mut ChannelConfig::new(&url, |path| std::fs::read(path))?.open(&url.hosts[0])?;
+    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Ready))?;
 
     // Four batches, one after the other without waiting. The third fails in the middle, and as a whole.
     lane.simple_query("table", TABLE)?;
@@ -119,17 +128,17 @@ pub(crate) fn run(url: &str, say: &mut dyn FnMut(String)) -> Result<(), Box<dyn 
     lane.call("tell", 0, &[Value::Text("two of them")])?;
     lane.sync();
     lane.simple_query("copy", "COPY pet (id, name) TO STDOUT")?;
-    exchange(lane, &mut *stream, say, |event| matches!(event, Event::Done { ticket: "copy", .. }))?;
+    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Done { ticket: "copy", .. }))?;
 
     // What takes too long is cancelled over a connection of its own; what has not begun yet would not be.
     lane.simple_query("sleep", "DO $$ BEGIN RAISE NOTICE 'good night'; PERFORM pg_sleep(600); END $$")?;
-    exchange(lane, &mut *stream, say, |event| matches!(event, Event::Notice(_)))?;
+    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Notice(_)))?;
     let cancel = lane.backend_key().ok_or("the server gave no key")?.cancel_request();
     let mut canceller = connect(&url)?;
     canceller.write_all(&cancel)?;
     // The server closes it once it has passed the request on.
     io::copy(&mut canceller, &mut io::sink())?;
-    exchange(lane, &mut *stream, say, |event| matches!(event, Event::Aborted { .. }))
+    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Aborted { .. }))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

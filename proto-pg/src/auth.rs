@@ -6,16 +6,98 @@ use crate::error::{AuthenticationError, one_line};
 use crate::frame::AuthenticationRequest;
 use crate::request::Outbox;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use sha2::{Digest as _, Sha256};
 use std::{io, mem};
 use stringprep::tables;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// What this side can prove itself with.
+/// What this side can prove itself with, and how the server may ask for it.
 pub(crate) struct Credentials {
     pub(crate) user: String,
     pub(crate) password: Option<String>,
+    pub(crate) policy: AuthenticationPolicy,
+    pub(crate) channel: Channel,
+}
+
+/// What the exchange can be tied to.
+pub(crate) enum Channel {
+    /// No TLS.
+    Plain,
+    /// TLS, and what stands for the server's certificate, if it can have that.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without TLS there is none"))]
+    Secured { end_point: Option<Vec<u8>> },
+}
+
+/// What a server may ask for. By default anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthenticationPolicy {
+    /// Whether the exchange is tied to the TLS session below it: libpq's `channel_binding`.
+    pub channel_binding: ChannelBindingMode,
+    /// The methods that are accepted, `None` for all: libpq's `require_auth`.
+    pub methods: Option<Vec<AuthenticationMethod>>,
+}
+
+/// Whether SCRAM is tied to the TLS session, so that nobody in between can pass it on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelBindingMode {
+    /// Never.
+    Disable,
+    /// If there is TLS and the server can.
+    #[default]
+    Prefer,
+    /// Always: a server that cannot is refused.
+    Require,
+}
+
+/// How a server may ask us to prove ourselves. Those of libpq that this client does not speak are named, so that they can be
+/// left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthenticationMethod {
+    /// The password in cleartext.
+    Password,
+    /// The hash of the password.
+    Md5,
+    /// GSSAPI.
+    Gss,
+    /// SSPI.
+    Sspi,
+    /// SCRAM-SHA-256, tied to TLS or not.
+    ScramSha256,
+    /// OAuth.
+    OAuth,
+    /// Not at all.
+    None,
+}
+
+impl AuthenticationMethod {
+    pub(crate) const ALL: [AuthenticationMethod; 7] = [
+        AuthenticationMethod::Password,
+        AuthenticationMethod::Md5,
+        AuthenticationMethod::Gss,
+        AuthenticationMethod::Sspi,
+        AuthenticationMethod::ScramSha256,
+        AuthenticationMethod::OAuth,
+        AuthenticationMethod::None,
+    ];
+
+    /// As `require_auth` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuthenticationMethod::Password => "password",
+            AuthenticationMethod::Md5 => "md5",
+            AuthenticationMethod::Gss => "gss",
+            AuthenticationMethod::Sspi => "sspi",
+            AuthenticationMethod::ScramSha256 => "scram-sha-256",
+            AuthenticationMethod::OAuth => "oauth",
+            AuthenticationMethod::None => "none",
+        }
+    }
 }
 
 /// How far the exchange has come.
@@ -62,6 +144,9 @@ impl Exchange {
         outbox: &mut Outbox,
     ) -> Result<Exchange, AuthenticationError> {
         let out_of_order = AuthenticationError::OutOfOrder { request: request.name() };
+        if let Exchange::Unasked = self {
+            credentials.check(request)?;
+        }
         match (self, request) {
             (
                 Exchange::Unasked | Exchange::PasswordSent | Exchange::ServerProved,
@@ -81,7 +166,7 @@ impl Exchange {
                 send_password(hash.as_bytes(), outbox)
             }
             (Exchange::Unasked, AuthenticationRequest::Sasl { mechanisms }) => {
-                begin_scram(mechanisms, credentials.password()?, outbox)
+                begin_scram(mechanisms, credentials, outbox)
             }
             (Exchange::ScramBegun(mut scram), AuthenticationRequest::SaslContinue(server_first)) => {
                 scram.update(server_first).map_err(|e| scram_error(&e))?;
@@ -121,16 +206,34 @@ fn send_password(password: &[u8], outbox: &mut Outbox) -> Result<Exchange, Authe
 
 fn begin_scram(
     mechanisms: &[u8],
-    password: &[u8],
+    credentials: &Credentials,
     outbox: &mut Outbox,
 ) -> Result<Exchange, AuthenticationError> {
     // A list of C strings.
-    if !mechanisms.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
+    let offers =
+        |mechanism: &str| mechanisms.split(|&byte| byte == 0).any(|name| name == mechanism.as_bytes());
+    let end_point = match (&credentials.channel, credentials.policy.channel_binding) {
+        (Channel::Secured { end_point }, ChannelBindingMode::Prefer | ChannelBindingMode::Require) => {
+            end_point.as_ref()
+        }
+        (Channel::Secured { .. } | Channel::Plain, _) => None,
+    };
+    let (mechanism, binding) = match end_point {
+        Some(end_point) if offers(SCRAM_SHA_256_PLUS) => {
+            (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(end_point.clone()))
+        }
+        _ if credentials.policy.channel_binding == ChannelBindingMode::Require => {
+            return Err(AuthenticationError::ChannelBindingMissing);
+        }
+        // We could: a server that could as well sees by this that somebody took it off its list.
+        Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+        None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+    };
+    if !offers(mechanism) {
         return Err(AuthenticationError::MechanismUnsupported);
     }
-    // Channel binding ties the exchange to a TLS session; there is none here, so it cannot be offered.
-    let scram = Box::new(ScramSha256::new(&scram_key(password), ChannelBinding::unsupported()));
-    outbox.sasl_initial(SCRAM_SHA_256, scram.message()).map_err(|e| scram_error(&e))?;
+    let scram = Box::new(ScramSha256::new(&scram_key(credentials.password()?), binding));
+    outbox.sasl_initial(mechanism, scram.message()).map_err(|e| scram_error(&e))?;
     Ok(Exchange::ScramBegun(scram))
 }
 
@@ -182,6 +285,28 @@ fn scram_error(error: &io::Error) -> AuthenticationError {
 }
 
 impl Credentials {
+    /// Whether the policy lets the server ask for this first.
+    fn check(&self, request: &AuthenticationRequest<'_>) -> Result<(), AuthenticationError> {
+        let method = match request {
+            AuthenticationRequest::Ok => AuthenticationMethod::None,
+            AuthenticationRequest::CleartextPassword => AuthenticationMethod::Password,
+            AuthenticationRequest::Md5Password { .. } => AuthenticationMethod::Md5,
+            AuthenticationRequest::Sasl { .. } => AuthenticationMethod::ScramSha256,
+            // Refused in any case, by a clearer error.
+            AuthenticationRequest::SaslContinue(_)
+            | AuthenticationRequest::SaslFinal(_)
+            | AuthenticationRequest::Other { .. } => return Ok(()),
+        };
+        if self.policy.methods.as_ref().is_some_and(|methods| !methods.contains(&method)) {
+            return Err(AuthenticationError::MethodRefused { method });
+        }
+        let binds_channel = method == AuthenticationMethod::ScramSha256;
+        if self.policy.channel_binding == ChannelBindingMode::Require && !binds_channel {
+            return Err(AuthenticationError::ChannelBindingMissing);
+        }
+        Ok(())
+    }
+
     fn password(&self) -> Result<&[u8], AuthenticationError> {
         self.password.as_ref().map(String::as_bytes).ok_or(AuthenticationError::PasswordMissing)
     }

@@ -1,6 +1,6 @@
 //! One lane to the server, from the start-up message to the last event.
 
-use crate::auth::{Credentials, Exchange};
+use crate::auth::{AuthenticationPolicy, Channel, Credentials, Exchange};
 use crate::cancel::BackendKey;
 use crate::columns::{Columns, ParameterTypes};
 use crate::copy::{CopyEnded, CopyFormat};
@@ -375,7 +375,12 @@ impl<T: Clone> Connection<T> {
         }
         let mut outbox = Outbox::new(limits.send_len_max_bytes);
         let phase = if outbox.startup(session).is_ok() {
-            let credentials = Credentials { user: session.user.clone(), password: session.password.clone() };
+            let credentials = Credentials {
+                user: session.user.clone(),
+                password: session.password.clone(),
+                policy: AuthenticationPolicy::default(),
+                channel: Channel::Plain,
+            };
             Phase::Authenticating { exchange: Exchange::Unasked, credentials }
         } else {
             outbox.discard();
@@ -393,6 +398,23 @@ impl<T: Clone> Connection<T> {
             statements: statements.iter().map(Prepared::new).collect(),
             backend_key: None,
             server_version: String::new(),
+        }
+    }
+
+    /// Restricts how the server may authenticate us; before anything is received.
+    #[must_use]
+    pub fn with_policy(mut self, policy: AuthenticationPolicy) -> Connection<T> {
+        if let Phase::Authenticating { credentials, .. } = &mut self.phase {
+            credentials.policy = policy;
+        }
+        self
+    }
+
+    /// Says that the session runs over TLS, and what stands for the server's certificate.
+    #[cfg(feature = "tls")]
+    pub(crate) fn bind_channel(&mut self, end_point: Option<Vec<u8>>) {
+        if let Phase::Authenticating { credentials, .. } = &mut self.phase {
+            credentials.channel = Channel::Secured { end_point };
         }
     }
 

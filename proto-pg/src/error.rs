@@ -1,5 +1,6 @@
 //! What can go wrong: the server's own errors, and the reasons for which a lane closes.
 
+use crate::auth::AuthenticationMethod;
 use crate::request::{Oid, oid};
 use crate::row::RowError;
 use std::error::Error;
@@ -33,6 +34,9 @@ pub enum CloseReason {
     Authentication(AuthenticationError),
     /// The owner could not decode a row: the statement and the code that reads it do not agree.
     Row(RowError),
+    /// TLS could not be had, or failed.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::TlsError),
 }
 
 /// Why a statement cannot be used, and which one it is.
@@ -151,6 +155,13 @@ pub enum AuthenticationError {
     },
     /// SASL, but SCRAM-SHA-256 is not among the mechanisms offered.
     MechanismUnsupported,
+    /// The server asks for a method that `require_auth` leaves out.
+    MethodRefused {
+        /// The method.
+        method: AuthenticationMethod,
+    },
+    /// `channel_binding=require`, and there is no TLS, or the server does not tie SCRAM to it.
+    ChannelBindingMissing,
     /// The server's half of the SCRAM exchange is wrong: it does not know the password, or is not the server.
     Scram(String),
     /// The server said that all is well before it proved itself in the SCRAM exchange it had begun.
@@ -233,6 +244,8 @@ impl CloseReason {
             | CloseReason::Protocol(_)
             | CloseReason::Authentication(_)
             | CloseReason::Row(_) => None,
+            #[cfg(feature = "tls")]
+            CloseReason::Tls(_) => None,
         }
     }
 }
@@ -537,6 +550,8 @@ impl Display for CloseReason {
             CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
             CloseReason::Authentication(error) => write!(f, "authentication failed: {error}"),
             CloseReason::Row(error) => write!(f, "unreadable row: {error}"),
+            #[cfg(feature = "tls")]
+            CloseReason::Tls(error) => write!(f, "{error}"),
         }
     }
 }
@@ -662,6 +677,12 @@ impl Display for AuthenticationError {
             AuthenticationError::MechanismUnsupported => {
                 f.write_str("the server offers no SASL mechanism that is supported (SCRAM-SHA-256)")
             }
+            AuthenticationError::MethodRefused { method } => {
+                write!(f, "the server asks for {}, which require_auth leaves out", method.name())
+            }
+            AuthenticationError::ChannelBindingMissing => f.write_str(
+                "channel_binding=require, but the server does not offer SCRAM-SHA-256-PLUS, which needs TLS",
+            ),
             AuthenticationError::Scram(why) => write!(f, "SCRAM-SHA-256: {why}"),
             AuthenticationError::ServerUnproven => {
                 f.write_str("the server did not prove that it knows the password")
@@ -732,6 +753,13 @@ impl From<ProtocolError> for CloseReason {
 impl From<AuthenticationError> for CloseReason {
     fn from(error: AuthenticationError) -> CloseReason {
         CloseReason::Authentication(error)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<crate::tls::TlsError> for CloseReason {
+    fn from(error: crate::tls::TlsError) -> CloseReason {
+        CloseReason::Tls(error)
     }
 }
 

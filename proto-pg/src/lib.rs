@@ -159,6 +159,11 @@ mod flight;
 
 mod auth;
 
+mod channel;
+
+#[cfg(feature = "tls")]
+pub mod tls;
+
 mod url;
 
 mod request;
@@ -192,7 +197,9 @@ mod script;
 struct Readme;
 
 pub use array::Array;
+pub use auth::{AuthenticationMethod, AuthenticationPolicy, ChannelBindingMode};
 pub use cancel::BackendKey;
+pub use channel::{Channel, ChannelConfig, ChannelError};
 pub use columns::{Column, Columns, ParameterTypes};
 pub use connection::{Connection, Event, Limits, TransactionStatus};
 pub use copy::{CopyEnded, CopyFormat};

@@ -3,7 +3,10 @@
 //! Format: PostgreSQL documentation, "libpq - C Library", sections Connection Strings and Parameter Key Words; where
 //! these say nothing, libpq's `fe-connect.c`. `docs/reference/settings.md` of the repository lists what differs, and why.
 
+use crate::auth::{AuthenticationMethod, AuthenticationPolicy, ChannelBindingMode};
 use crate::request::{ProtocolVersion, Session};
+#[cfg(feature = "tls")]
+use crate::tls::{TlsClientFiles, TlsMode, TlsNegotiation, TlsOptions, TlsRoot};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,7 +19,7 @@ use std::str::FromStr;
 /// use proto_pg::{Host, Url};
 ///
 /// let url: Url = "postgresql://alice:s%40fe@db1,db2:6543/bank?application_name=till".parse()?;
-/// assert_eq!(url.hosts[1], Host::Tcp { name: "db2".into(), port: 6543 });
+/// assert_eq!(url.hosts[1], Host::Tcp { name: "db2".into(), address: None, port: 6543 });
 /// let session = url.session("nobody");
 /// assert_eq!((&session.user[..], &session.database[..]), ("alice", "bank"));
 /// assert_eq!(session.password.as_deref(), Some("s@fe"));
@@ -44,6 +47,11 @@ pub struct Url {
     pub keepalive: Option<Keepalive>,
     /// `tcp_user_timeout` in milliseconds; `None` for the system's default, which is also what 0 and below say.
     pub tcp_user_timeout_ms: Option<u32>,
+    /// `channel_binding` and `require_auth`.
+    pub authentication: AuthenticationPolicy,
+    /// `sslmode` and what belongs to it.
+    #[cfg(feature = "tls")]
+    pub tls: TlsOptions,
 }
 
 /// When TCP gives up on a peer that is silent. `None` is the system's default.
@@ -62,10 +70,12 @@ pub struct Keepalive {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     /// A name, still to be resolved, or an address. An IPv6 address stands without brackets, and may have a scope
-    /// (`fe80::1%eth0`). If `hostaddr` gives an address it stands here in place of the name.
+    /// (`fe80::1%eth0`).
     Tcp {
-        /// The name or address.
+        /// The name or address: what a certificate has to be for.
         name: String,
+        /// `hostaddr`: connect to this address in place of the name.
+        address: Option<String>,
         /// The port; 5432 if none is given.
         port: u16,
     },
@@ -156,8 +166,8 @@ impl Url {
     /// is repeated the last one counts.
     ///
     /// Every other parameter of libpq is known: those with a field of [`Url`], `client_encoding` (UTF-8 alone), and those
-    /// that are refused unless they ask for nothing which is missing here, such as `sslmode` (`disable`, `allow`,
-    /// `prefer`: all run without TLS). libpq's defaults from the environment, from files and from its build are not
+    /// that are refused unless they ask for nothing which is missing here, such as `gssencmode`, or `sslmode` without the
+    /// feature `tls`. libpq's defaults from the environment, from files and from its build are not
     /// looked up; a string without a host is an error.
     ///
     /// # Errors
@@ -375,6 +385,9 @@ impl Values {
             let remedy = "text is read and written as UTF-8; use client_encoding=UTF8 or remove it";
             return Err(UrlError::Unsupported { name: "client_encoding", remedy });
         }
+        let authentication = self.authentication()?;
+        #[cfg(feature = "tls")]
+        let tls = self.tls()?;
         // A name that is empty is one: it asks for none.
         let fallback = self.take("fallback_application_name");
         let application_name = self.0.remove("application_name").or(fallback);
@@ -392,7 +405,88 @@ impl Values {
             )?,
             keepalive: self.keepalive()?,
             tcp_user_timeout_ms: self.positive("tcp_user_timeout", i32::MAX, "a number of milliseconds")?,
+            authentication,
+            #[cfg(feature = "tls")]
+            tls,
         })
+    }
+
+    fn authentication(&mut self) -> Result<AuthenticationPolicy, UrlError> {
+        let channel_binding = match self.take("channel_binding").as_deref() {
+            None | Some("prefer") => ChannelBindingMode::Prefer,
+            Some("disable") => ChannelBindingMode::Disable,
+            Some("require") => ChannelBindingMode::Require,
+            Some(_) => return Err(expected("channel_binding", "disable, prefer or require")),
+        };
+        let Some(list) = self.take("require_auth") else {
+            return Ok(AuthenticationPolicy { channel_binding, methods: None });
+        };
+        let wrong = || {
+            let methods = "password, md5, gss, sspi, scram-sha-256, oauth or none, each once, and all of them with ! or none";
+            expected("require_auth", methods)
+        };
+        let is_negated = list.starts_with('!');
+        let mut named = Vec::new();
+        for name in list.split(',') {
+            let name = if is_negated { name.strip_prefix('!').ok_or_else(wrong)? } else { name };
+            let method = AuthenticationMethod::ALL.into_iter().find(|method| method.name() == name);
+            let method = method.filter(|method| !named.contains(method)).ok_or_else(wrong)?;
+            named.push(method);
+        }
+        if is_negated {
+            named = AuthenticationMethod::ALL.into_iter().filter(|method| !named.contains(method)).collect();
+        }
+        Ok(AuthenticationPolicy { channel_binding, methods: Some(named) })
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&mut self) -> Result<TlsOptions, UrlError> {
+        let root = match self.take("sslrootcert") {
+            None => TlsRoot::None,
+            Some(name) if name == "system" => TlsRoot::System,
+            Some(path) => TlsRoot::File(path.into()),
+        };
+        let mode = match (self.take("sslmode").as_deref(), &root) {
+            // Anybody may have a certificate that is signed by one of those: only the name tells them apart.
+            (None | Some("verify-full"), TlsRoot::System) => TlsMode::VerifyFull,
+            (Some(_), TlsRoot::System) => {
+                return Err(expected("sslmode", "verify-full, since sslrootcert is system"));
+            }
+            (Some("disable" | "allow"), _) => TlsMode::Disable,
+            (None | Some("prefer"), _) => TlsMode::Prefer,
+            (Some("require"), _) => TlsMode::Require,
+            (Some("verify-ca"), _) => TlsMode::VerifyCa,
+            (Some("verify-full"), _) => TlsMode::VerifyFull,
+            (Some(_), _) => {
+                return Err(expected("sslmode", "disable, allow, prefer, require, verify-ca or verify-full"));
+            }
+        };
+        let negotiation = match self.take("sslnegotiation").as_deref() {
+            None | Some("postgres") => TlsNegotiation::Postgres,
+            Some("direct") => TlsNegotiation::Direct,
+            Some(_) => return Err(expected("sslnegotiation", "postgres or direct")),
+        };
+        let sends_certificate = match self.take("sslcertmode").as_deref() {
+            None | Some("allow") => true,
+            Some("disable") => false,
+            Some(_) => return Err(expected("sslcertmode", "disable or allow")),
+        };
+        let client = match (self.take("sslcert"), self.take("sslkey")) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                Some(TlsClientFiles { certificate: certificate.into(), key: key.into() })
+            }
+            (Some(_), None) => return Err(expected("sslkey", "the file of the key that belongs to sslcert")),
+            (None, Some(_)) => {
+                return Err(expected("sslcert", "the file of the certificate that belongs to sslkey"));
+            }
+        };
+        let tells_host = match self.take("sslsni").as_deref() {
+            None | Some("1") => true,
+            Some("0") => false,
+            Some(_) => return Err(expected("sslsni", "0 or 1")),
+        };
+        Ok(TlsOptions { mode, negotiation, root, client: client.filter(|_| sends_certificate), tells_host })
     }
 
     /// Lines up the lists of hosts, addresses and ports.
@@ -451,6 +545,10 @@ impl Values {
     }
 }
 
+fn expected(name: &'static str, expected: &'static str) -> UrlError {
+    UrlError::ParameterValue { name, expected }
+}
+
 /// A number as libpq's `parse_int_param` reads it: with a sign, and space around it.
 fn integer(text: &str) -> Option<i32> {
     text.trim_matches(is_space).parse().ok()
@@ -469,7 +567,12 @@ fn host(name: String, address: String, port: &str) -> Result<Host, UrlError> {
         let is_address = address.parse::<IpAddr>().is_ok() || plain.parse::<Ipv6Addr>().is_ok();
         let expected = "IPv4 or IPv6 addresses; a name belongs into host";
         return if is_address {
-            Ok(Host::Tcp { name: address, port })
+            // A directory is no name that a certificate could be for.
+            Ok(if name.is_empty() || name.starts_with('/') {
+                Host::Tcp { name: address, address: None, port }
+            } else {
+                Host::Tcp { name, address: Some(address), port }
+            })
         } else {
             Err(UrlError::ParameterValue { name: "hostaddr", expected })
         };
@@ -481,7 +584,7 @@ fn host(name: String, address: String, port: &str) -> Result<Host, UrlError> {
             name: "host",
             remedy: "an abstract socket cannot be used; give the directory of a socket, starting with /",
         }),
-        Some(_) => Ok(Host::Tcp { name, port }),
+        Some(_) => Ok(Host::Tcp { name, address: None, port }),
     }
 }
 
@@ -557,7 +660,9 @@ const fn refused(name: &'static str, remedy: &'static str) -> Keyword {
     Keyword { name, support: Support::Refused(remedy) }
 }
 
-const NO_TLS: &str = "there is no TLS; remove it";
+#[cfg(not(feature = "tls"))]
+const NO_TLS: &str = "there is no TLS in this build; remove it, or build with the feature tls";
+const NO_REVOCATION: &str = "revoked certificates are not looked up; remove it";
 const NO_GSS: &str = "there is no GSSAPI; remove it";
 const NO_OAUTH: &str = "there is no OAuth; remove it and give a password";
 const NO_FILE: &str = "no file is read; give its values here";
@@ -581,21 +686,49 @@ const KEYWORDS: &[Keyword] = &[
     read("keepalives_interval"),
     read("keepalives_count"),
     read("tcp_user_timeout"),
-    only("sslmode", &["disable", "allow", "prefer"], "there is no TLS; use disable, allow or prefer"),
-    only("sslnegotiation", &["postgres"], "there is no TLS; remove it"),
-    only("sslcompression", &["", "0"], NO_TLS),
+    #[cfg(feature = "tls")]
+    read("sslmode"),
+    #[cfg(not(feature = "tls"))]
+    only(
+        "sslmode",
+        &["disable", "allow", "prefer"],
+        "there is no TLS in this build; use disable, allow or prefer, or build with the feature tls",
+    ),
+    #[cfg(feature = "tls")]
+    read("sslnegotiation"),
+    #[cfg(not(feature = "tls"))]
+    only("sslnegotiation", &["postgres"], NO_TLS),
+    only("sslcompression", &["", "0"], "TLS is not compressed; remove it"),
+    #[cfg(feature = "tls")]
+    read("sslsni"),
+    #[cfg(not(feature = "tls"))]
     only("sslsni", &["", "0", "1"], NO_TLS),
-    only("sslcertmode", &["disable", "allow"], "there is no TLS; use disable or allow"),
+    #[cfg(feature = "tls")]
+    read("sslcertmode"),
+    #[cfg(not(feature = "tls"))]
+    only("sslcertmode", &["disable", "allow"], "there is no TLS in this build; use disable or allow"),
+    #[cfg(feature = "tls")]
+    read("sslcert"),
+    #[cfg(not(feature = "tls"))]
     refused("sslcert", NO_TLS),
+    #[cfg(feature = "tls")]
+    read("sslkey"),
+    #[cfg(not(feature = "tls"))]
     refused("sslkey", NO_TLS),
-    refused("sslpassword", NO_TLS),
+    #[cfg(feature = "tls")]
+    read("sslrootcert"),
+    #[cfg(not(feature = "tls"))]
     refused("sslrootcert", NO_TLS),
-    refused("sslcrl", NO_TLS),
-    refused("sslcrldir", NO_TLS),
-    refused("sslkeylogfile", NO_TLS),
-    refused("ssl_min_protocol_version", NO_TLS),
-    refused("ssl_max_protocol_version", NO_TLS),
-    only("channel_binding", &["disable", "prefer"], "there is no TLS; use disable or prefer"),
+    refused("sslpassword", "a key with a password cannot be read; remove it, and take it off the key"),
+    refused("sslcrl", NO_REVOCATION),
+    refused("sslcrldir", NO_REVOCATION),
+    refused("sslkeylogfile", "keys are written nowhere; remove it"),
+    only("ssl_min_protocol_version", &["", "TLSv1.2"], "TLS is 1.2 or 1.3; use TLSv1.2 or remove it"),
+    only("ssl_max_protocol_version", &["", "TLSv1.3"], "TLS is 1.2 or 1.3; use TLSv1.3 or remove it"),
+    #[cfg(feature = "tls")]
+    read("channel_binding"),
+    #[cfg(not(feature = "tls"))]
+    only("channel_binding", &["disable", "prefer"], "there is no TLS in this build; use disable or prefer"),
     only("gssencmode", &["disable", "prefer"], "there is no GSSAPI; use disable or prefer"),
     refused("krbsrvname", NO_GSS),
     refused("gsslib", NO_GSS),
@@ -606,7 +739,7 @@ const KEYWORDS: &[Keyword] = &[
     only("min_protocol_version", &["", "3.0"], "the protocol is 3.0; use 3.0"),
     only("max_protocol_version", &["", "3.0", "latest"], "the protocol is 3.0; use 3.0"),
     refused("requirepeer", "the server process of a socket is not looked at; remove it"),
-    refused("require_auth", "what the server asks for is answered; remove it, and restrict pg_hba.conf"),
+    read("require_auth"),
     refused("passfile", NO_FILE),
     refused("service", NO_FILE),
     refused("servicefile", NO_FILE),
@@ -630,7 +763,8 @@ impl Debug for Url {
             .field("connect_timeout_seconds", &self.connect_timeout_seconds)
             .field("keepalive", &self.keepalive)
             .field("tcp_user_timeout_ms", &self.tcp_user_timeout_ms)
-            .finish()
+            .field("authentication", &self.authentication)
+            .finish_non_exhaustive()
     }
 }
 

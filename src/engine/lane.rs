@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 
-use proto_pg::{CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid};
+use proto_pg::{
+    Channel, CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid,
+};
 
 use crate::bank::{Accounts, Call, Outcome, Reject, Unavailable};
 use crate::buf::Pipe;
@@ -70,6 +72,8 @@ pub struct Lane {
     is_serving: bool,
     /// Where the next attempt to connect goes.
     attempt: Attempt,
+    /// What the bytes of its connection pass through.
+    channel: Channel,
     /// Why the socket has ended. The connection closes once everything that arrived before has been looked at, since
     /// each answer in it is one doubt less.
     end: Option<CloseReason>,
@@ -181,6 +185,7 @@ impl Lane {
             is_suspect: false,
             is_serving: false,
             attempt: Attempt::First,
+            channel: Channel::default(),
             end: None,
             retry_wait_ms: config.reconnect_min_ms,
             jitter: Random::new(seed),
@@ -205,14 +210,20 @@ impl Lane {
         matches!(self.state, State::Connecting { deadline_us } if now.is_past(deadline_us))
     }
 
-    /// The socket is connected: log in.
-    pub fn connected(&mut self, config: &Config, now: Now) {
+    /// The socket is connected, to this one of the hosts: log in.
+    pub fn connected(&mut self, host: usize, config: &Config, now: Now) {
         self.account_ids.clear();
-        let mut connection = Connection::new(&config.database_session, &STATEMENTS, config.lane_limits());
+        let mut connection = Connection::new(&config.database_session, &STATEMENTS, config.lane_limits())
+            .with_policy(config.database_authentication.clone());
         // No procedure of the bank begins one: whatever does has left the batch in doubt.
         connection.forbid_transaction_blocks();
-        let deadline_us = now.after_ms(config.answer_timeout_ms);
-        self.state = State::Starting { connection, deadline_us };
+        match config.database_hosts.get(host).map(|host| config.database_channel.open(host)) {
+            Some(Ok(channel)) => self.channel = channel,
+            // The configuration has opened one for each.
+            Some(Err(_)) | None => connection.close(CloseReason::Other("there is no such host")),
+        }
+        self.channel.exchange(&mut connection);
+        self.state = State::Starting { connection, deadline_us: now.after_ms(config.answer_timeout_ms) };
     }
 
     /// The attempt to connect failed. The next one is due after the back-off.
@@ -242,6 +253,7 @@ impl Lane {
     pub fn terminate(&mut self) {
         if let Some(connection) = self.state.connection() {
             connection.terminate();
+            self.channel.exchange(connection);
         }
     }
 
@@ -329,6 +341,7 @@ impl Lane {
             }
         }
         connection.sync();
+        self.channel.exchange(connection);
         let deadline_us = now.after_ms(config.answer_timeout_ms);
         self.batches.push_back(Batch { calls: tickets.len(), set_len, reads_accounts: false, deadline_us });
     }
@@ -353,6 +366,7 @@ impl Lane {
                     *probe_at_us = now.after_ms(config.probe_interval_ms);
                     self.account_ids.clear();
                     send_probe(connection, reads_accounts, config);
+                    self.channel.exchange(connection);
                     let deadline_us = now.after_ms(config.answer_timeout_ms);
                     self.batches.push_back(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
                 }
@@ -390,6 +404,9 @@ impl Lane {
             }
             let connection = self.state.connection()?;
             let Some(event) = connection.poll_event() else {
+                if self.channel.exchange(connection) {
+                    continue;
+                }
                 // Looked at first: to move a reason costs more than to see that there is none.
                 self.end.as_ref()?;
                 connection.close(self.end.take()?);
@@ -662,8 +679,7 @@ fn remedy_for(error: &ServerError) -> &'static str {
                 && message.contains("no encryption")
                 && !message.contains("[local]") =>
         {
-            "; no rule of pg_hba.conf lets this user in without TLS: with sslmode=require, which is not supported, it might; \
-             use a Unix socket, or add a line `host` (not `hostssl`)"
+            "; no rule of pg_hba.conf lets this user in without TLS: with sslmode=require one might"
         }
         b"28000" if message.contains("pg_hba.conf") => {
             "; no rule of pg_hba.conf lets this user in from this address: add one. The password was not looked at"
@@ -697,25 +713,30 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
 
 impl Pipe for Lane {
     fn recv_space(&mut self) -> &mut [u8] {
-        self.state.connection().map_or(&mut [], Connection::recv_space)
+        match self.state.connection() {
+            Some(connection) => self.channel.recv_space(connection),
+            None => &mut [],
+        }
     }
 
     fn recv_commit(&mut self, n: usize) {
         if let Some(connection) = self.state.connection() {
-            connection.recv_commit(n);
+            self.channel.recv_commit(n, connection);
         }
     }
 
     fn send_pending(&self) -> &[u8] {
         match &self.state {
             State::Down { .. } | State::Connecting { .. } => &[],
-            State::Starting { connection, .. } | State::Ready { connection, .. } => connection.send_pending(),
+            State::Starting { connection, .. } | State::Ready { connection, .. } => {
+                self.channel.send_pending(connection)
+            }
         }
     }
 
     fn send_advance(&mut self, n: usize) {
         if let Some(connection) = self.state.connection() {
-            connection.send_advance(n);
+            self.channel.send_advance(n, connection);
         }
     }
 

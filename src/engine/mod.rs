@@ -192,9 +192,9 @@ impl Engine {
         Some((index, attempt))
     }
 
-    /// A lane's socket is connected.
-    pub fn lane_connected(&mut self, index: usize, now: Now) {
-        self.lanes[index].connected(&self.context.config, now);
+    /// A lane's socket is connected, to this one of the hosts.
+    pub fn lane_connected(&mut self, index: usize, host: usize, now: Now) {
+        self.lanes[index].connected(host, &self.context.config, now);
     }
 
     /// A lane's attempt to connect failed.

@@ -51,7 +51,7 @@ impl World {
 
     fn connect(&mut self) {
         assert!(matches!(self.engine.poll_connect(self.now), Some((0, _))));
-        self.engine.lane_connected(0, self.now);
+        self.engine.lane_connected(0, 0, self.now);
         self.session = self.database.connect();
     }
 
@@ -657,7 +657,7 @@ fn a_session_that_ends_at_any_place_of_a_batch_leaves_it_in_doubt_and_nothing_ru
 fn replay<'a>(recording: &'a [Exchange], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>) -> Vec<String> {
     let mut world = World::down(&[("GROUP_CALLS_MIN", "2"), ("GATHER_MS", "0")]);
     assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
-    world.engine.lane_connected(0, world.now);
+    world.engine.lane_connected(0, 0, world.now);
     let mut slots = Vec::new();
     let mut sent = Vec::new();
     for (turn, exchange) in recording.iter().enumerate() {
@@ -1069,7 +1069,7 @@ fn a_spoilt_session_is_left_and_its_calls_run_in_the_next_one() {
             assert_eq!(slots.map(|slot| world.status(slot)), ["none"; 3], "they wait");
             world.sleep();
             assert_eq!(world.engine.poll_connect(world.now), Some((0, Attempt::Next)), "elsewhere first");
-            world.engine.lane_connected(0, world.now);
+            world.engine.lane_connected(0, 0, world.now);
             world.session = world.database.connect();
             world.settle();
             assert_eq!(slots.map(|slot| world.status(slot)), ["200"; 3], "{code}");
@@ -1175,10 +1175,10 @@ fn attempts_go_on_from_place_to_place_and_start_over_after_each_session() {
         assert_eq!(attempt(&mut world), Attempt::Next);
     }
     // One that accepts and then does not let it in is no better than one that refuses.
-    world.engine.lane_connected(0, world.now);
+    world.engine.lane_connected(0, 0, world.now);
     world.cut();
     assert_eq!(attempt(&mut world), Attempt::Next);
-    world.engine.lane_connected(0, world.now);
+    world.engine.lane_connected(0, 0, world.now);
     world.session = world.database.connect();
     world.settle();
     assert!(world.engine.lanes[0].is_ready());

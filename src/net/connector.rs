@@ -91,23 +91,30 @@ impl Connector {
                 let stream = Stream::connect_unix(Path::new(socket_path));
                 self.start(stream, registry)
             }
-            host @ Host::Tcp { name, port } => match name.parse::<IpAddr>() {
-                Ok(address) => {
-                    self.addresses.push_back(SocketAddr::new(address, *port));
-                    self.start_tcp(host, registry)
-                }
-                Err(_not_an_address) => {
-                    self.target = format!("{name}:{port}");
-                    if resolver.ask(self.lane, self.attempts, name, *port) {
-                        self.state = State::Resolving;
-                        Ok(())
-                    } else {
-                        let problem = "earlier name look-ups have not come back";
-                        Err(self.named(&io::Error::new(io::ErrorKind::WouldBlock, problem)))
+            host @ Host::Tcp { name, address, port } => {
+                match address.as_ref().unwrap_or(name).parse::<IpAddr>() {
+                    Ok(address) => {
+                        self.addresses.push_back(SocketAddr::new(address, *port));
+                        self.start_tcp(host, registry)
+                    }
+                    Err(_not_an_address) => {
+                        self.target = format!("{name}:{port}");
+                        if resolver.ask(self.lane, self.attempts, name, *port) {
+                            self.state = State::Resolving;
+                            Ok(())
+                        } else {
+                            let problem = "earlier name look-ups have not come back";
+                            Err(self.named(&io::Error::new(io::ErrorKind::WouldBlock, problem)))
+                        }
                     }
                 }
-            },
+            }
         }
+    }
+
+    /// Which of the hosts the last attempt went to.
+    pub fn host(&self) -> usize {
+        self.host
     }
 
     /// Goes on with the addresses of a name. An answer to an earlier attempt is dropped.

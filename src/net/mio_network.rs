@@ -101,6 +101,10 @@ impl Network for MioNetwork {
         })
     }
 
+    fn host(&self, lane: usize) -> usize {
+        self.connectors[lane].host()
+    }
+
     fn abandon_connect(&mut self, lane: usize) {
         self.connectors[lane].abandon();
     }

@@ -45,6 +45,9 @@ pub trait Network {
     /// The next lane whose attempt to connect has ended: its socket, or why it has none. The hosts are those of the attempt.
     fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<Self::Stream>)>;
 
+    /// Which of the hosts a lane's last attempt went to.
+    fn host(&self, lane: usize) -> usize;
+
     /// Abandons a lane's attempt to connect, if there is one.
     fn abandon_connect(&mut self, lane: usize);
 }

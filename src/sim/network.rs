@@ -262,6 +262,10 @@ impl Network for SimNetwork {
         }
     }
 
+    fn host(&self, _lane: usize) -> usize {
+        0
+    }
+
     fn abandon_connect(&mut self, lane: usize) {
         self.lanes[lane] = LaneSocket::None;
     }

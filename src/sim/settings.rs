@@ -52,7 +52,7 @@ pub(crate) fn make(scene: &Scene) -> Config {
 /// When one of them is out of its range, or they contradict each other.
 pub(crate) fn of(settings: &[(&str, u64)]) -> Config {
     let variable = |name: &str| match name {
-        "DATABASE_URL" => Some("postgresql://bank@db/rinha".to_owned()),
+        "DATABASE_URL" => Some("postgresql://bank@/rinha?host=/run/db".to_owned()),
         "LISTEN" => Some("127.0.0.1:0".to_owned()),
         _ => settings.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()),
     };

@@ -41,7 +41,7 @@ impl File {
 fn recorded(settings: &[(&str, &str)]) -> (Proxy, Bank) {
     let database = Database::new();
     let proxy = Proxy::to(&database.url());
-    let url = format!("postgresql://rinha@127.0.0.1:{}/{}", proxy.port(), database.name());
+    let url = format!("postgresql://rinha@127.0.0.1:{}/{}?sslmode=disable", proxy.port(), database.name());
     let settings: Vec<_> = [NO_PROBE].iter().chain(settings).copied().collect();
     let bank = Bank::start(database, &settings, |options| options.database_url = url);
     proxy.record();
@@ -101,7 +101,7 @@ pub(super) fn login() -> String {
 
     let proxy = Proxy::to(&postgres.url("rinha"));
     proxy.record();
-    let url = format!("postgresql://bank:segredo@127.0.0.1:{}/rinha", proxy.port());
+    let url = format!("postgresql://bank:segredo@127.0.0.1:{}/rinha?sslmode=disable", proxy.port());
     let instance =
         stress::Instance::start(&crate::support::bank::options(&url, &[NO_PROBE])).expect("start the server");
     let mut file = File::default();

@@ -47,7 +47,7 @@ impl BareCore {
     /// If the core does not get ready.
     pub(crate) fn new(requests: &[Request]) -> BareCore {
         let config = Config::from_environment(|name| match name {
-            "DATABASE_URL" => Some("postgresql://rinha@localhost/rinha".to_owned()),
+            "DATABASE_URL" => Some("postgresql://rinha@/rinha?host=/run/db".to_owned()),
             "LISTEN" => Some("127.0.0.1:0".to_owned()),
             // No probe comes between two rounds.
             "PROBE_INTERVAL_MS" => Some("600000".to_owned()),
@@ -122,7 +122,7 @@ impl BareCore {
     /// Takes the lane from down to ready.
     fn log_in(&mut self) {
         let (index, _) = self.engine.poll_connect(self.now).expect("the lane wants to connect");
-        self.engine.lane_connected(index, self.now);
+        self.engine.lane_connected(index, 0, self.now);
         send_all(lane(&mut self.engine));
         let mut answer = message(b'R', &0i32.to_be_bytes());
         answer.extend(idle());

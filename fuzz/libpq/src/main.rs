@@ -366,8 +366,11 @@ fn hosts(options: &Options) -> Option<Vec<Host>> {
             ("", "") => return None,
             (_, "") if name.starts_with('@') => return None,
             (_, "") if name.starts_with('/') => Host::Unix { socket_path: format!("{name}/.s.PGSQL.{port}") },
-            (_, "") => Host::Tcp { name, port },
-            _ if is_address(address.as_bytes()) => Host::Tcp { name: address, port },
+            (_, "") => Host::Tcp { name, address: None, port },
+            _ if is_address(address.as_bytes()) && (name.is_empty() || name.starts_with('/')) => {
+                Host::Tcp { name: address, address: None, port }
+            }
+            _ if is_address(address.as_bytes()) => Host::Tcp { name, address: Some(address), port },
             _ => return None,
         });
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn tcp(name: &str, port: u16) -> Host {
-    Host::Tcp { name: name.into(), port }
+    Host::Tcp { name: name.into(), address: None, port }
 }
 
 fn unix(socket_path: &str) -> Host {
@@ -31,6 +31,9 @@ fn all_parts() {
         connect_timeout_seconds: Some(10),
         keepalive: Some(Keepalive::default()),
         tcp_user_timeout_ms: None,
+        authentication: AuthenticationPolicy::default(),
+        #[cfg(feature = "tls")]
+        tls: TlsOptions::default(),
     };
     assert_eq!(url, expected);
     let session = url.session("nobody");
@@ -120,10 +123,11 @@ fn keyword_value_form() {
 }
 
 #[test]
-fn an_address_stands_in_place_of_its_name() {
-    assert_eq!(hosts("postgresql://db:1?hostaddr=10.0.0.1"), [tcp("10.0.0.1", 1)]);
+fn an_address_stands_beside_its_name_or_for_it() {
+    let at = |name: &str, port| Host::Tcp { name: name.into(), address: Some("10.0.0.1".into()), port };
+    assert_eq!(hosts("postgresql://db:1?hostaddr=10.0.0.1"), [at("db", 1)]);
     assert_eq!(hosts("hostaddr=::1,fe80::1%eth0"), [tcp("::1", 5432), tcp("fe80::1%eth0", 5432)]);
-    assert_eq!(hosts("host=a,b hostaddr=,10.0.0.1 port=1,2"), [tcp("a", 1), tcp("10.0.0.1", 2)]);
+    assert_eq!(hosts("host=a,b hostaddr=,10.0.0.1 port=1,2"), [tcp("a", 1), at("b", 2)]);
     assert_eq!(hosts("host=/run hostaddr=10.0.0.1"), [tcp("10.0.0.1", 5432)]);
 }
 
@@ -185,7 +189,8 @@ fn what_cannot_be_used_is_an_error() {
     let seconds = "a number of seconds, 0 for no limit";
     let unsupported = |name, remedy| UrlError::Unsupported { name, remedy };
     let utf8 = "text is read and written as UTF-8; use client_encoding=UTF8 or remove it";
-    let tls = "there is no TLS; use disable, allow or prefer";
+    let methods =
+        "password, md5, gss, sspi, scram-sha-256, oauth or none, each once, and all of them with ! or none";
     let socket = "an abstract socket cannot be used; give the directory of a socket, starting with /";
     let addresses = "IPv4 or IPv6 addresses; a name belongs into host";
     let cases = [
@@ -243,12 +248,11 @@ fn what_cannot_be_used_is_an_error() {
         ("postgresql://db?tcp_user_timeout=1s", value("tcp_user_timeout", "a number of milliseconds")),
         ("postgresql://db?connect_timeout=", value("connect_timeout", seconds)),
         ("postgresql://db?client_encoding=latin1", unsupported("client_encoding", utf8)),
-        ("postgresql://db?sslrootcert=x", unsupported("sslrootcert", NO_TLS)),
-        ("postgresql://db?sslmode=verify-full", unsupported("sslmode", tls)),
-        ("postgresql://db?sslmode=on", unsupported("sslmode", tls)),
-        ("postgresql://db?ssl=tr%75e", unsupported("sslmode", tls)),
         ("postgresql://db?ssl=false", UrlError::ParameterUnknown { name: "ssl".into() }),
-        ("postgresql://db?requiressl=1", unsupported("sslmode", tls)),
+        ("postgresql://db?sslcrl=x", unsupported("sslcrl", NO_REVOCATION)),
+        ("postgresql://db?require_auth=scram", value("require_auth", methods)),
+        ("postgresql://db?require_auth=md5,md5", value("require_auth", methods)),
+        ("postgresql://db?require_auth=md5,!none", value("require_auth", methods)),
         ("postgresql://db?passfile=/x", unsupported("passfile", NO_FILE)),
         ("postgresql://db?target_session_attrs=primary", unsupported("target_session_attrs", "use any")),
         ("postgresql:///?host=%40abstract", unsupported("host", socket)),
@@ -286,4 +290,73 @@ fn a_password_never_shows_not_even_one_that_should_have_been_encoded() {
 fn an_unknown_parameter_cannot_break_the_line() {
     let error = Url::parse("postgresql://db?a%0Ab=c").unwrap_err();
     assert_eq!(error.to_string(), r#"unknown parameter "a\nb""#);
+}
+
+#[test]
+fn methods_of_authentication_are_listed_or_left_out() {
+    let methods = |list: &str| {
+        let url = Url::parse(&format!("postgresql://db?require_auth={list}")).unwrap();
+        url.authentication.methods
+    };
+    assert_eq!(methods(""), None);
+    let both = vec![AuthenticationMethod::ScramSha256, AuthenticationMethod::None];
+    assert_eq!(methods("scram-sha-256,none"), Some(both));
+    let left = methods("!password,!md5").unwrap();
+    assert!(!left.contains(&AuthenticationMethod::Md5) && left.contains(&AuthenticationMethod::ScramSha256));
+    assert_eq!(left.len(), 5);
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn without_tls_what_asks_for_it_is_refused() {
+    for url in [
+        "postgresql://db?sslrootcert=x",
+        "postgresql://db?sslmode=verify-full",
+        "postgresql://db?sslmode=on",
+        "postgresql://db?ssl=tr%75e",
+        "postgresql://db?requiressl=1",
+        "postgresql://db?channel_binding=require",
+        "postgresql://db?sslnegotiation=direct",
+    ] {
+        let error = Url::parse(url).unwrap_err();
+        assert!(matches!(error, UrlError::Unsupported { .. }), "{url}: {error:?}");
+        assert!(error.to_string().contains("there is no TLS in this build"), "{url}: {error}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn what_is_said_about_tls_is_kept() {
+    let tls = |parameters: &str| Url::parse(&format!("postgresql://db?{parameters}")).map(|url| url.tls);
+    assert_eq!(tls(""), Ok(TlsOptions::default()));
+    for (value, mode) in [
+        ("sslmode=disable", TlsMode::Disable),
+        ("sslmode=allow", TlsMode::Disable),
+        ("sslmode=prefer", TlsMode::Prefer),
+        ("sslmode=require", TlsMode::Require),
+        ("ssl=tr%75e", TlsMode::Require),
+        ("requiressl=1", TlsMode::Require),
+        ("sslmode=verify-ca", TlsMode::VerifyCa),
+        ("sslmode=verify-full", TlsMode::VerifyFull),
+        ("sslrootcert=system", TlsMode::VerifyFull),
+    ] {
+        assert_eq!(tls(value).unwrap().mode, mode, "{value}");
+    }
+    let all = tls("sslnegotiation=direct&sslrootcert=/r&sslcert=/c&sslkey=/k&sslsni=0").unwrap();
+    assert_eq!(all.negotiation, TlsNegotiation::Direct);
+    assert_eq!(all.root, TlsRoot::File("/r".into()));
+    assert_eq!(all.client, Some(TlsClientFiles { certificate: "/c".into(), key: "/k".into() }));
+    assert!(!all.tells_host);
+    assert_eq!(tls("sslcert=/c&sslkey=/k&sslcertmode=disable").unwrap().client, None);
+    for wrong in [
+        "sslmode=on",
+        "sslmode=require&sslrootcert=system",
+        "sslcert=/c",
+        "sslkey=/k",
+        "sslsni=2",
+        "sslcertmode=require",
+    ] {
+        let error = tls(wrong);
+        assert!(matches!(error, Err(UrlError::ParameterValue { .. })), "{wrong}: {error:?}");
+    }
 }

@@ -41,7 +41,7 @@ impl World {
             "b" => Ok(addresses[2..].to_vec()),
             _ => Err(io::Error::other("nobody knows it")),
         });
-        let host = |name: &str| Host::Tcp { name: name.to_owned(), port: 5432 };
+        let host = |name: &str| Host::Tcp { name: name.to_owned(), address: None, port: 5432 };
         World {
             poll,
             resolver: resolver.unwrap(),

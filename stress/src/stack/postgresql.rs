@@ -89,7 +89,10 @@ impl Postgres {
 
     /// The libpq URI of a database, over the Unix socket.
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://{SUPERUSER}@/{database}?host={}", self.home().display())
+        // The last one of a name counts, here as there.
+        let port = self.options.settings.iter().rfind(|(name, _)| name == "port");
+        let port = port.map_or_else(String::new, |(_, port)| format!("&port={port}"));
+        format!("postgresql://{SUPERUSER}@/{database}?host={}{port}", self.home().display())
     }
 
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
