@@ -38,7 +38,6 @@ impl ChannelConfig {
     ///
     /// # Errors
     /// A setting, a file, or the name of a host cannot be used for TLS. Without the feature there is no error.
-    #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "with TLS there are errors"))]
     pub fn new(
         url: &Url,
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
@@ -62,7 +61,6 @@ impl ChannelConfig {
     ///
     /// # Errors
     /// The name cannot be one of a host; [`ChannelConfig::new`] has found that out for those of its string.
-    #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "with TLS there are errors"))]
     pub fn open(&self, host: &Host) -> Result<Channel, ChannelError> {
         #[cfg(feature = "tls")]
         {
