@@ -774,6 +774,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_message_of_the_protocol_has_a_name_of_its_own() {
+        let tags = b"123ACDEGHIKNRSTVWZcdnstv";
+        let names: std::collections::BTreeSet<_> = tags.iter().map(|&tag| Tag(tag).to_string()).collect();
+        assert!(names.len() == tags.len() && !names.iter().any(|name| name.contains("unknown")), "{names:?}");
+        assert_eq!(Tag(b'?').to_string(), "'?' (unknown)");
+    }
+
+    #[test]
     fn every_field_is_kept_and_an_unknown_one_is_skipped() {
         let body = b"SFEHLER\0VERROR\0C40P01\0Mdeadlock\ndetected\0Dwho\0Hhow\0P12\0p3\0qSELECT\0Wf() line 1\nstatement\0\
                      spublic\0tt\0cid\0dtext\0nt_pkey\0Fdeadlock.c\0L1146\0RDeadLockReport\0?new field\0Dagain\0\0";
