@@ -81,7 +81,7 @@ impl ChannelConfig {
 
 impl Channel {
     /// As [`Connection::recv_space`], for the transport.
-    pub fn recv_space<'a, T: Copy>(&'a mut self, connection: &'a mut Connection<T>) -> &'a mut [u8] {
+    pub fn recv_space<'a, T: Clone>(&'a mut self, connection: &'a mut Connection<T>) -> &'a mut [u8] {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             return tls.recv_space();
@@ -90,7 +90,7 @@ impl Channel {
     }
 
     /// As [`Connection::recv_commit`].
-    pub fn recv_commit<T: Copy>(&mut self, n: usize, connection: &mut Connection<T>) {
+    pub fn recv_commit<T: Clone>(&mut self, n: usize, connection: &mut Connection<T>) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             tls.recv_commit(n);
@@ -101,7 +101,7 @@ impl Channel {
     }
 
     /// As [`Connection::send_pending`].
-    pub fn send_pending<'a, T: Copy>(&'a self, connection: &'a Connection<T>) -> &'a [u8] {
+    pub fn send_pending<'a, T: Clone>(&'a self, connection: &'a Connection<T>) -> &'a [u8] {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             return if connection.is_closing() { &[] } else { tls.send_pending() };
@@ -110,7 +110,7 @@ impl Channel {
     }
 
     /// As [`Connection::send_advance`].
-    pub fn send_advance<T: Copy>(&mut self, n: usize, connection: &mut Connection<T>) {
+    pub fn send_advance<T: Clone>(&mut self, n: usize, connection: &mut Connection<T>) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             tls.send_advance(n, connection);
@@ -121,7 +121,7 @@ impl Channel {
 
     /// To be called after commands, so that what they queued can be sent, and when [`Connection::poll_event`] has given `None`:
     /// true if there is more to drain now.
-    pub fn exchange<T: Copy>(&mut self, connection: &mut Connection<T>) -> bool {
+    pub fn exchange<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             return tls.exchange(connection);

@@ -323,7 +323,7 @@ impl ServerCertVerifier for Verifier {
 /// use proto_pg::{CloseReason, Connection};
 /// use std::io::{Read, Write};
 ///
-/// fn turn<T: Copy>(
+/// fn turn<T: Clone>(
 ///     tls: &mut Tls,
 ///     connection: &mut Connection<T>,
 ///     socket: &mut (impl Read + Write),
@@ -448,7 +448,7 @@ impl Tls {
     ///
     /// # Panics
     /// If `n` is more than what is pending.
-    pub fn send_advance<T: Copy>(&mut self, n: usize, connection: &mut Connection<T>) {
+    pub fn send_advance<T: Clone>(&mut self, n: usize, connection: &mut Connection<T>) {
         self.sent += n;
         assert!(self.sent <= self.pending.len(), "more bytes than there are");
         while let Some(record) = self.sealed.pop_front_if(|record| record.end <= self.sent) {
@@ -465,7 +465,7 @@ impl Tls {
 
     /// Moves what it can in both directions; true if the connection has received bytes, which have to be drained before the
     /// next call. If TLS fails, the connection is closed with the reason.
-    pub fn exchange<T: Copy>(&mut self, connection: &mut Connection<T>) -> bool {
+    pub fn exchange<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
         if connection.is_closing() {
             return false;
         }
@@ -479,7 +479,7 @@ impl Tls {
         }
     }
 
-    fn advance<T: Copy>(&mut self, connection: &mut Connection<T>) -> Result<bool, TlsError> {
+    fn advance<T: Clone>(&mut self, connection: &mut Connection<T>) -> Result<bool, TlsError> {
         if matches!(self.phase, Phase::Asking(_)) && self.received_len_bytes > 0 {
             self.take_answer()?;
         }
@@ -504,7 +504,7 @@ impl Tls {
     }
 
     /// Without TLS the bytes are moved as they are.
-    fn pass_on<T: Copy>(&mut self, connection: &mut Connection<T>) -> bool {
+    fn pass_on<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
         let plain = &connection.send_pending()[self.sealed_bytes..];
         if !plain.is_empty() {
             self.pending.extend_from_slice(plain);
@@ -520,7 +520,7 @@ impl Tls {
     }
 
     /// Handshakes, encrypts and decrypts until bytes are missing or the connection has no room.
-    fn run_session<T: Copy>(&mut self, connection: &mut Connection<T>) -> Result<bool, TlsError> {
+    fn run_session<T: Clone>(&mut self, connection: &mut Connection<T>) -> Result<bool, TlsError> {
         let mut has_received = self.deliver(connection);
         // What does not fit waits here, so no record may follow it.
         while self.plain.is_empty() {
@@ -579,7 +579,7 @@ impl Tls {
     }
 
     /// Gives the connection what is decrypted, as far as it has room. Whether that was anything.
-    fn deliver<T: Copy>(&mut self, connection: &mut Connection<T>) -> bool {
+    fn deliver<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
         let space = connection.recv_space();
         let n = space.len().min(self.plain.len());
         space[..n].copy_from_slice(&self.plain[..n]);
@@ -589,7 +589,7 @@ impl Tls {
     }
 
     /// The handshake is over: the connection may begin.
-    fn establish<T: Copy>(&mut self, connection: &mut Connection<T>) -> Result<(), TlsError> {
+    fn establish<T: Clone>(&mut self, connection: &mut Connection<T>) -> Result<(), TlsError> {
         let Phase::Secured { session, is_established } = &mut self.phase else { return Ok(()) };
         *is_established = true;
         let speaks_ours = session.alpn_protocol() == Some(APPLICATION_PROTOCOL);
