@@ -154,7 +154,7 @@ fn no_error_about_a_uri_quotes_the_password() {
         "postgresql://ana:abretesesamo@db:abretesesamo/x",
         "postgresql://ana:abretesesamo@db,db:1/x?port=1,2,3",
         "postgresql://ana:abretesesamo@[::1/x",
-        "postgresql://ana:abretesesamo@db/x?sslmode=require",
+        "postgresql://ana:abretesesamo@db/x?gssencmode=require",
         "postgresql://ana:abretesesamo@db/x?sslmode=maybe",
         "postgresql://ana:abretesesamo@db/x?connect_timeout=soon",
         "postgresql://ana:abretesesamo@db/x?unknown=1",
@@ -167,13 +167,14 @@ fn no_error_about_a_uri_quotes_the_password() {
         "postgresql://ana:1/a?abretesesamo=b@db/x",
         "ana:abretesesamo@db/x?user=b",
         "host=db password=a abretesesamo=b",
-        "host=db password=abretesesamo sslmode=require",
+        "host=db password=abretesesamo gssencmode=require",
         "host=db password='abretesesamo",
         "postgresql://ana:a#abretesesamo@db:port/x",
         "postgresql://ana@db/x?password=a&abretesesamo",
         "postgresql://ana@db/x?password=a&abretesesamo=b",
         "postgresql://ana@db/x?password=a%&b=abretesesamo",
-        "postgresql://ana@db/x?password=a=abretesesamo&sslmode=require",
+        "postgresql://abretesesamo!/x?user=ana",
+        "postgresql://ana@db/x?password=a=abretesesamo&gssencmode=require",
     ];
     for url in bad {
         let mut command = Command::new(SERVER);

@@ -732,7 +732,10 @@ impl Display for TlsError {
                 f.write_str("sslnegotiation=direct needs sslmode require, verify-ca or verify-full")
             }
             TlsError::Client(problem) => write!(f, "sslcert and sslkey: {problem}"),
-            TlsError::HostName(host) => write!(f, "{host:?} is no name that a certificate could be for"),
+            // Not quoted: it may be the rest of a password with a character that should have been encoded.
+            TlsError::HostName(_) => {
+                f.write_str("host: a name that no certificate could be for; use its address, or sslmode=disable")
+            }
             TlsError::Refused => f.write_str("the server has no TLS; set ssl = on there, or sslmode=disable here"),
             TlsError::NoAnswer(byte) => {
                 write!(f, "the server answered the question for TLS with byte {byte:#04x}; is it PostgreSQL?")
