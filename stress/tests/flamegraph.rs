@@ -22,7 +22,7 @@ const ON_CPU: [&str; 10] = [
     "EventLoop<N>::send",
     "head::parse_head",
     "bank::route",
-    "bank::parse_transaction",
+    "body::parse_transaction",
     "Outbox::encode_call",
     "Lane::poll_event",
     "response::write_response",

@@ -94,7 +94,7 @@ const STORY: [(&str, &str); 12] = [
     ("Engine::advance", "the core; of this:"),
     ("head::parse_head", "  a request's head"),
     ("bank::route", "  what it asks for"),
-    ("bank::parse_transaction", "  its JSON"),
+    ("body::parse_transaction", "  its JSON"),
     ("Outbox::encode_call", "  the call, as PostgreSQL's protocol has it"),
     ("Lane::poll_event", "  PostgreSQL's answers, decoded and held until their commit"),
     ("response::write_response", "  the HTTP answers"),
