@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::{Buf as _, BytesMut};
 use rustls::client::UnbufferedClientConnection;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
@@ -356,10 +357,17 @@ pub struct Tls {
     received_len_bytes: usize,
     /// What is decrypted and did not fit into the connection: a part of one record at most.
     plain: Vec<u8>,
-    /// Ciphertext to the server, of which the first `sent` bytes have left.
-    pending: Vec<u8>,
-    sent: usize,
-    /// What stands encrypted in `pending`, in order.
+    outgoing: Outgoing,
+}
+
+/// Bytes on their way to the server, and which of the connection's they are.
+#[derive(Default)]
+struct Outgoing {
+    /// What is still to be sent. Room that was sent from is used again.
+    pending: BytesMut,
+    /// How many bytes have left since the beginning.
+    sent_bytes: u64,
+    /// The records in `pending` that hold bytes of the connection, in order.
     sealed: VecDeque<Sealed>,
     /// How much of the connection's pending bytes those are.
     sealed_bytes: usize,
@@ -367,9 +375,49 @@ pub struct Tls {
 
 /// One record of the connection's bytes.
 struct Sealed {
-    /// Where it ends in `Tls::pending`.
-    end: usize,
+    /// Where it ends in the stream of all that is sent.
+    end: u64,
     plain_len_bytes: usize,
+}
+
+impl Outgoing {
+    /// Appends what `write` writes into the room that it asks for. It gives how many bytes it wrote, or the room that it needs,
+    /// or `None` if it can write no more.
+    fn append(
+        &mut self,
+        mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+    ) -> Result<(), TlsError> {
+        let start = self.pending.len();
+        let written = match write(&mut []) {
+            Err(Some(needed)) => {
+                self.pending.resize(start + needed, 0);
+                write(&mut self.pending[start..])
+            }
+            other => other,
+        };
+        let exhausted = || TlsError::Protocol("the session has encrypted all that it may".to_owned());
+        self.pending.truncate(start + written.map_err(|_| exhausted())?);
+        Ok(())
+    }
+
+    /// Notes that what was appended last is a record of so many bytes of the connection.
+    fn seal(&mut self, plain_len_bytes: usize) {
+        let end = self.sent_bytes + self.pending.len() as u64;
+        self.sealed.push_back(Sealed { end, plain_len_bytes });
+        self.sealed_bytes += plain_len_bytes;
+    }
+
+    /// Takes what has been sent off the front. Gives how many bytes of the connection have left in whole records.
+    fn advance(&mut self, n: usize) -> usize {
+        self.pending.advance(n);
+        self.sent_bytes += n as u64;
+        let mut left_bytes = 0;
+        while let Some(record) = self.sealed.pop_front_if(|record| record.end <= self.sent_bytes) {
+            left_bytes += record.plain_len_bytes;
+        }
+        self.sealed_bytes -= left_bytes;
+        left_bytes
+    }
 }
 
 enum Phase {
@@ -394,8 +442,8 @@ impl Tls {
         let session = UnbufferedClientConnection::new(Arc::clone(&config.client), name);
         let session = Box::new(session.map_err(|error| TlsError::Protocol(error.to_string()))?);
         let (phase, pending) = match config.negotiation {
-            TlsNegotiation::Postgres => (Phase::Asking(session), SSL_REQUEST.to_vec()),
-            TlsNegotiation::Direct => (Phase::Secured { session, is_established: false }, Vec::new()),
+            TlsNegotiation::Postgres => (Phase::Asking(session), &SSL_REQUEST[..]),
+            TlsNegotiation::Direct => (Phase::Secured { session, is_established: false }, &[][..]),
         };
         Ok(Tls {
             phase,
@@ -405,10 +453,7 @@ impl Tls {
             received: vec![0; RECORD_LEN_MAX_BYTES].into_boxed_slice(),
             received_len_bytes: 0,
             plain: Vec::new(),
-            pending,
-            sent: 0,
-            sealed: VecDeque::new(),
-            sealed_bytes: 0,
+            outgoing: Outgoing { pending: pending.into(), ..Outgoing::default() },
         })
     }
 
@@ -440,7 +485,7 @@ impl Tls {
 
     /// Bytes that wait to be sent to the server.
     pub fn send_pending(&self) -> &[u8] {
-        &self.pending[self.sent..]
+        &self.outgoing.pending
     }
 
     /// Says that the first `n` bytes of [`Tls::send_pending`] have been handed to the transport, and tells the connection
@@ -449,17 +494,9 @@ impl Tls {
     /// # Panics
     /// If `n` is more than what is pending.
     pub fn send_advance<T: Clone>(&mut self, n: usize, connection: &mut Connection<T>) {
-        self.sent += n;
-        assert!(self.sent <= self.pending.len(), "more bytes than there are");
-        while let Some(record) = self.sealed.pop_front_if(|record| record.end <= self.sent) {
-            self.sealed_bytes -= record.plain_len_bytes;
-            if !connection.is_closing() {
-                connection.send_advance(record.plain_len_bytes);
-            }
-        }
-        if self.sent == self.pending.len() {
-            self.pending.clear();
-            self.sent = 0;
+        let left_bytes = self.outgoing.advance(n);
+        if !connection.is_closing() {
+            connection.send_advance(left_bytes);
         }
     }
 
@@ -505,11 +542,10 @@ impl Tls {
 
     /// Without TLS the bytes are moved as they are.
     fn pass_on<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
-        let plain = &connection.send_pending()[self.sealed_bytes..];
+        let plain = &connection.send_pending()[self.outgoing.sealed_bytes..];
         if !plain.is_empty() {
-            self.pending.extend_from_slice(plain);
-            self.sealed.push_back(Sealed { end: self.pending.len(), plain_len_bytes: plain.len() });
-            self.sealed_bytes += plain.len();
+            self.outgoing.pending.extend_from_slice(plain);
+            self.outgoing.seal(plain.len());
         }
         let space = connection.recv_space();
         let n = space.len().min(self.received_len_bytes);
@@ -530,7 +566,7 @@ impl Tls {
                 session.process_tls_records(&mut self.received[..self.received_len_bytes]);
             match state.map_err(|error| session_error(&self.host, &error))? {
                 ConnectionState::EncodeTlsData(mut message) => {
-                    append(&mut self.pending, |room| {
+                    self.outgoing.append(|room| {
                         message.encode(room).map_err(|error| match error {
                             EncodeError::InsufficientSize(needed) => Some(needed.required_size),
                             EncodeError::AlreadyEncoded => None,
@@ -544,18 +580,15 @@ impl Tls {
                 ConnectionState::WriteTraffic(_) if !*is_established => self.establish(connection)?,
                 ConnectionState::WriteTraffic(mut traffic) => {
                     is_blocked = true;
-                    for plain in
-                        connection.send_pending()[self.sealed_bytes..].chunks(RECORD_PLAIN_LEN_MAX_BYTES)
-                    {
-                        append(&mut self.pending, |room| {
+                    let plain = &connection.send_pending()[self.outgoing.sealed_bytes..];
+                    for plain in plain.chunks(RECORD_PLAIN_LEN_MAX_BYTES) {
+                        self.outgoing.append(|room| {
                             traffic.encrypt(plain, room).map_err(|error| match error {
                                 EncryptError::InsufficientSize(needed) => Some(needed.required_size),
                                 EncryptError::EncryptExhausted => None,
                             })
                         })?;
-                        self.sealed
-                            .push_back(Sealed { end: self.pending.len(), plain_len_bytes: plain.len() });
-                        self.sealed_bytes += plain.len();
+                        self.outgoing.seal(plain.len());
                     }
                 }
                 ConnectionState::ReadTraffic(mut traffic) => {
@@ -605,25 +638,6 @@ impl Tls {
         self.received.copy_within(n..self.received_len_bytes, 0);
         self.received_len_bytes -= n;
     }
-}
-
-/// Appends what `write` writes into the room that it asks for: bytes written, or the room that it needs, or `None` if it can
-/// write no more.
-fn append(
-    pending: &mut Vec<u8>,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> Result<(), TlsError> {
-    let start = pending.len();
-    let written = match write(&mut []) {
-        Err(Some(needed)) => {
-            pending.resize(start + needed, 0);
-            write(&mut pending[start..])
-        }
-        other => other,
-    };
-    let exhausted = || TlsError::Protocol("the session has encrypted all that it may".to_owned());
-    pending.truncate(start + written.map_err(|_| exhausted())?);
-    Ok(())
 }
 
 /// Names what a person can do something about: host, date, kind.
@@ -750,3 +764,24 @@ impl Display for TlsError {
 }
 
 impl Error for TlsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that reads slowly, so that something is always left to send, and never all of it leaves.
+    #[test]
+    fn what_has_left_takes_no_room() {
+        let mut outgoing = Outgoing::default();
+        let (mut sealed_bytes, mut left_bytes) = (0, 0);
+        for _ in 0..10_000 {
+            outgoing.append(|room| if room.is_empty() { Err(Some(100)) } else { Ok(100) }).unwrap();
+            outgoing.seal(80);
+            sealed_bytes += 80;
+            left_bytes += outgoing.advance(outgoing.pending.len() - 30);
+            assert_eq!(outgoing.sealed_bytes, sealed_bytes - left_bytes, "one record is not out whole");
+        }
+        assert_eq!(sealed_bytes - left_bytes, 80);
+        assert!(outgoing.pending.capacity() < 1_000, "{} bytes", outgoing.pending.capacity());
+    }
+}
