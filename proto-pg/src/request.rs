@@ -460,16 +460,7 @@ impl Outbox {
     /// Queues a Bind, with all parameters and results in binary.
     pub(crate) fn bind(&mut self, portal: &str, statement: &str, parameters: &[Value<'_>]) {
         self.make_room(bind_len_bytes(portal, statement, parameters));
-        let all_binary = [1];
-        let bound = frontend::bind(
-            portal,
-            statement,
-            all_binary,
-            parameters.iter().copied(),
-            |value, bytes| encode(value, bytes),
-            all_binary,
-            &mut self.bytes,
-        );
+        let bound = put_bind(portal, statement, parameters, &mut self.bytes);
         assert!(bound.is_ok(), "a portal {portal:?} of {statement:?} cannot be encoded");
     }
 
@@ -520,16 +511,8 @@ impl Outbox {
     #[inline(never)]
     pub(crate) fn encode_call(&mut self, statement: &str, parameters: &[Value<'_>]) {
         self.make_room(call_len_bytes(statement, parameters));
-        let (all_binary, rows_max) = ([1], 0);
-        let bound = frontend::bind(
-            "",
-            statement,
-            all_binary,
-            parameters.iter().copied(),
-            |value, bytes| encode(value, bytes),
-            all_binary,
-            &mut self.bytes,
-        );
+        let rows_max = 0;
+        let bound = put_bind("", statement, parameters, &mut self.bytes);
         let executed = frontend::execute("", rows_max, &mut self.bytes);
         // `Statement::check` refuses NUL in the name; the parameter count is that of `parameter_types`, which it found
         // to fit; and `has_room_for` keeps every length below `len_max_bytes`, an Int32.
@@ -560,6 +543,18 @@ impl Outbox {
     fn check(&self) {
         assert!(self.sent <= self.bytes.len(), "more bytes taken than were pending");
     }
+}
+
+/// Encodes a Bind, with all parameters and results in binary.
+fn put_bind(
+    portal: &str,
+    statement: &str,
+    parameters: &[Value<'_>],
+    bytes: &mut BytesMut,
+) -> Result<(), frontend::BindError> {
+    let all_binary = [1];
+    let parameters = parameters.iter().copied();
+    frontend::bind(portal, statement, all_binary, parameters, encode, all_binary, bytes)
 }
 
 /// The length of one call's Bind and Execute, exactly.
