@@ -33,18 +33,18 @@ pub(super) struct Arguments {
 /// Becomes the simulation, or builds it once for each planted bug.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     if let Some(names) = &arguments.bugs {
-        let bugs = if names.is_empty() { PlantedBug::all()? } else { PlantedBug::named(names)? };
-        return find(&bugs, arguments.seeds);
+        let named = || names.iter().map(|name| PlantedBug::named(name)).collect();
+        let bugs = if names.is_empty() { PlantedBug::all() } else { named() };
+        return find(&bugs?, arguments.seeds);
     }
     let Arguments { seeds, first, .. } = arguments;
     let rest = arguments
         .seed
         .map_or_else(|| format!("--seeds {seeds} --first {first}"), |seed| format!("--seed {seed}"));
     let error = if let Some(name) = &arguments.bug {
+        let bug = PlantedBug::named(name)?;
         let copy = BrokenCopy::new()?;
-        for bug in PlantedBug::named(std::slice::from_ref(name))? {
-            copy.plant(&bug)?;
-        }
+        copy.plant(&bug)?;
         copy.simulation(rest.split(' ').chain(["--bug", name])).exec()
     } else {
         compile::cargo().current_dir(compile::workspace()).args(SIMULATION).args(rest.split(' ')).exec()

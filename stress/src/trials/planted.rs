@@ -40,14 +40,10 @@ impl PlantedBug {
         Ok(bugs)
     }
 
-    /// The ones of these names, in their order.
-    pub fn named(names: &[String]) -> Result<Vec<PlantedBug>, Error> {
-        let all = PlantedBug::all()?;
-        let find = |name: &String| {
-            let bug = all.iter().find(|bug| bug.name == *name).cloned();
-            bug.ok_or_else(|| Error::Refused(format!("there is no {DIRECTORY}/{name}.patch")))
-        };
-        names.iter().map(find).collect()
+    /// The one of this name.
+    pub fn named(name: &str) -> Result<PlantedBug, Error> {
+        let bug = PlantedBug::all()?.into_iter().find(|bug| bug.name == name);
+        bug.ok_or_else(|| Error::Refused(format!("there is no {DIRECTORY}/{name}.patch")))
     }
 }
 
@@ -66,15 +62,22 @@ pub struct BrokenCopy {
 }
 
 impl BrokenCopy {
-    /// Brings the copy up to the source, without any bug.
+    /// A copy of the source as it is, without any bug.
     pub fn new() -> Result<BrokenCopy, Error> {
+        let directory = compile::target_directory(&compile::workspace()).join("planted");
+        let copy = BrokenCopy { directory };
+        copy.restore()?;
+        Ok(copy)
+    }
+
+    /// Brings the copy up to the source, without any bug.
+    fn restore(&self) -> Result<(), Error> {
         let workspace = compile::workspace();
-        let directory = compile::target_directory(&workspace).join("planted");
         for name in SOURCES {
-            mirror(&workspace.join(name), &directory.join(name))
-                .map_err(Error::io(format!("copy {name} to {}", directory.display())))?;
+            mirror(&workspace.join(name), &self.directory.join(name))
+                .map_err(Error::io(format!("copy {name} to {}", self.directory.display())))?;
         }
-        Ok(BrokenCopy { directory })
+        Ok(())
     }
 
     /// Whether the patch fits the source, without applying it.
@@ -84,7 +87,7 @@ impl BrokenCopy {
 
     /// Plants the bug in place of the one before it.
     pub fn plant(&self, bug: &PlantedBug) -> Result<(), Error> {
-        BrokenCopy::new()?;
+        self.restore()?;
         self.git_apply(bug, &[])
     }
 
