@@ -70,10 +70,12 @@
 //!
 //! # A tour of the code
 //!
-//! In reading order, each file using only those below it: `connection` is the lane and its phases; `flight`
-//! decides every ticket's fate; `auth` is the exchange before the first call; `cancel` ends what runs; `url` reads connection strings into
-//! sessions; `request` is what this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes; `row`
-//! and `tag` are what the owner reads, `columns` describes it, `copy` says how data is coded, `array` and `types` are its values.
+//! In reading order, each file using only those below it: `channel` is the way to the transport, through `tls` or
+//! without; `connection` is the lane and its phases; `flight` decides every ticket's fate; `auth` is the exchange
+//! before the first call; `cancel` ends what runs; `url` reads connection strings into sessions; `request` is what
+//! this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes;
+//! `row` and `tag` are what the owner reads, `columns` describes it, `copy` says how data is coded, `array` and
+//! `types` are its values.
 //!
 //! # Over a socket
 //!
@@ -98,7 +100,8 @@
 //! }
 //! ```
 //!
-//! The example `query` is this against a real server, with its errors.
+//! The example `query` is this against a real server, with its errors. A [`Channel`] has the same verbs and goes through TLS if
+//! the connection string asks for it (feature `tls`); the example `tour` uses it.
 //!
 //! # Types
 //!
@@ -142,7 +145,7 @@
 //!
 //! # What it does not do
 //!
-//! TLS, GSSAPI, the replication protocol, function calls. A message that belongs to one of these closes the lane with a
+//! GSSAPI, the replication protocol, function calls. A message that belongs to one of these closes the lane with a
 //! reason that names it; nothing is ignored silently.
 //!
 //! # Versions
@@ -153,16 +156,16 @@
 //!
 //! Format of all messages: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
 
+mod channel;
+
+#[cfg(feature = "tls")]
+pub mod tls;
+
 mod connection;
 
 mod flight;
 
 mod auth;
-
-mod channel;
-
-#[cfg(feature = "tls")]
-pub mod tls;
 
 mod url;
 
