@@ -32,11 +32,13 @@ struct Log<'a> {
 impl Log<'_> {
     fn drain(&mut self, lane: &mut Connection<u8>) {
         while let Some(event) = lane.poll_event() {
-            // Pieces of a row that is copied are cut as the bytes are.
             match &event {
+                // Pieces of a row that is copied are cut as the bytes are: what is told of the row is told at its end.
                 Event::CopyData { ticket, bytes, is_end } => {
-                    write!(self.events, "{ticket}{}", bytes.escape_ascii()).expect("memory takes text");
-                    self.events.push_str(if *is_end { ". " } else { "" });
+                    write!(self.events, "{}", bytes.escape_ascii()).expect("memory takes text");
+                    if *is_end {
+                        write!(self.events, " CopyData {{ ticket: {ticket} }} ").expect("memory takes text");
+                    }
                 }
                 _ => write!(self.events, "{event:?} ").expect("memory takes text"),
             }
