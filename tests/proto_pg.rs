@@ -7,6 +7,7 @@ mod query;
 #[expect(dead_code, reason = "the command line of the example is not its tour")]
 mod tour;
 #[path = "../proto-pg/tests/sessions/mod.rs"]
+#[expect(dead_code, reason = "the messages of a pipeline are of interest to what plays the recordings")]
 mod sessions;
 mod support;
 
@@ -18,7 +19,7 @@ use std::{env, fs};
 use proto_pg::{Connection, Event, Host, Limits, ProtocolVersion, Session, SqlState, Url, Value, oid};
 use rinha::config::Config;
 use rinha::engine::lane::STATEMENTS;
-use sessions::{Exchange, SCENES, Scene};
+use sessions::{Exchange, Scene};
 use stress::throwaway::Throwaway;
 use stress::{Postgres, PostgresOptions};
 use support::{Database, workspace};
@@ -229,10 +230,7 @@ fn perform(scene: &Scene, url: &str) -> Vec<Exchange> {
             socket.write_all(&bytes).expect("send");
             exchange.client.extend(bytes);
             let is_idle = lane.batches_in_flight() == 0 && !lane.has_open_batch() && lane.is_ready();
-            let awaits_owner = log
-                .last()
-                .is_some_and(|line: &String| line.starts_with("CopyIn") || line.starts_with("Suspended"));
-            if is_idle || (awaits_owner && !exchange.server.is_empty()) || lane.is_closing() {
+            if is_idle || exchange.awaits_owner() || lane.is_closing() {
                 break;
             }
             let space = lane.recv_space();
@@ -270,7 +268,7 @@ fn major(database: &Database) -> i64 {
 
 #[test]
 fn what_was_recorded_still_happens() {
-    for scene in &SCENES {
+    for scene in sessions::scenes() {
         let database = Database::empty();
         if !scene.setup.is_empty() {
             database.execute(scene.setup);

@@ -725,4 +725,5 @@ fn a_lane_may_move_between_threads() {
     check::<Event<'static, u32>>();
 }
 
+mod breakage;
 mod commands;

@@ -3,6 +3,9 @@
 //! Each version of PostgreSQL has recordings of its own, in a directory with the number of its major version. A recording has two lines for each turn: the bytes of the client (`>`) and those of the server (`<`), escaped. The
 //! first turn is the start, without the start-up message, which names whoever recorded it.
 
+pub(crate) mod pipelines;
+
+use pipelines::PIPELINES;
 use proto_pg::{
     Array, CloseReason, Connection, Date, Decimal, Event, Interval, Jsonb, Limits, Numeric, Oid,
     ProtocolVersion, Row, RowError, Session, Statement, Time, Timestamp, Value, oid,
@@ -252,7 +255,11 @@ const ADD: usize = 1;
 const COMMIT: usize = 2;
 
 /// Every session that was recorded.
-pub(crate) static SCENES: [Scene; 14] = [
+pub(crate) fn scenes() -> impl Iterator<Item = &'static Scene> + Clone {
+    SCENES.iter().chain(PIPELINES.iter().map(|pipeline| &pipeline.scene))
+}
+
+static SCENES: [Scene; 14] = [
     Scene {
         name: "committed",
         setup: PAIR,
@@ -848,6 +855,31 @@ pub(crate) fn take_pending(lane: &mut Connection<u32>) -> Vec<u8> {
     let bytes = lane.send_pending().to_vec();
     lane.send_advance(bytes.len());
     bytes
+}
+
+impl Exchange {
+    /// Whether the server has nothing more to say: it waits for data, or every step that was flushed has its answer.
+    pub(crate) fn awaits_owner(&self) -> bool {
+        let server = messages(&self.server);
+        if server.last() == Some(&b'G') {
+            return true;
+        }
+        let client = messages(&self.client);
+        let count = |tags: &[u8], kinds: &[u8]| tags.iter().filter(|tag| kinds.contains(tag)).count();
+        client.last() == Some(&b'H') && count(&client, b"PBDEC") == count(&server, b"12TnCs3")
+    }
+}
+
+/// The tags of whole messages, in order.
+pub(crate) fn messages(mut bytes: &[u8]) -> Vec<u8> {
+    let mut tags = vec![];
+    while let [tag, a, b, c, d, ..] = bytes {
+        let len_bytes = u32::from_be_bytes([*a, *b, *c, *d]) as usize + 1;
+        let Some(rest) = bytes.get(len_bytes..) else { break };
+        tags.push(*tag);
+        bytes = rest;
+    }
+    tags
 }
 
 /// Reads a recording.
