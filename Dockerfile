@@ -32,10 +32,11 @@ COPY Cargo.toml Cargo.lock ./
 COPY .cargo/config.toml .cargo/
 COPY proto-pg/Cargo.toml proto-pg/
 COPY stress/Cargo.toml stress/
+COPY stress/peers/Cargo.toml stress/peers/
 # Each member is an empty library for now; `//!` because the lints refuse a crate without documentation.
-# The stub of `stress` stays for good: it is compiled for tests only, but without it the workspace does not load.
-RUN mkdir src proto-pg/src stress/src \
- && for root in src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs; do echo '//! Stub.' > "$root"; done \
+# The stubs below `stress` stay for good: they are never compiled here, but without them the workspace does not load.
+RUN mkdir src proto-pg/src stress/src stress/peers/src \
+ && for root in src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs stress/peers/src/lib.rs; do echo '//! Stub.' > "$root"; done \
  && printf '//! Stub.\nfn main() {}\n' > src/main.rs \
  && cargo build --release --locked --bin rinha --target "$(cat /target)" \
  && rm -r src proto-pg/src

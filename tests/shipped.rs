@@ -100,6 +100,21 @@ fn the_load_test_in_its_container_says_where_its_report_is() {
     assert!(text_of("stress/k6/challenge/summary.js").contains("`report: ${settings.reportPath}\\n`"));
 }
 
+/// Cargo loads the whole workspace before it builds the server: each member's manifest, and a root that the stub stands for.
+#[test]
+fn the_image_has_the_manifest_of_every_member() {
+    let manifest = text_of("Cargo.toml");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("members");
+    let members: Vec<String> = serde_json::from_str(members).expect("a list on one line");
+    assert!(members.len() > 3, "{members:?}");
+    let (dockerfile, sent) = (text_of("Dockerfile"), text_of(".dockerignore"));
+    for member in members.iter().filter(|member| *member != ".") {
+        assert!(dockerfile.contains(&format!("COPY {member}/Cargo.toml {member}/\n")), "{member}");
+        assert!(dockerfile.contains(&format!(" {member}/src/lib.rs")), "{member}: the stub of its library");
+        assert!(sent.contains(&format!("!{member}/Cargo.toml\n")), "{member}");
+    }
+}
+
 #[test]
 fn the_image_and_the_checks_use_the_same_rust() {
     let dockerfile = text_of("Dockerfile");

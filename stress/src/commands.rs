@@ -190,6 +190,10 @@ mod tests {
     fn options_that_are_right_one_by_one_may_contradict_each_other() {
         let Ok(Command::Run(run)) = parse("run open --health") else { panic!("refused before") };
         assert!(run.problem().is_some_and(|problem| problem.contains("direct")));
+        let Ok(Command::Run(run)) = parse("run saturate --server peer:embedded") else {
+            panic!("refused before")
+        };
+        assert!(run.problem().is_some_and(|problem| problem.contains("direct")));
         let Ok(Command::Soak(soak)) = parse("soak --seconds 9") else { panic!("refused before") };
         assert!(soak.problem().is_some_and(|problem| problem.contains("60 s")));
         let Ok(Command::Soak(soak)) = parse("soak") else { panic!("refused") };

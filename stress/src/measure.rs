@@ -14,7 +14,9 @@ use crate::ledger::{Tally, audit, settled};
 use crate::load::{Generator, LoadKind};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace, files};
+use crate::{
+    Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace, compile, files,
+};
 
 mod usage;
 pub use usage::Machine;
@@ -85,8 +87,9 @@ pub struct OwnStack {
     /// A setting of both instances, such as `BATCH_CALLS_MAX=32`; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "url")]
     pub set: Vec<(String, String)>,
-    /// This binary of the server in place of a fresh build
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    /// This binary of the server in place of a fresh build; or a peer of it, built from stress/peers: peer:simple, peer:batch,
+    /// peer:embedded
+    #[arg(long, value_name = "FILE|PEER", conflicts_with = "url")]
     pub server: Option<PathBuf>,
 }
 
@@ -113,7 +116,13 @@ pub struct Running {
 impl MeasureOptions {
     /// What is wrong with options that are right one by one.
     pub fn problem(&self) -> Option<String> {
-        (self.health && self.load != LoadKind::Direct).then(|| "--health is for `direct`".to_owned())
+        if self.load == LoadKind::Direct {
+            return None;
+        }
+        let peer = self.stack.server.as_deref().and_then(compile::peer);
+        let is_alone = peer == Some("embedded");
+        let alone = is_alone.then(|| "peer:embedded is a bank of one process: it is for `direct`".to_owned());
+        alone.or(self.health.then(|| "--health is for `direct`".to_owned()))
     }
 
     pub(crate) fn kind(&self) -> LoadKind {
@@ -127,10 +136,16 @@ impl OwnStack {
         Ok(OwnStack { server: Some(place.server(self.server.as_ref())?), ..self.clone() })
     }
 
+    /// What is measured in place of the server: `peer:batch`.
+    fn peer(&self) -> Option<String> {
+        let peer = self.server.as_deref().and_then(compile::peer);
+        peer.map(|peer| format!("peer:{peer}"))
+    }
+
     /// What figures depend on, beside the limits.
     pub(crate) fn describe(&self) -> String {
         let settings = self.set.iter().map(|(name, value)| (name, value));
-        conditions(&self.nginx.to_string(), self.durable, settings).join(", ")
+        conditions(self.peer().as_deref(), &self.nginx.to_string(), self.durable, settings).join(", ")
     }
 
     pub(crate) fn start(&self, place: &Workplace, groups: Option<Parent>) -> Result<Stack, Error> {
@@ -275,6 +290,7 @@ impl Setup {
             seconds: options.seconds,
             runs: options.runs,
             url,
+            peer: options.stack.peer(),
             limits: known(limits.to_string()),
             services: services.filter(|_| is_own).collect(),
             nginx: known(nginx.to_string()),

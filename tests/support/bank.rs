@@ -1,7 +1,9 @@
 //! One server over a database of its own.
 
+use std::env;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +16,11 @@ use crate::support::{Answer, Database, Edge, Wire, get, transaction, workspace};
 
 /// The binary under test.
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
+
+/// What a [`Bank`] of a test runs: [`SERVER`], or the binary that `SERVER_UNDER_TEST` names, as the one of a peer.
+fn under_test() -> PathBuf {
+    env::var_os("SERVER_UNDER_TEST").unwrap_or_else(|| SERVER.into()).into()
+}
 
 /// Settings under which a test can hold a row lock as long as it likes.
 pub(crate) const PATIENT: [(&str, &str); 5] = [
@@ -207,7 +214,7 @@ fn value_of(series: &str, metrics: &str) -> u64 {
 pub(crate) fn options(url: &str, settings: &[(&str, &str)]) -> InstanceOptions {
     let environment =
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    InstanceOptions { environment, readiness: Readiness::Healthy, ..InstanceOptions::new(SERVER, url) }
+    InstanceOptions { environment, readiness: Readiness::Healthy, ..InstanceOptions::new(under_test(), url) }
 }
 
 /// Both are equal, or the difference is shown with what was asked.

@@ -31,6 +31,9 @@ pub struct Setup {
     /// Where the bank was when it was not ours: then nothing below is known.
     #[serde(default)]
     pub url: Option<String>,
+    /// What was measured in place of the server: `peer:batch`.
+    #[serde(default)]
+    pub peer: Option<String>,
     /// The name of the split: `default`, `tuned` or `none`.
     pub limits: String,
     pub services: Vec<ServiceLimits>,
@@ -100,7 +103,7 @@ impl Setup {
     pub(crate) fn describe(&self) -> String {
         let mut words = match &self.url {
             Some(_) => Vec::new(),
-            None => conditions(&self.nginx, self.is_durable, self.settings.iter()),
+            None => conditions(self.peer.as_deref(), &self.nginx, self.is_durable, self.settings.iter()),
         };
         words.push(format!("{} s", self.seconds));
         if self.runs > 1 {
@@ -243,13 +246,15 @@ impl Report {
 
 /// One word for each thing that is not as usual, and for nginx.
 pub(super) fn conditions<'a>(
+    peer: Option<&str>,
     nginx: &str,
     is_durable: bool,
     settings: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Vec<String> {
     let durable = is_durable.then(|| "durable".to_owned());
     let settings = settings.map(|(name, value)| format!("{name}={value}"));
-    [format!("nginx {nginx}")].into_iter().chain(durable).chain(settings).collect()
+    let peer = peer.map(str::to_owned);
+    peer.into_iter().chain([format!("nginx {nginx}")]).chain(durable).chain(settings).collect()
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -319,6 +324,7 @@ pub(crate) mod tests {
                 seconds: 10,
                 runs: 1,
                 url: None,
+                peer: None,
                 limits: "default".to_owned(),
                 services: Vec::new(),
                 nginx: "stream".to_owned(),

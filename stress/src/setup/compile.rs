@@ -1,4 +1,4 @@
-//! Building the server with cargo, and finding what it built.
+//! Building the server, or a peer of it, with cargo, and finding what was built.
 
 use std::env;
 use std::ffi::OsString;
@@ -34,9 +34,35 @@ pub fn target_directory(workspace: &Path) -> PathBuf {
 /// Builds the server with a profile: `release`, or `profiling`, which is the same code with symbols and line tables. cargo's
 /// progress is on standard error. Gives the path of its binary.
 pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
-    let log = &place.logs.join("build.json");
-    let arguments =
-        ["build", "--profile", profile, "--bin", SERVER, "--message-format", "json-render-diagnostics"];
+    build_binary("rinha", SERVER, profile, place)
+}
+
+/// What stands for a peer where a binary of the server may be named: `peer:batch` is `batch`.
+pub fn peer(server: &Path) -> Option<&str> {
+    server.to_str()?.strip_prefix("peer:")
+}
+
+/// Builds one of the peers in `stress/peers`, optimized as the server is.
+pub fn build_peer(name: &str, place: &Workplace) -> Result<PathBuf, Error> {
+    if PEERS.contains(&name) {
+        return build_binary("peers", name, "release", place);
+    }
+    Err(Error::Refused(format!("there is no peer {name}: there are {}", PEERS.join(", "))))
+}
+
+fn build_binary(package: &str, name: &str, profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
+    let log = &place.logs.join(format!("build-{name}.json"));
+    let arguments = [
+        "build",
+        "--profile",
+        profile,
+        "--package",
+        package,
+        "--bin",
+        name,
+        "--message-format",
+        "json-render-diagnostics",
+    ];
     let cargo = cargo();
     let mut build = Service::start(Launch {
         arguments: arguments.map(OsString::from).to_vec(),
@@ -47,33 +73,37 @@ pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
         Ok(()) => {}
         Err(Error::Service { what, .. }) => {
             return Err(Error::Refused(format!(
-                "the server does not build: cargo {what} (its messages are above)"
+                "{name} does not build: cargo {what} (its messages are above)"
             )));
         }
         Err(error) => return Err(error),
     }
     let messages = files::read(log)?;
-    executable_in(&messages)
-        .ok_or_else(|| Error::Refused(format!("cargo names no executable {SERVER} in {}", log.display())))
+    executable_in(&messages, name)
+        .ok_or_else(|| Error::Refused(format!("cargo names no executable {name} in {}", log.display())))
 }
 
 /// Format: The Cargo Book, "External tools", JSON messages: one object per line; an artifact names its executable.
-fn executable_in(messages: &str) -> Option<PathBuf> {
+fn executable_in(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut servers = messages.filter(|message| {
+    let mut binaries = messages.filter(|message| {
         let kinds = message["target"]["kind"].as_array();
         message["reason"] == "compiler-artifact"
-            && message["target"]["name"] == SERVER
+            && message["target"]["name"] == name
             && kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"))
     });
-    servers.find_map(|message| message["executable"].as_str().map(PathBuf::from))
+    binaries.find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
 const SERVER: &str = "rinha";
+/// The programs of `stress/peers`.
+pub const PEERS: [&str; 3] = ["simple", "batch", "embedded"];
 const BUILD_PATIENCE: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -85,8 +115,24 @@ not json
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"rinha"},"executable":"/t/release/rinha"}
 {"reason":"build-finished","success":true}
 "#;
-        assert_eq!(executable_in(messages), Some(PathBuf::from("/t/release/rinha")));
-        assert_eq!(executable_in(""), None);
+        assert_eq!(executable_in(messages, SERVER), Some(PathBuf::from("/t/release/rinha")));
+        assert_eq!(executable_in("", SERVER), None);
         assert!(workspace().join("stress/Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn the_peers_are_the_programs_of_their_crate() {
+        let programs = fs::read_dir(workspace().join("stress/peers/src/bin")).unwrap();
+        let mut names: Vec<_> = programs.map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        let names: Vec<_> = names.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
+        let mut peers = PEERS;
+        peers.sort_unstable();
+        assert_eq!(names, peers);
+        assert_eq!(peer(Path::new("peer:batch")), Some("batch"));
+        assert_eq!(peer(Path::new("target/release/rinha")), None);
+        let place = Workplace::silent(workspace(), Path::new("/nowhere"));
+        let refusal = build_peer("none", &place).unwrap_err().to_string();
+        assert!(refusal.contains("simple, batch, embedded"), "{refusal}");
     }
 }

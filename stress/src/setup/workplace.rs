@@ -38,8 +38,12 @@ impl Workplace {
         install::install_missing(tools, self.steps, &self.log("install"))
     }
 
-    /// The binary of the server that is given, or else a fresh build in release mode.
+    /// The binary of the server that is given, or else a fresh build in release mode; of a peer, where one is named.
     pub fn server(&self, given: Option<&PathBuf>) -> Result<PathBuf, Error> {
-        given.map_or_else(|| compile::build("release", self), |given| Ok(given.clone()))
+        let Some(given) = given else { return compile::build("release", self) };
+        match compile::peer(given) {
+            Some(peer) => compile::build_peer(peer, self),
+            None => Ok(given.clone()),
+        }
     }
 }

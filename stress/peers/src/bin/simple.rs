@@ -1,0 +1,68 @@
+//! Peer (a): what a good engineer would write first. A pool of connections, and one call to the procedure for each request.
+
+use std::error::Error;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use peers::{Bank, Outcome, Settings, Transaction, Unavailable, database, serve};
+use tokio_postgres::NoTls;
+
+struct Pooled {
+    pool: Pool,
+}
+
+impl Bank for Pooled {
+    async fn transact(&self, transaction: Transaction) -> Result<Outcome, Unavailable> {
+        self.call(&transaction).await.map_err(unavailable)
+    }
+
+    async fn statement(&self, client: i32) -> Result<String, Unavailable> {
+        self.read(client).await.map_err(unavailable)?.ok_or(Unavailable)
+    }
+
+    async fn is_healthy(&self) -> bool {
+        match self.pool.get().await {
+            Ok(connection) => connection.simple_query("").await.is_ok(),
+            Err(_) => false,
+        }
+    }
+}
+
+impl Pooled {
+    async fn call(&self, transaction: &Transaction) -> Result<Outcome, Box<dyn Error>> {
+        let connection = self.pool.get().await?;
+        let prepared = connection.prepare_cached(TRANSACT).await?;
+        let Transaction { client, value, kind, description } = transaction;
+        // Without BEGIN: one statement is one transaction, and its answer comes after the commit.
+        let row = connection.query_one(&prepared, &[client, value, &kind.as_str(), description]).await?;
+        let limit = row.try_get::<_, Option<i64>>(1)?.ok_or("the client is gone")?;
+        let balance = row.try_get::<_, Option<i64>>(0)?;
+        Ok(balance.map_or(Outcome::PastLimit, |balance| Outcome::Done { limit, balance }))
+    }
+
+    async fn read(&self, client: i32) -> Result<Option<String>, Box<dyn Error>> {
+        let connection = self.pool.get().await?;
+        let prepared = connection.prepare_cached(database::STATEMENT).await?;
+        Ok(database::statement(&connection, &prepared, client).await?)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
+fn unavailable(error: Box<dyn Error>) -> Unavailable {
+    eprintln!("a call failed: {error}");
+    Unavailable
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let settings = Settings::from_env()?;
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(settings.database_url.parse()?, NoTls, config);
+    let pool = Pool::builder(manager).max_size(CONNECTIONS).build()?;
+    let clients = database::clients(&*pool.get().await?).await?;
+    serve(Pooled { pool }, clients, &settings).await?;
+    Ok(())
+}
+
+const TRANSACT: &str = "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)";
+/// PostgreSQL has half a CPU, and five rows to lock: more connections only wait for each other.
+const CONNECTIONS: usize = 5;
