@@ -66,7 +66,7 @@ fn the_compose_file_can_be_read_without_the_image() {
 #[test]
 fn the_overrides_use_the_images_of_the_compose_file() {
     let compose = text_of("docker-compose.yml");
-    let overrides = ["durable", "tuned"].map(|name| text_of(format!("compose/{name}.yml")));
+    let overrides = ["durable", "short-period", "tuned"].map(|name| text_of(format!("compose/{name}.yml")));
     let images = overrides.iter().flat_map(|text| text.lines()).filter(|line| line.contains(" image: "));
     let others: Vec<&str> = images.filter(|line| !compose.contains(*line)).collect();
     assert_eq!(others, [""; 0], "docker-compose.yml has no such image");

@@ -133,10 +133,11 @@ mod tests {
 
     #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
-        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s";
+        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
-        let OwnStack { limits, nginx, durable, set, server } = arguments.stack;
+        let OwnStack { limits, nginx, durable, set, server, cpu_period } = arguments.stack;
         assert_eq!((limits, nginx, durable), (Split::Tuned, Balancer::Http, true));
+        assert_eq!(cpu_period.cpu_period_ms, 20);
         assert_eq!(
             set,
             [("A", "b"), ("LANES", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -153,6 +154,7 @@ mod tests {
             "run saturate --connections 0",
             "run saturate --connections 1,x",
             "run saturate --limits all",
+            "run saturate --cpu-period-ms 4",
             "run saturate --nginx tcp",
             "run saturate --set LANES",
             "run saturate --url http://h",

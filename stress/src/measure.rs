@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::arguments::{address, part, positive, setting, url};
-use crate::cgroup::{self, Account, Parent};
+use crate::cgroup::{self, Account, CPU_PERIOD_DEFAULT_MS, Limits, Parent};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Generator, LoadKind};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{
-    Bank, Durability, Error, PostgresOptions, Split, Stack, StackOptions, Workplace, compile, files,
+    Bank, Durability, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace, compile, files,
 };
 
 mod usage;
@@ -78,6 +78,8 @@ pub struct OwnStack {
     /// How 1.5 CPU and 550 MB are shared out: as in the challenge; for more requests per second; no limits at all
     #[arg(long, value_enum, default_value_t, value_name = "SPLIT", conflicts_with = "url")]
     pub limits: Split,
+    #[command(flatten)]
+    pub cpu_period: CpuPeriod,
     /// Layer 4 (stream) or layer 7 (http)
     #[arg(long, value_enum, default_value_t, value_name = "LAYER", conflicts_with = "url")]
     pub nginx: Balancer,
@@ -91,6 +93,21 @@ pub struct OwnStack {
     /// peer:embedded
     #[arg(long, value_name = "FILE|PEER", conflicts_with = "url")]
     pub server: Option<PathBuf>,
+}
+
+/// Over which span limits of CPU are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct CpuPeriod {
+    /// The kernel gives a service its share of CPU anew each N ms, and lets it stand still once that is used up: a shorter period
+    /// has a shorter tail of latencies and costs more CPU time per request
+    #[arg(long, value_name = "N", default_value_t = CPU_PERIOD_DEFAULT_MS, value_parser = clap::value_parser!(u32).range(5..=1000))]
+    pub cpu_period_ms: u32,
+}
+
+impl Default for CpuPeriod {
+    fn default() -> CpuPeriod {
+        CpuPeriod { cpu_period_ms: CPU_PERIOD_DEFAULT_MS }
+    }
 }
 
 /// A bank that runs, in place of a stack of its own; `cargo stress up` prints these options for its own. Nobody else may use
@@ -145,7 +162,20 @@ impl OwnStack {
     /// What figures depend on, beside the limits.
     pub(crate) fn describe(&self) -> String {
         let settings = self.set.iter().map(|(name, value)| (name, value));
-        conditions(self.peer().as_deref(), &self.nginx.to_string(), self.durable, settings).join(", ")
+        let conditions = conditions(
+            self.peer().as_deref(),
+            &self.nginx.to_string(),
+            self.durable,
+            self.cpu_period.cpu_period_ms,
+            settings,
+        );
+        conditions.join(", ")
+    }
+
+    /// Where its groups are made; `None` without limits where no account can be kept.
+    pub fn groups(&self) -> Result<Option<Parent>, Error> {
+        let groups = groups_for(self.limits)?;
+        Ok(groups.map(|parent| parent.with_cpu_period_ms(self.cpu_period.cpu_period_ms)))
     }
 
     pub(crate) fn start(&self, place: &Workplace, groups: Option<Parent>) -> Result<Stack, Error> {
@@ -200,7 +230,7 @@ pub enum Balancer {
 pub fn measure(options: &MeasureOptions, place: &Workplace, progress: &Progress) -> Result<Report, Error> {
     let load = options.kind();
     let bank = options.running.as_ref().map(Running::bank).transpose()?;
-    let groups = if bank.is_some() { Parent::find().ok() } else { groups_for(options.stack.limits)? };
+    let groups = if bank.is_some() { Parent::find().ok() } else { options.stack.groups()? };
     let own = if bank.is_some() { OwnStack::default() } else { options.stack.with_server(place)? };
     let scratch = Throwaway::new("load")?;
     let generator = Generator::find(load, scratch.path(), groups.as_ref(), place)?;
@@ -222,7 +252,7 @@ pub fn measure(options: &MeasureOptions, place: &Workplace, progress: &Progress)
                 let logs = place.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
                 files::make_directory(&logs)?;
                 let stack = own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
-                setup.add_versions(&stack);
+                setup.add_facts(&stack);
                 measured(&bank_of(&stack, load), &Tally::of_new_bank())?
             };
             progress.end(&run);
@@ -278,11 +308,6 @@ impl Setup {
         let OwnStack { limits, nginx, durable, set, .. } = &options.stack;
         let url = options.running.as_ref().map(|running| running.url.clone());
         let is_own = url.is_none();
-        let services = limits.limits().iter().map(|(name, limits)| ServiceLimits {
-            name: (*name).to_owned(),
-            cpu_thousandths: limits.cpu_thousandths,
-            memory_bytes: limits.memory_bytes,
-        });
         let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program().version()];
         let known = |name: String| if is_own { name } else { String::new() };
         Setup {
@@ -291,8 +316,9 @@ impl Setup {
             runs: options.runs,
             url,
             peer: options.stack.peer(),
+            cpu_period_ms: options.stack.cpu_period.cpu_period_ms,
             limits: known(limits.to_string()),
-            services: services.filter(|_| is_own).collect(),
+            services: Vec::new(),
             nginx: known(nginx.to_string()),
             is_durable: *durable,
             settings: set.iter().cloned().collect(),
@@ -300,7 +326,14 @@ impl Setup {
         }
     }
 
-    fn add_versions(&mut self, stack: &Stack) {
+    /// What only a stack that runs knows: the limits that the kernel keeps, and whose programs it is made of.
+    fn add_facts(&mut self, stack: &Stack) {
+        let limits = |service: &&Service| {
+            let (limits, _) = service.group()?.account().limits()?;
+            let Limits { cpu_thousandths, memory_bytes } = limits;
+            Some(ServiceLimits { name: service.name().to_owned(), cpu_thousandths, memory_bytes })
+        };
+        self.services = stack.services().iter().filter_map(limits).collect();
         for (name, version) in [("postgresql", stack.postgres.version()), ("nginx", stack.nginx.version())] {
             self.versions.insert(name.to_owned(), version.to_owned());
         }

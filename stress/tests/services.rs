@@ -207,7 +207,11 @@ fn limits_are_applied_and_their_groups_removed() {
         Ok(parent) => parent,
         Err(why) => return stress::left_out("limits", &why),
     };
-    let group = parent.group("test", Limits { cpu_thousandths: 500, memory_bytes: 200 << 20 }).unwrap();
+    let limits = Limits { cpu_thousandths: 500, memory_bytes: 200 << 20 };
+    let default_period = parent.group("test", limits).unwrap().account().limits();
+    assert_eq!(default_period, Some((limits, Duration::from_millis(100))));
+    let group = parent.with_cpu_period_ms(20).group("test", limits).unwrap();
+    assert_eq!(group.account().limits(), Some((limits, Duration::from_millis(20))));
     let group = std::sync::Arc::new(group);
     let members: Vec<PathBuf> = group.members_files().collect();
     let options = PostgresOptions { group: Some(group), ..PostgresOptions::default() };

@@ -1,6 +1,6 @@
 //! `cargo stress k6`: the challenge, and what becomes of its run.
 
-use stress::measure::{self, Progress};
+use stress::measure::Progress;
 use stress::steps::Steps;
 use stress::trials::{Challenge, ChallengeOptions};
 use stress::{Error, install};
@@ -9,7 +9,7 @@ use super::{at_work, report};
 
 pub(super) fn run(options: &ChallengeOptions) -> Result<(), Error> {
     if options.url.is_none() {
-        measure::groups_for(options.stack.limits)?;
+        options.stack.groups()?;
     }
     let Challenge { summary, page, doubts } = at_work("k6", |place| {
         if options.url.is_none() {

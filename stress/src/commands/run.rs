@@ -12,7 +12,7 @@ pub(super) fn run(options: &MeasureOptions) -> Result<(), Error> {
     // Before the work: a wrong path should not cost the user the run.
     let earlier = options.against.as_deref().map(Report::read).transpose()?;
     if options.running.is_none() {
-        measure::groups_for(options.stack.limits)?;
+        options.stack.groups()?;
     }
     let report = at_work("run", |place| {
         let generator = if options.load == LoadKind::Open { &install::PYTHON } else { &install::WRK };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use stress::cgroup::Parent;
 use stress::lock::Lock;
+use stress::measure::CpuPeriod;
 use stress::{
     Bank, Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install,
 };
@@ -29,6 +30,8 @@ pub(super) struct Arguments {
     /// How 1.5 CPU and 550 MB are shared out: as in the challenge; for more requests per second; no limits at all
     #[arg(long, value_enum, default_value_t, value_name = "SPLIT")]
     limits: Split,
+    #[command(flatten)]
+    cpu_period: CpuPeriod,
     /// The same as --limits none
     #[arg(long, conflicts_with = "limits")]
     no_limits: bool,
@@ -56,7 +59,9 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
     let split = if arguments.no_limits { Split::None } else { arguments.limits };
     let groups = match split {
         Split::None => Err("--limits none".to_owned()),
-        Split::Default | Split::Tuned => Parent::find(),
+        Split::Default | Split::Tuned => {
+            Parent::find().map(|parent| parent.with_cpu_period_ms(arguments.cpu_period.cpu_period_ms))
+        }
     };
     steps.line(&match &groups {
         Ok(_) => format!("limits: {}", split.describe()),

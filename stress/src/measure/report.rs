@@ -8,6 +8,7 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
+use crate::cgroup::CPU_PERIOD_DEFAULT_MS;
 use crate::ledger::{Counts, Ledger};
 use crate::load::{Latency, LoadFigures, LoadKind};
 use crate::table::float;
@@ -34,6 +35,9 @@ pub struct Setup {
     /// What was measured in place of the server: `peer:batch`.
     #[serde(default)]
     pub peer: Option<String>,
+    /// Over which span the limits of CPU were kept.
+    #[serde(default = "cpu_period_default_ms")]
+    pub cpu_period_ms: u32,
     /// The name of the split: `default`, `tuned` or `none`.
     pub limits: String,
     pub services: Vec<ServiceLimits>,
@@ -103,7 +107,13 @@ impl Setup {
     pub(crate) fn describe(&self) -> String {
         let mut words = match &self.url {
             Some(_) => Vec::new(),
-            None => conditions(self.peer.as_deref(), &self.nginx, self.is_durable, self.settings.iter()),
+            None => conditions(
+                self.peer.as_deref(),
+                &self.nginx,
+                self.is_durable,
+                self.cpu_period_ms,
+                self.settings.iter(),
+            ),
         };
         words.push(format!("{} s", self.seconds));
         if self.runs > 1 {
@@ -249,12 +259,21 @@ pub(super) fn conditions<'a>(
     peer: Option<&str>,
     nginx: &str,
     is_durable: bool,
+    cpu_period_ms: u32,
     settings: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Vec<String> {
     let durable = is_durable.then(|| "durable".to_owned());
     let settings = settings.map(|(name, value)| format!("{name}={value}"));
     let peer = peer.map(str::to_owned);
-    peer.into_iter().chain([format!("nginx {nginx}")]).chain(durable).chain(settings).collect()
+    let is_usual = cpu_period_ms == CPU_PERIOD_DEFAULT_MS;
+    let period = (!is_usual).then(|| format!("CPU period {cpu_period_ms} ms"));
+    let words = peer.into_iter().chain([format!("nginx {nginx}")]);
+    words.chain(durable).chain(period).chain(settings).collect()
+}
+
+/// Of a report from before it could be chosen.
+fn cpu_period_default_ms() -> u32 {
+    CPU_PERIOD_DEFAULT_MS
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -325,6 +344,7 @@ pub(crate) mod tests {
                 runs: 1,
                 url: None,
                 peer: None,
+                cpu_period_ms: 100,
                 limits: "default".to_owned(),
                 services: Vec::new(),
                 nginx: "stream".to_owned(),

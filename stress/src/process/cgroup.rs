@@ -39,9 +39,12 @@ enum Version {
     V2,
 }
 
-/// The group below which we may make ours.
+/// The group below which we may make ours, and the span over which the kernel counts their CPU time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent(Account);
+pub struct Parent {
+    account: Account,
+    cpu_period_us: u64,
+}
 
 /// One service's group. Dropping it ends what still runs in it and removes it.
 #[derive(Debug)]
@@ -112,6 +115,23 @@ impl Account {
         self.number(file, Some("oom_kill")).unwrap_or(0)
     }
 
+    /// The limits that the kernel keeps, and over which span those of CPU; `None` where there are none.
+    pub fn limits(&self) -> Option<(Limits, Duration)> {
+        let [quota_us, period_us] = match self.version {
+            Version::V1 => ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| self.number(file, None)),
+            Version::V2 => {
+                let text = fs::read_to_string(self.file("cpu.max")).ok()?;
+                let (quota, period) = text.trim().split_once(' ')?;
+                [quota, period].map(|number| number.parse().map_err(io::Error::other))
+            }
+        };
+        let memory = if self.version == Version::V1 { "memory.limit_in_bytes" } else { "memory.max" };
+        let (quota_us, period_us, memory_bytes) =
+            (quota_us.ok()?, period_us.ok()?, self.number(memory, None).ok()?);
+        let cpu_thousandths = (quota_us * 1000).checked_div(period_us)?.try_into().ok()?;
+        Some((Limits { cpu_thousandths, memory_bytes }, Duration::from_micros(period_us)))
+    }
+
     /// The one of its directories that has this file.
     fn file(&self, name: &str) -> PathBuf {
         let mut paths = self.directories.iter().map(|directory| directory.join(name));
@@ -159,7 +179,7 @@ impl Parent {
     fn of_groups(groups: &[ProcessCGroup], mounts: &[MountInfo]) -> Result<Parent, String> {
         let own = Account::of_groups(groups, mounts)?;
         if own.version == Version::V1 {
-            return Ok(Parent(own));
+            return Ok(Parent::new(own));
         }
         let is_mounted = |directory: &Path| {
             mounts.iter().any(|it| it.fs_type == "cgroup2" && directory.starts_with(&it.mount_point))
@@ -170,11 +190,22 @@ impl Parent {
             for candidate in &candidates {
                 if hands_down_both(candidate, may_change) && can_make_groups(candidate) {
                     let directories = vec![candidate.to_path_buf()];
-                    return Ok(Parent(Account { version: Version::V2, directories }));
+                    return Ok(Parent::new(Account { version: Version::V2, directories }));
                 }
             }
         }
         Err(format!("no group from {} upwards lets us limit cpu and memory", own.directories[0].display()))
+    }
+
+    fn new(account: Account) -> Parent {
+        Parent { account, cpu_period_us: u64::from(CPU_PERIOD_DEFAULT_MS) * 1000 }
+    }
+
+    /// A group made from now on has its share of CPU anew after each `period_ms`: once it is used up, the group stands still for
+    /// the rest of it.
+    #[must_use]
+    pub fn with_cpu_period_ms(self, period_ms: u32) -> Parent {
+        Parent { cpu_period_us: u64::from(period_ms) * 1000, ..self }
     }
 
     /// Makes a group for one service; without limits it only keeps account.
@@ -183,23 +214,24 @@ impl Parent {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}-{name}", process::id());
         // From here on the group's own `drop` cleans up.
-        let directories = self.0.directories.iter().map(|parent| parent.join(&name)).collect();
-        let group = Group { account: Account { version: self.0.version, directories } };
+        let directories = self.account.directories.iter().map(|parent| parent.join(&name)).collect();
+        let group = Group { account: Account { version: self.account.version, directories } };
         for directory in &group.account.directories {
             fs::create_dir(directory)
                 .map_err(Error::io(format!("make the group {}", directory.display())))?;
         }
         let Some(limits) = limits.into() else { return Ok(group) };
-        let quota_us = u64::from(limits.cpu_thousandths) * PERIOD_US / 1000;
-        let settings = match self.0.version {
+        let period_us = self.cpu_period_us;
+        let quota_us = u64::from(limits.cpu_thousandths) * period_us / 1000;
+        let settings = match self.account.version {
             Version::V1 => [
-                ("cpu.cfs_period_us", PERIOD_US.to_string()),
+                ("cpu.cfs_period_us", period_us.to_string()),
                 ("cpu.cfs_quota_us", quota_us.to_string()),
                 ("memory.limit_in_bytes", limits.memory_bytes.to_string()),
             ]
             .to_vec(),
             Version::V2 => [
-                ("cpu.max", format!("{quota_us} {PERIOD_US}")),
+                ("cpu.max", format!("{quota_us} {period_us}")),
                 ("memory.max", limits.memory_bytes.to_string()),
             ]
             .to_vec(),
@@ -228,7 +260,7 @@ impl Parent {
 
     /// Removes the groups of a bench that was killed; the kernel refuses where a process is left.
     fn remove_abandoned(&self) {
-        for entry in self.0.directories.iter().flat_map(fs::read_dir).flatten().flatten() {
+        for entry in self.account.directories.iter().flat_map(fs::read_dir).flatten().flatten() {
             let name = entry.file_name();
             let owner = name
                 .to_str()
@@ -306,8 +338,8 @@ pub(crate) const REMEDY: &str =
     "run it as root, or with cgroups of version 2 under `systemd-run --user --scope --property=Delegate=yes`";
 const PREFIX: &str = "rinha-";
 const MEMBERS: &str = "cgroup.procs";
-/// The span over which the kernel counts CPU time; a container's default.
-const PERIOD_US: u64 = 100_000;
+/// A container's default.
+pub const CPU_PERIOD_DEFAULT_MS: u32 = 100;
 const REMOVE_PATIENCE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
@@ -360,7 +392,7 @@ mod tests {
             fs::remove_dir(directory.join("cgroup.subtree_control")).unwrap();
             fs::write(directory.join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
         }
-        let parent = Parent(Account { version: Version::V2, directories: vec![slice] });
+        let parent = Parent::new(Account { version: Version::V2, directories: vec![slice] });
         assert_eq!(Parent::of_groups(&groups, &mounts), Ok(parent));
     }
 

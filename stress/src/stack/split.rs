@@ -88,6 +88,17 @@ mod tests {
             let service = if *service == DB { "db" } else { service };
             assert_eq!(figures(&tuned, service), as_compose(limits), "{service}");
         }
+        let short = file("compose/short-period.yml");
+        for (service, limits) in &LIMITS {
+            let service = if *service == DB { "db" } else { service };
+            let quota_us = limits.cpu_thousandths * 10;
+            let memory = as_compose(limits).1;
+            let expected = format!(
+                "  {service}:\n    cpu_period: 10000\n    cpu_quota: {quota_us}\n    deploy: !override\n      resources:\n        \
+                 limits:\n          memory: {memory}\n"
+            );
+            assert!(short.contains(&expected), "{service}");
+        }
     }
 
     fn as_compose(limits: &Limits) -> (String, String) {

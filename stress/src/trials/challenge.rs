@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::arguments::{above_zero, positive, seconds, some_seconds, url};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Program, Script};
-use crate::measure::{Machine, Moment, OwnStack, Progress, groups_for};
+use crate::measure::{Machine, Moment, OwnStack, Progress};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
 use crate::{Bank, Error, Workplace};
@@ -95,7 +95,7 @@ fn on_own_stack(
     progress: &Progress,
 ) -> Result<Challenge, Error> {
     let own = &options.stack;
-    let groups = groups_for(own.limits)?;
+    let groups = own.groups()?;
     let group = groups.as_ref().map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
     let k6 = Program::k6(scratch, group, place)?;
     let stack = own.start(place, groups)?;
