@@ -30,13 +30,17 @@ WORKDIR /build
 # need BuildKit, and would be lost with the machine's build cache; a layer can be pulled.)
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo/config.toml .cargo/
+COPY docs/learn/Cargo.toml docs/learn/
 COPY proto-pg/Cargo.toml proto-pg/
 COPY stress/Cargo.toml stress/
 COPY stress/peers/Cargo.toml stress/peers/
 # Each member is an empty library for now; `//!` because the lints refuse a crate without documentation.
-# The stubs below `stress` stay for good: they are never compiled here, but without them the workspace does not load.
-RUN mkdir src proto-pg/src stress/src stress/peers/src \
- && for root in src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs stress/peers/src/lib.rs; do echo '//! Stub.' > "$root"; done \
+# The stubs of `learn` and below `stress` stay for good: they are never compiled here, but without them the workspace does
+# not load.
+RUN mkdir src docs/learn/src proto-pg/src stress/src stress/peers/src \
+ && for root in src/lib.rs docs/learn/src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs stress/peers/src/lib.rs; do \
+      echo '//! Stub.' > "$root"; \
+    done \
  && printf '//! Stub.\nfn main() {}\n' > src/main.rs \
  && cargo build --release --locked --bin rinha --target "$(cat /target)" \
  && rm -r src proto-pg/src

@@ -342,7 +342,7 @@ fn every_excerpt_is_there_and_every_anchor_is_used() {
             used.insert((workspace().join(path), anchor.to_owned()));
         }
     }
-    for directory in ["src", "proto-pg/src", "sql", "tests", "stress/src"] {
+    for directory in ["src", "proto-pg/src", "sql", "tests", "stress/src", "docs/learn/path"] {
         for path in files_below(&workspace().join(directory)) {
             // A patch quotes the lines around its own.
             if path.extension().is_some_and(|extension| extension == "patch") {

@@ -1,0 +1,124 @@
+//! Each step's exercises pass with the path's program of that step, and fail with what the step mends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, process};
+
+use learn::arena::Arena;
+use learn::mine;
+use learn::steps::{STEPS, Step};
+
+fn built(name: &str) -> PathBuf {
+    // Cargo builds all programs of a crate before its tests, into one directory.
+    Path::new(env!("CARGO_BIN_EXE_learn")).with_file_name(name)
+}
+
+/// The titles of the exercises that fail, with what is said about each.
+fn failures(step: &Step, name: &str, patience: Duration) -> Vec<(&'static str, String)> {
+    let program = built(name);
+    let arena = Arena { program: &program, patience };
+    let run = |exercise: &learn::steps::Exercise| Some((exercise.title, (exercise.run)(&arena).err()?));
+    step.exercises.iter().filter_map(run).collect()
+}
+
+fn passes(number: usize) {
+    let step = &STEPS[number - 1];
+    assert_eq!(failures(step, step.name, Duration::from_mins(1)), [], "{} has to pass", step.name);
+}
+
+/// `name` fails in exactly these exercises of a step.
+fn fails(number: usize, name: &str, titles: &[&str]) {
+    // What is broken stays so, however long one waits.
+    let failures = failures(&STEPS[number - 1], name, Duration::from_secs(2));
+    let found: Vec<&str> = failures.iter().map(|(title, _)| *title).collect();
+    assert_eq!(found, titles, "{name} at step {number}: {failures:#?}");
+}
+
+macro_rules! steps {
+    ($($test:ident: $number:literal, $broken:literal => $titles:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            passes($number);
+            fails($number, $broken, &$titles);
+        }
+    )*};
+}
+
+steps! {
+    step_1_threads: 1, "01-one-at-a-time" => [
+        "a silent client holds nobody up", "64 clients at once", "clients leave, the others stay",
+    ];
+    step_2_poll: 2, "01-threads" => ["one thread for 50 clients"];
+    step_3_epoll: 3, "02-poll" => ["each client is registered once"];
+    step_4_edge_triggered: 4, "03-epoll" => ["each client is registered by its edges"];
+    step_5_short_writes: 5, "04-edge-triggered" => ["a slow reader gets every byte"];
+    step_6_timers: 6, "05-short-writes" => ["an idle client leaves, a busy one stays", "a stuck client leaves"];
+}
+
+#[test]
+fn step_4_shows_its_bug() {
+    let failures = failures(&STEPS[3], "04-bug", Duration::from_secs(2));
+    // It may lose a client in each of the others, too: whether two arrive in one edge is chance there.
+    for title in ["32 KiB in one edge", "20 clients in one edge"] {
+        assert!(failures.iter().any(|(other, _)| *other == title), "{title}: {failures:#?}");
+    }
+}
+
+#[test]
+fn step_5_shows_its_bug() {
+    fails(5, "05-bug", &["who does not read is not read"]);
+}
+
+/// The anchor that mdBook and code hosts give a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            c if c.is_alphanumeric() || matches!(c, '-' | '_') => Some(c),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn every_exercise_leads_to_a_section_of_its_page() {
+    for step in &STEPS {
+        let page = fs::read_to_string(mine::root().join(step.page())).expect("read a page");
+        let anchors: Vec<String> = page.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+        for exercise in step.exercises {
+            assert!(
+                anchors.iter().any(|anchor| anchor == exercise.section),
+                "{}#{}",
+                step.page(),
+                exercise.section
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_that_ends_or_says_nothing_is_explained() {
+    let explained = |program: &str| {
+        let arena = Arena { program: Path::new(program), patience: Duration::from_millis(200) };
+        (STEPS[0].exercises[0].run)(&arena).expect_err("it is no server")
+    };
+    assert!(explained("/bin/false").contains("the program ended before it listened (exit status: 1)"));
+    assert!(explained("/bin/cat").contains("ended before it listened"), "its input is empty");
+    assert!(explained("/nowhere").contains("cannot be started"));
+}
+
+#[test]
+fn the_command_says_how_it_is_used() {
+    let run = |arguments: &[&str]| {
+        let output =
+            process::Command::new(env!("CARGO_BIN_EXE_learn")).args(arguments).output().expect("run it");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (status, text) = run(&["--help"]);
+    assert_eq!(status, Some(0), "{text}");
+    for arguments in [&["check", "99"][..], &["dance"], &["check", "1", "--theirs"]] {
+        let (status, text) = run(arguments);
+        assert_eq!(status, Some(2), "{text}");
+    }
+}
