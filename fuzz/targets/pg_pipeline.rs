@@ -172,10 +172,8 @@ fuzz_target!(|script: &[u8]| {
     let mut ledger = Ledger::default();
     for (ticket, &step) in (0..).zip(script) {
         match step {
-            0..64 if lane.is_ready() => {
-                if lane.call(ticket, 0, &[Value::Int4(step.into())]).is_ok() {
-                    ledger.newest().tickets.push_back(ticket);
-                }
+            0..64 if lane.is_ready() && lane.call(ticket, 0, &[Value::Int4(step.into())]).is_ok() => {
+                ledger.newest().tickets.push_back(ticket);
             }
             64..96 if lane.is_ready() && lane.batches_in_flight() < CALLS_MAX.into() => {
                 lane.sync();
