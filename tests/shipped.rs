@@ -28,7 +28,9 @@ fn the_compose_file_is_what_the_sources_make_of_it() {
 fn the_compose_file_holds_each_file_whole() {
     let compose = text_of("prod/docker-compose.yml");
     let sql = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql")).expect("list sql");
-    let sql = sql.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some());
+    let sql = sql
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "sql"));
     for path in sql.chain([Path::new("nginx/nginx.conf").to_owned()]) {
         let indented = |line: &str| if line.is_empty() { String::new() } else { format!("        {line}") };
         let lines: Vec<String> = text_of(&path).replace('$', "$$").lines().map(indented).collect();
