@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use libfuzzer_sys::fuzz_target;
-use proto_pg::{Host, Url, UrlError};
+use proto_pg::{Host, LoadBalanceHosts, Url, UrlError};
 
 const PASSWORD: &str = "Geheim-4711";
 
@@ -34,6 +34,12 @@ fn written(url: &Url) -> String {
     }
     encode(text, "&options=", url.options.as_deref());
     write!(text, "&tcp_user_timeout={}", url.tcp_user_timeout_ms.unwrap_or(0)).expect("memory takes text");
+    write!(text, "&target_session_attrs={}", url.target_session_attrs.name()).expect("memory takes text");
+    let balance = match url.load_balance_hosts {
+        LoadBalanceHosts::Disable => "disable",
+        LoadBalanceHosts::Random => "random",
+    };
+    write!(text, "&load_balance_hosts={balance}").expect("memory takes text");
     write!(text, "&keepalives={}", u8::from(url.keepalive.is_some())).expect("memory takes text");
     if let Some(keepalive) = url.keepalive {
         let numbers = [

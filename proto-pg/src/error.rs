@@ -1,6 +1,7 @@
 //! What can go wrong: the server's own errors, and the reasons for which a lane closes.
 
 use crate::auth::AuthenticationMethod;
+use crate::connector::TargetMismatch;
 use crate::request::{Oid, oid};
 use crate::row::RowError;
 use std::error::Error;
@@ -32,6 +33,8 @@ pub enum CloseReason {
     Protocol(ProtocolError),
     /// The two sides could not prove themselves to each other.
     Authentication(AuthenticationError),
+    /// The session is not what `target_session_attrs` asks for.
+    TargetSession(TargetMismatch),
     /// The owner could not decode a row: the statement and the code that reads it do not agree.
     Row(RowError),
     /// TLS could not be had, or failed.
@@ -243,6 +246,7 @@ impl CloseReason {
             | CloseReason::Other(_)
             | CloseReason::Protocol(_)
             | CloseReason::Authentication(_)
+            | CloseReason::TargetSession(_)
             | CloseReason::Row(_) => None,
             #[cfg(feature = "tls")]
             CloseReason::Tls(_) => None,
@@ -549,6 +553,7 @@ impl Display for CloseReason {
             CloseReason::Statement(error) => Display::fmt(error, f),
             CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
             CloseReason::Authentication(error) => write!(f, "authentication failed: {error}"),
+            CloseReason::TargetSession(mismatch) => Display::fmt(mismatch, f),
             CloseReason::Row(error) => write!(f, "unreadable row: {error}"),
             #[cfg(feature = "tls")]
             CloseReason::Tls(error) => write!(f, "{error}"),

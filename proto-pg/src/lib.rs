@@ -70,7 +70,7 @@
 //!
 //! # A tour of the code
 //!
-//! In reading order, each file using only those below it: `channel` is the way to the transport, through `tls` or
+//! In reading order, each file using only those below it: `connector` says where to connect; `channel` is the way to the transport, through `tls` or
 //! without; `connection` is the lane and its phases; `flight` decides every ticket's fate; `auth` is the exchange
 //! before the first call; `cancel` ends what runs; `url` reads connection strings into sessions; `request` is what
 //! this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes;
@@ -102,6 +102,11 @@
 //!
 //! The example `query` is this against a real server, with its errors. A [`Channel`] has the same verbs and goes through TLS if
 //! the connection string asks for it (feature `tls`); the example `tour` uses it.
+//!
+//! # Several hosts
+//!
+//! [`Connector`] says where to connect, in the order and with the conditions of a [`Url`], and when to try again. The example
+//! `failover` uses it.
 //!
 //! # Types
 //!
@@ -161,6 +166,8 @@ mod channel;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+mod connector;
+
 mod connection;
 
 mod flight;
@@ -205,6 +212,10 @@ pub use cancel::BackendKey;
 pub use channel::{Channel, ChannelConfig, ChannelError};
 pub use columns::{Column, Columns, ParameterTypes};
 pub use connection::{Connection, Event, Limits, TransactionStatus};
+pub use connector::{
+    ConnectAttempt, ConnectStep, Connector, ConnectorConfig, Endpoint, Failure, HostProblem,
+    LoadBalanceHosts, RoundError, TargetMismatch, TargetSessionAttrs, TcpOptions, Verdict,
+};
 pub use copy::{CopyEnded, CopyFormat};
 pub use error::{
     AuthenticationError, CloseReason, Full, ProtocolError, ServerError, Severity, SqlState, StatementError,

@@ -4,6 +4,7 @@
 //! these say nothing, libpq's `fe-connect.c`. `docs/reference/settings.md` of the repository lists what differs, and why.
 
 use crate::auth::{AuthenticationMethod, AuthenticationPolicy, ChannelBindingMode};
+use crate::connector::{LoadBalanceHosts, TargetSessionAttrs};
 use crate::request::{ProtocolVersion, Session};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsClientFiles, TlsMode, TlsNegotiation, TlsOptions, TlsRoot};
@@ -41,8 +42,12 @@ pub struct Url {
     pub application_name: Option<String>,
     /// `options`: command-line options for the server process of the session, such as `-c geqo=off`.
     pub options: Option<String>,
-    /// `connect_timeout` in seconds, for each host; `None` for no limit, which is also what 0 and below say.
+    /// `connect_timeout` in seconds, for each address; `None` for no limit, which is also what 0 and below say.
     pub connect_timeout_seconds: Option<u32>,
+    /// `target_session_attrs`: which sessions will do.
+    pub target_session_attrs: TargetSessionAttrs,
+    /// `load_balance_hosts`: the order in which hosts and addresses are tried.
+    pub load_balance_hosts: LoadBalanceHosts,
     /// The keep-alive of a TCP socket; `None` if `keepalives` is 0. As in libpq, on by default.
     pub keepalive: Option<Keepalive>,
     /// `tcp_user_timeout` in milliseconds; `None` for the system's default, which is also what 0 and below say.
@@ -386,6 +391,13 @@ impl Values {
             return Err(UrlError::Unsupported { name: "client_encoding", remedy });
         }
         let authentication = self.authentication()?;
+        let target_session_attrs = self.choice(
+            "target_session_attrs",
+            &TargetSessionAttrs::ALL.map(|attrs| (attrs.name(), attrs)),
+            "any, read-write, read-only, primary, standby or prefer-standby",
+        )?;
+        let balances = [("disable", LoadBalanceHosts::Disable), ("random", LoadBalanceHosts::Random)];
+        let load_balance_hosts = self.choice("load_balance_hosts", &balances, "disable or random")?;
         #[cfg(feature = "tls")]
         let tls = self.tls()?;
         // A name that is empty is one: it asks for none.
@@ -403,12 +415,26 @@ impl Values {
                 i32::MAX,
                 "a number of seconds, 0 for no limit",
             )?,
+            target_session_attrs,
+            load_balance_hosts,
             keepalive: self.keepalive()?,
             tcp_user_timeout_ms: self.positive("tcp_user_timeout", i32::MAX, "a number of milliseconds")?,
             authentication,
             #[cfg(feature = "tls")]
             tls,
         })
+    }
+
+    /// The one of these that a keyword names; without the keyword the default. As in libpq, empty is none of them.
+    fn choice<T: Copy + Default>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+        expected_values: &'static str,
+    ) -> Result<T, UrlError> {
+        let Some(value) = self.0.remove(name) else { return Ok(T::default()) };
+        let choice = choices.iter().find(|(choice, _)| *choice == value);
+        choice.map(|(_, choice)| *choice).ok_or(expected(name, expected_values))
     }
 
     fn authentication(&mut self) -> Result<AuthenticationPolicy, UrlError> {
@@ -733,8 +759,8 @@ const KEYWORDS: &[Keyword] = &[
     refused("krbsrvname", NO_GSS),
     refused("gsslib", NO_GSS),
     only("gssdelegation", &["", "0"], NO_GSS),
-    only("target_session_attrs", &["any"], "use any"),
-    only("load_balance_hosts", &["disable"], "hosts are tried in their order; use disable"),
+    read("target_session_attrs"),
+    read("load_balance_hosts"),
     only("replication", &["", "false", "off", "no", "0"], "this is no replication client; remove it"),
     only("min_protocol_version", &["", "3.0"], "the protocol is 3.0; use 3.0"),
     only("max_protocol_version", &["", "3.0", "latest"], "the protocol is 3.0; use 3.0"),
@@ -761,6 +787,8 @@ impl Debug for Url {
             .field("application_name", &self.application_name)
             .field("options", &self.options)
             .field("connect_timeout_seconds", &self.connect_timeout_seconds)
+            .field("target_session_attrs", &self.target_session_attrs)
+            .field("load_balance_hosts", &self.load_balance_hosts)
             .field("keepalive", &self.keepalive)
             .field("tcp_user_timeout_ms", &self.tcp_user_timeout_ms)
             .field("authentication", &self.authentication)

@@ -103,6 +103,8 @@ const CHOICES: &[&str] = &[
     "verify-full",
     "any",
     "primary",
+    "read-write",
+    "prefer-standby",
     "postgres",
     "direct",
     "random",

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use made_up::Random;
 use oracle::Options;
-use proto_pg::{Host, Keepalive, Url, UrlError};
+use proto_pg::{Host, Keepalive, LoadBalanceHosts, Url, UrlError};
 
 /// The deliberate differences.
 const PAGE: &str = include_str!("../../../docs/reference/settings.md");
@@ -197,6 +197,9 @@ fn reason(text: &str, error: &UrlError, options: &Options) -> Option<&'static st
                 .all(|text| text.iter().all(|byte| b"0123456789.".contains(byte)));
             (addresses.iter().any(is_bad), if is_short { SHORT_ADDRESS } else { CHECKED_AT_ONCE })
         }
+        UrlError::ParameterValue { name, .. } if CHOICES.iter().any(|(keyword, _)| keyword == name) => {
+            (choice(options, name).is_none(), CHECKED_AT_ONCE)
+        }
         UrlError::ParameterValue { name, .. } => match number(name)? {
             None => (true, CHECKED_AT_ONCE),
             Some(number) => (number > keepalive_max(name)?, KEEPALIVE_RANGE),
@@ -237,6 +240,8 @@ struct Meaning {
     /// `connect_timeout`, `tcp_user_timeout`, `keepalives_idle`, `keepalives_interval`, `keepalives_count`.
     numbers: [Option<u32>; 5],
     has_keepalive: bool,
+    /// `target_session_attrs`, `load_balance_hosts`.
+    choices: [&'static str; 2],
 }
 
 fn read(url: &Url) -> Meaning {
@@ -253,16 +258,21 @@ fn read(url: &Url) -> Meaning {
             keepalive.count,
         ],
         has_keepalive: url.keepalive.is_some(),
+        choices: [
+            url.target_session_attrs.name(),
+            match url.load_balance_hosts {
+                LoadBalanceHosts::Disable => "disable",
+                LoadBalanceHosts::Random => "random",
+            },
+        ],
     }
 }
 
 /// The values that ask for nothing which is missing.
-const ASK_FOR_NOTHING: [(&str, &[&[u8]]); 13] = [
+const ASK_FOR_NOTHING: [(&str, &[&[u8]]); 11] = [
     ("sslmode", &[b"disable", b"allow", b"prefer"]),
     ("gssencmode", &[b"disable", b"prefer"]),
     ("channel_binding", &[b"disable", b"prefer"]),
-    ("target_session_attrs", &[b"any"]),
-    ("load_balance_hosts", &[b"disable"]),
     ("sslnegotiation", &[b"postgres"]),
     ("sslcertmode", &[b"disable", b"allow"]),
     ("sslcompression", &[b"", b"0"]),
@@ -322,11 +332,27 @@ fn meaning(options: &Options) -> Option<Meaning> {
             keepalive("keepalives_count")?,
         ],
         has_keepalive,
+        choices: [choice(options, "target_session_attrs")?, choice(options, "load_balance_hosts")?],
     })
 }
 
+/// What each of these takes, its default first.
+const CHOICES: [(&str, &[&str]); 2] = [
+    ("target_session_attrs", &["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]),
+    ("load_balance_hosts", &["disable", "random"]),
+];
+
+/// The value of one of [`CHOICES`]. An empty one is none of them.
+fn choice(options: &Options, keyword: &str) -> Option<&'static str> {
+    let (_, choices) = CHOICES.iter().find(|(name, _)| *name == keyword)?;
+    match options.get(keyword) {
+        Some(value) => choices.iter().find(|choice| choice.as_bytes() == &value[..]).copied(),
+        None => Some(choices[0]),
+    }
+}
+
 /// The options that [`Url`] has fields for, and `client_encoding`.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "host",
     "hostaddr",
     "port",
@@ -343,6 +369,8 @@ const FIELDS: [&str; 16] = [
     "keepalives_idle",
     "keepalives_interval",
     "keepalives_count",
+    "target_session_attrs",
+    "load_balance_hosts",
 ];
 
 /// Where libpq would connect to, in order.

@@ -18,7 +18,7 @@ fn hosts(url: &str) -> Vec<Host> {
 fn all_parts() {
     let url = Url::parse(
         "postgres://al%69ce:s%40c%2Fr%3At@db:6543/b%61nk?application_name=my%20app&options=-c%20geqo%3Doff&\
-         connect_timeout=10&sslmode=prefer&gssencmode=disable&channel_binding=prefer&target_session_attrs=any",
+         connect_timeout=10&sslmode=prefer&gssencmode=disable&channel_binding=prefer&target_session_attrs=prefer-standby&load_balance_hosts=random",
     )
     .unwrap();
     let expected = Url {
@@ -29,6 +29,8 @@ fn all_parts() {
         application_name: Some("my app".into()),
         options: Some("-c geqo=off".into()),
         connect_timeout_seconds: Some(10),
+        target_session_attrs: TargetSessionAttrs::PreferStandby,
+        load_balance_hosts: LoadBalanceHosts::Random,
         keepalive: Some(Keepalive::default()),
         tcp_user_timeout_ms: None,
         authentication: AuthenticationPolicy::default(),
@@ -145,6 +147,25 @@ fn what_tcp_is_to_do() {
 }
 
 #[test]
+fn which_session_will_do_is_said_in_both_forms() {
+    for attrs in TargetSessionAttrs::ALL {
+        let name = attrs.name();
+        for text in [
+            format!("postgresql://a,b?target_session_attrs={name}"),
+            format!("host=a,b target_session_attrs={name}"),
+        ] {
+            assert_eq!(Url::parse(&text).unwrap().target_session_attrs, attrs, "{text}");
+        }
+    }
+    let url = Url::parse("postgresql://a,b").unwrap();
+    let defaults = (TargetSessionAttrs::Any, LoadBalanceHosts::Disable);
+    assert_eq!((url.target_session_attrs, url.load_balance_hosts), defaults);
+    for text in ["postgresql://a,b?load_balance_hosts=random", "host=a,b load_balance_hosts=random"] {
+        assert_eq!(Url::parse(text).unwrap().load_balance_hosts, LoadBalanceHosts::Random);
+    }
+}
+
+#[test]
 fn the_name_of_the_application_has_a_fallback() {
     let name = |query: &str| Url::parse(&format!("postgresql://db?{query}")).unwrap();
     let fallback = name("fallback_application_name=b");
@@ -193,6 +214,7 @@ fn what_cannot_be_used_is_an_error() {
         "password, md5, gss, sspi, scram-sha-256, oauth or none, each once, and all of them with ! or none";
     let socket = "an abstract socket cannot be used; give the directory of a socket, starting with /";
     let addresses = "IPv4 or IPv6 addresses; a name belongs into host";
+    let attrs = "any, read-write, read-only, primary, standby or prefer-standby";
     let cases = [
         ("mysql://db", UrlError::Scheme),
         ("postgresql://", UrlError::HostMissing),
@@ -254,7 +276,9 @@ fn what_cannot_be_used_is_an_error() {
         ("postgresql://db?require_auth=md5,md5", value("require_auth", methods)),
         ("postgresql://db?require_auth=md5,!none", value("require_auth", methods)),
         ("postgresql://db?passfile=/x", unsupported("passfile", NO_FILE)),
-        ("postgresql://db?target_session_attrs=primary", unsupported("target_session_attrs", "use any")),
+        ("postgresql://db?target_session_attrs=master", value("target_session_attrs", attrs)),
+        ("host=db target_session_attrs=''", value("target_session_attrs", attrs)),
+        ("host=db load_balance_hosts=doesnotexist", value("load_balance_hosts", "disable or random")),
         ("postgresql:///?host=%40abstract", unsupported("host", socket)),
     ];
     for (url, expected) in cases {
