@@ -3,9 +3,10 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::time::Duration;
 
 use log::LevelFilter;
-use proto_pg::{AuthenticationPolicy, ChannelConfig, Host, Keepalive, Session, Url};
+use proto_pg::{AuthenticationPolicy, ChannelConfig, ConnectorConfig, Session, TargetSessionAttrs, Url};
 
 use crate::http::head;
 
@@ -26,15 +27,6 @@ impl fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{path}"),
         }
     }
-}
-
-/// What the kernel does for a silent TCP connection to PostgreSQL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpOptions {
-    /// Probes of a connection that is silent; `None` for none.
-    pub keepalive: Option<Keepalive>,
-    /// Milliseconds that sent bytes may stay unacknowledged; `None` for the system's default.
-    pub user_timeout_ms: Option<u32>,
 }
 
 /// A setting that cannot be used. One line: the setting, what is wrong, what it should be.
@@ -60,8 +52,8 @@ macro_rules! settings {
             pub listen: Vec<Address>,
             /// `METRICS_LISTEN`: where the metrics are; nowhere by default.
             pub metrics_listen: Vec<Address>,
-            /// `DATABASE_URL`: the servers, in the order in which they are tried.
-            pub database_hosts: Vec<Host>,
+            /// `DATABASE_URL`: the servers, which sessions of them will do, and how they are tried.
+            pub database_connector: ConnectorConfig,
             /// How their bytes travel: as they are, or through TLS.
             pub database_channel: ChannelConfig,
             /// How the database may ask for our password.
@@ -70,8 +62,6 @@ macro_rules! settings {
             pub database_session: Session,
             /// `RUST_LOG`: the least severe lines of the log.
             pub log_level: LevelFilter,
-            /// `DATABASE_URL`: `keepalives` and its like, and `tcp_user_timeout`.
-            pub database_tcp: TcpOptions,
             /// What a lane sets in its session after the log-in, as (name, value).
             pub session_settings: Vec<(&'static str, String)>,
             $(#[doc = $help] #[doc = ""] #[doc = concat!("`", $variable, "`, ", $unit, ".")] pub $field: $type,)*
@@ -95,21 +85,22 @@ macro_rules! settings {
                 read: impl Fn(&Path) -> io::Result<Vec<u8>>,
             ) -> Result<Config, ConfigError> {
                 let text = Text::read(&variable, read)?;
-                let connect_timeout_ms = text.connect_timeout_ms;
                 let mut config = Config {
                     $($field: number(&variable, $variable, $default, $min, $max)?,)*
                     listen: text.listen,
                     metrics_listen: text.metrics_listen,
                     database_session: text.database_session,
-                    database_tcp: text.database_tcp,
-                    database_hosts: text.database_hosts,
+                    database_connector: text.database_connector,
                     database_channel: text.database_channel,
                     database_authentication: text.database_authentication,
                     log_level: text.log_level,
                     session_settings: Vec::new(),
                 };
+                let connector = &mut config.database_connector;
                 // The URL is the more specific of the two places.
-                config.connect_timeout_ms = connect_timeout_ms.unwrap_or(config.connect_timeout_ms);
+                connector.connect_timeout.get_or_insert(Duration::from_millis(config.connect_timeout_ms));
+                connector.wait_min = Duration::from_millis(config.reconnect_min_ms);
+                connector.wait_max = Duration::from_millis(config.reconnect_max_ms);
                 config.check_together()?;
                 Ok(config.with_session_settings())
             }
@@ -156,11 +147,11 @@ settings! {
     attempts_max: u8, "ATTEMPTS_MAX" = 3 in 1..=100, "runs",
         "Maximum runs of a call that PostgreSQL rolls back for a deadlock or a serialization failure.";
     connect_timeout_ms: u64, "CONNECT_TIMEOUT_MS" = 2_000 in 10..=60_000, "ms",
-        "Maximum time to connect to one address of PostgreSQL, name look-up included.";
+        "Maximum time to look the name of a database host up, and to connect to each of its addresses.";
     reconnect_min_ms: u64, "RECONNECT_MIN_MS" = 20 in 1..=60_000, "ms",
-        "Wait before the first reconnect; doubled after each failure, with jitter.";
+        "Maximum wait after a session, or after a round of all hosts without one; doubled after each such round.";
     reconnect_max_ms: u64, "RECONNECT_MAX_MS" = 200 in 1..=60_000, "ms",
-        "Maximum wait between two attempts to connect.";
+        "Where RECONNECT_MIN_MS stops doubling.";
     probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
         "Interval at which each lane calls the procedures without effect, for /healthz, and one lane reads the accounts.";
     lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
@@ -342,12 +333,10 @@ impl Config {
 struct Text {
     listen: Vec<Address>,
     metrics_listen: Vec<Address>,
-    database_hosts: Vec<Host>,
+    database_connector: ConnectorConfig,
     database_channel: ChannelConfig,
     database_authentication: AuthenticationPolicy,
     database_session: Session,
-    database_tcp: TcpOptions,
-    connect_timeout_ms: Option<u64>,
     log_level: LevelFilter,
 }
 
@@ -371,6 +360,15 @@ impl Text {
                 "DATABASE_URL names no user, and neither PGUSER nor USER is set".to_owned(),
             ));
         }
+        if let attrs @ (TargetSessionAttrs::ReadOnly
+        | TargetSessionAttrs::Standby
+        | TargetSessionAttrs::PreferStandby) = url.target_session_attrs
+        {
+            return Err(ConfigError(format!(
+                "DATABASE_URL: target_session_attrs={} asks for sessions that cannot write; use read-write, primary or any",
+                attrs.name()
+            )));
+        }
         let channel =
             ChannelConfig::new(&url, read).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
         // One that is empty stays so: it asks for none.
@@ -382,11 +380,9 @@ impl Text {
                 Some(_) | None => Vec::new(),
             },
             database_session: url.session(&default_user),
-            database_tcp: TcpOptions { keepalive: url.keepalive, user_timeout_ms: url.tcp_user_timeout_ms },
-            connect_timeout_ms: url.connect_timeout_seconds.map(|seconds| u64::from(seconds) * 1_000),
+            database_connector: ConnectorConfig::new(&url),
             database_channel: channel,
             database_authentication: url.authentication,
-            database_hosts: url.hosts,
             log_level: log_level(variable)?,
         })
     }
@@ -495,7 +491,8 @@ mod tests {
 
     /// A configuration from the required settings and these.
     pub(super) fn config(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let required = [("DATABASE_URL", "postgresql://ana:secret@db/rinha"), ("LISTEN", "127.0.0.1:0")];
+        let required =
+            [("DATABASE_URL", "postgresql://ana:secret@10.0.0.1/rinha"), ("LISTEN", "127.0.0.1:0")];
         Config::from_environment(|name| {
             let find = |settings: &[(&str, &str)]| {
                 settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -653,9 +650,10 @@ mod tests {
     fn the_url_may_set_the_connect_timeout_and_the_application_name() {
         let with =
             |query: &str| config(&[("DATABASE_URL", &format!("postgresql://ana@db/rinha{query}"))]).unwrap();
-        assert_eq!(with("").connect_timeout_ms, 2_000);
-        assert_eq!(with("?connect_timeout=7").connect_timeout_ms, 7_000);
-        assert_eq!(with("?connect_timeout=0").connect_timeout_ms, 2_000);
+        let timeout = |query| with(query).database_connector.connect_timeout;
+        assert_eq!(timeout(""), Some(Duration::from_secs(2)));
+        assert_eq!(timeout("?connect_timeout=7"), Some(Duration::from_secs(7)));
+        assert_eq!(timeout("?connect_timeout=0"), Some(Duration::from_secs(2)));
         let name = |config: &Config| {
             let parameters = config.database_session.parameters.iter();
             parameters
@@ -667,17 +665,42 @@ mod tests {
         assert_eq!(name(&with("?application_name=audit")), ["audit"]);
         assert_eq!(name(&with("?fallback_application_name=audit")), ["audit"]);
         assert_eq!(name(&with("?application_name=")), [""; 0]);
-        assert_eq!(with("?connect_timeout=-1").connect_timeout_ms, 2_000);
+        assert_eq!(timeout("?connect_timeout=-1"), Some(Duration::from_secs(2)));
         assert_eq!(
-            with("?hostaddr=10.0.0.1").database_hosts,
-            [Host::Tcp { name: "db".into(), address: Some("10.0.0.1".into()), port: 5432 }]
+            with("?hostaddr=10.0.0.1").database_connector.hosts,
+            [proto_pg::Host::Tcp { name: "db".into(), address: Some("10.0.0.1".into()), port: 5432 }]
         );
-        assert_eq!(with("?keepalives=0&tcp_user_timeout=9").database_tcp.user_timeout_ms, Some(9));
+        assert_eq!(with("?keepalives=0&tcp_user_timeout=9").database_connector.tcp.user_timeout_ms, Some(9));
         let error = error(&[("DATABASE_URL", "postgresql://ana:secret@db/rinha?sslcrl=/x")]);
         assert_eq!(
             error,
             "DATABASE_URL: not supported: sslcrl: revoked certificates are not looked up; remove it"
         );
+    }
+
+    #[test]
+    fn sessions_that_cannot_write_are_of_no_use_to_the_bank() {
+        let with = |attrs: &str| {
+            let url = format!("postgresql://ana@a,b/rinha?target_session_attrs={attrs}");
+            config(&[("DATABASE_URL", &url)])
+        };
+        for attrs in TargetSessionAttrs::ALL {
+            let config = with(attrs.name());
+            match attrs {
+                TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => {
+                    assert_eq!(config.unwrap().database_connector.target_session_attrs, attrs);
+                }
+                TargetSessionAttrs::ReadOnly
+                | TargetSessionAttrs::Standby
+                | TargetSessionAttrs::PreferStandby => {
+                    let error = config.unwrap_err().to_string();
+                    assert!(error.contains(attrs.name()) && error.ends_with("primary or any"), "{error}");
+                }
+            }
+        }
+        let balanced = config(&[("DATABASE_URL", "postgresql://ana@a,b/rinha?load_balance_hosts=random")]);
+        let balance = balanced.unwrap().database_connector.load_balance_hosts;
+        assert_eq!(balance, proto_pg::LoadBalanceHosts::Random);
     }
 
     #[test]

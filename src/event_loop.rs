@@ -1,14 +1,16 @@
 //! CORE: one turn over any network, the system's or a simulated one: receive, advance, send, expire, reap. It moves bytes
 //! between sockets and byte pipes, those of clients and of lanes alike, and reads none of them.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
+
+use proto_pg::ConnectStep;
 
 use crate::bank::ListenerKind;
 use crate::buf::Pipe;
 use crate::engine::Engine;
 use crate::engine::client::AfterSend;
 use crate::engine::lane::Lane;
-use crate::net::network::Network;
+use crate::net::network::{Connected, Network};
 use crate::net::transport::{Fill, Transport};
 use crate::now::Now;
 use crate::slots::Slot;
@@ -269,25 +271,27 @@ impl<N: Network> EventLoop<N> {
     /// Takes every lane that has no connection one step closer to one.
     fn connect_lanes(&mut self) {
         let now = self.network.now();
-        while let Some((lane, result)) = self.network.poll_connected(&self.engine.config().database_hosts) {
+        while let Some((lane, result)) = self.network.poll_connected() {
             match result {
-                Ok(stream) => {
+                Ok(Connected::Addresses(addresses)) => self.engine.lane_resolved(lane, addresses),
+                Ok(Connected::Stream(stream)) => {
                     self.lane_streams[lane] = Some(stream);
-                    let host = self.network.host(lane);
-                    self.engine.lane_connected(lane, host, now);
+                    self.engine.lane_connected(lane, now);
                 }
-                Err(error) => self.connect_failed(lane, &error, now),
+                Err(error) => self.engine.lane_connect_failed(lane, error),
             }
         }
-        while let Some((lane, attempt)) = self.engine.poll_connect(now) {
-            if let Err(error) = self.network.connect(lane, &self.engine.config().database_hosts, attempt) {
-                self.connect_failed(lane, &error, now);
+        while let Some((lane, step)) = self.engine.poll_connect(now) {
+            let begun = match step {
+                ConnectStep::Resolve { name, port } => self.network.resolve(lane, &name, port),
+                ConnectStep::Connect(attempt) => self.network.connect(lane, &attempt.endpoint, attempt.tcp),
+                // The engine has waits of its own.
+                ConnectStep::Wait { .. } => Ok(()),
+            };
+            if let Err(error) = begun {
+                self.engine.lane_connect_failed(lane, error);
             }
         }
-    }
-
-    fn connect_failed(&mut self, lane: usize, error: &io::Error, now: Now) {
-        self.engine.lane_connect_failed(lane, &format!("cannot connect: {error}"), now);
     }
 
     /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.

@@ -68,8 +68,7 @@ impl Server {
         // Room for an event of every socket, the signals and the resolver: a look that left some out would be none.
         let sockets_max = config.clients_max as usize + config.lanes + listeners.len();
         let events = Events::with_capacity(sockets_max + 2);
-        let system =
-            MioNetwork::new(poll.registry().try_clone()?, resolver, config.database_tcp, config.lanes);
+        let system = MioNetwork::new(poll.registry().try_clone()?, resolver, config.lanes);
         let engine = Engine::new(config, jitter_seed, system.now());
         Ok(Server { poll, events, signals, event_loop: EventLoop::new(engine, system, listeners), stops: 0 })
     }

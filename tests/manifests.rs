@@ -246,8 +246,8 @@ fn ca_path() -> String {
 }
 
 fn tcp(config: &Config) -> (&str, u16) {
-    let [Host::Tcp { name, address: None, port }] = &config.database_hosts[..] else {
-        panic!("{:?} is no host", config.database_hosts)
+    let [Host::Tcp { name, address: None, port }] = &config.database_connector.hosts[..] else {
+        panic!("{:?} is no host", config.database_connector.hosts)
     };
     (name, *port)
 }

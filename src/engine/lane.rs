@@ -1,11 +1,15 @@
 //! CORE: one connection to PostgreSQL and what is on it: its life from down to ready, the batches in flight, and the
 //! answers held back until their batch is committed.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use proto_pg::{
-    Channel, CloseReason, Connection, Event, Row, RowError, ServerError, SqlState, Statement, Value, oid,
+    Channel, CloseReason, ConnectStep, Connection, Connector, Event, Failure, RoundError, Row, RowError,
+    ServerError, SqlState, Statement, TargetMismatch, Value, Verdict, oid,
 };
 
 use crate::bank::{Accounts, Call, Outcome, Reject, Unavailable};
@@ -14,7 +18,6 @@ use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::engine::complaints::Complaints;
 use crate::metrics::LaneState;
 use crate::now::Now;
-use crate::random::Random;
 use crate::slots::Slot;
 
 /// One call with what is needed to answer it, to run it again, or to give it up.
@@ -36,18 +39,9 @@ pub struct Ticket {
     pub is_alone: bool,
 }
 
-/// Where an attempt to connect goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// To the first host: at the start, and after each session that served.
-    First,
-    /// To the address behind that of the attempt before.
-    Next,
-}
-
 /// One connection to PostgreSQL.
 ///
-/// The shell connects when told to ([`Lane::wants_connect`]), reports [`Lane::connected`] or [`Lane::connect_failed`],
+/// The shell does what [`Lane::poll_step`] says, reports [`Lane::resolved`], [`Lane::connected`] or [`Lane::connect_failed`],
 /// and moves bytes through its [`Pipe`]. The engine drains [`Lane::poll_event`] to `None` after each input.
 pub struct Lane {
     state: State,
@@ -70,26 +64,23 @@ pub struct Lane {
     is_suspect: bool,
     /// Whether the last probe was served. The log-in counts as one.
     is_serving: bool,
-    /// Where the next attempt to connect goes.
-    attempt: Attempt,
+    /// Where to connect, and when.
+    connector: Connector,
     /// What the bytes of its connection pass through.
     channel: Channel,
     /// Why the socket has ended. The connection closes once everything that arrived before has been looked at, since
     /// each answer in it is one doubt less.
     end: Option<CloseReason>,
-    retry_wait_ms: u64,
-    /// Spreads waits, so that lanes that fell together do not come back together.
-    jitter: Random,
     complaints: Complaints,
 }
 
 enum State {
-    /// No socket; the next attempt is due at this time.
-    Down { retry_at_us: u64 },
-    /// The shell is connecting.
-    Connecting { deadline_us: u64 },
-    /// Logging in, preparing the statements, reading the accounts.
-    Starting { connection: Connection<Asked>, deadline_us: u64 },
+    /// No socket; the connector knows what is next.
+    Down,
+    /// The shell looks a name up, or is connecting.
+    Connecting,
+    /// Logging in, preparing the statements, judging the session, and once `is_fit` reading the accounts.
+    Starting { connection: Connection<Asked>, deadline_us: u64, is_fit: bool },
     /// Takes batches.
     Ready { connection: Connection<Asked>, probe_at_us: u64 },
 }
@@ -97,7 +88,7 @@ enum State {
 impl State {
     fn connection(&mut self) -> Option<&mut Connection<Asked>> {
         match self {
-            State::Down { .. } | State::Connecting { .. } => None,
+            State::Down | State::Connecting => None,
             State::Starting { connection, .. } | State::Ready { connection, .. } => Some(connection),
         }
     }
@@ -106,6 +97,8 @@ impl State {
 /// What a result belongs to.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
+    /// Whether the session is what `target_session_attrs` asks for, while starting.
+    Fitness,
     /// The settings of the session, while starting.
     Settings,
     /// The list of accounts, while starting or in a probe.
@@ -166,14 +159,19 @@ pub enum LaneEvent<'a> {
     /// The call has no result. Final.
     Unavailable(Ticket, Unavailable),
     /// The lane is down and has no socket any more.
-    Closed(CloseReason),
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// It was ready. Otherwise this was one of several hosts and addresses, and is told with the others.
+        was_ready: bool,
+    },
 }
 
 impl Lane {
     /// A lane that wants to connect at once. `seed` spreads the waits of several lanes.
     pub fn new(config: &Config, seed: u64) -> Lane {
         Lane {
-            state: State::Down { retry_at_us: 0 },
+            state: State::Down,
             batches: VecDeque::with_capacity(config.batches_in_flight_max + 1),
             sets: VecDeque::with_capacity(config.batch_calls_max * config.batches_in_flight_max),
             ended: VecDeque::new(),
@@ -184,58 +182,84 @@ impl Lane {
             spoilt: None,
             is_suspect: false,
             is_serving: false,
-            attempt: Attempt::First,
+            connector: Connector::new(config.database_connector.clone(), seed),
             channel: Channel::default(),
             end: None,
-            retry_wait_ms: config.reconnect_min_ms,
-            jitter: Random::new(seed),
             complaints: Complaints::default(),
         }
     }
 
-    /// Whether the shell should connect now.
-    pub fn wants_connect(&self, now: Now) -> bool {
-        matches!(self.state, State::Down { retry_at_us } if now.is_past(retry_at_us))
+    /// What the shell is to do now, if anything. While it looks a name up or connects, the lane is connecting.
+    pub fn poll_step(&mut self, now: Now) -> Option<ConnectStep> {
+        let is_due = matches!(self.state, State::Down) && now.is_past(self.connect_deadline_us());
+        let step =
+            if is_due { self.connector.poll_step(Duration::from_micros(now.monotonic_us)) } else { None };
+        if let Some(ConnectStep::Resolve { .. } | ConnectStep::Connect(_)) = step {
+            self.state = State::Connecting;
+        }
+        step
     }
 
-    /// The shell begins to connect, to where this says.
-    pub fn connecting(&mut self, config: &Config, now: Now) -> Attempt {
-        self.state = State::Connecting { deadline_us: now.after_ms(config.connect_timeout_ms) };
-        // Unless this one comes to a session that serves.
-        std::mem::replace(&mut self.attempt, Attempt::Next)
+    /// The addresses of the name that was to be looked up.
+    pub fn resolved(&mut self, addresses: Vec<SocketAddr>) {
+        self.connector.resolved(Ok::<_, String>(addresses));
+        self.state = State::Down;
     }
 
-    /// Whether the attempt to connect has taken too long; the owner reports [`Lane::connect_failed`].
+    /// Whether a look-up or attempt to connect has taken too long; the owner reports [`Lane::connect_failed`].
     pub fn is_connect_overdue(&self, now: Now) -> bool {
-        matches!(self.state, State::Connecting { deadline_us } if now.is_past(deadline_us))
+        matches!(self.state, State::Connecting) && now.is_past(self.connect_deadline_us())
     }
 
-    /// The socket is connected, to this one of the hosts: log in.
-    pub fn connected(&mut self, host: usize, config: &Config, now: Now) {
+    /// The socket is connected: log in.
+    pub fn connected(&mut self, config: &Config, now: Now) {
         self.account_ids.clear();
         let mut connection = Connection::new(&config.database_session, &STATEMENTS, config.lane_limits())
             .with_policy(config.database_authentication.clone());
         // No procedure of the bank begins one: whatever does has left the batch in doubt.
         connection.forbid_transaction_blocks();
-        match config.database_hosts.get(host).map(|host| config.database_channel.open(host)) {
+        match self.connector.host().map(|host| config.database_channel.open(host)) {
             Some(Ok(channel)) => self.channel = channel,
             // The configuration has opened one for each.
             Some(Err(_)) | None => connection.close(CloseReason::Other("there is no such host")),
         }
         self.channel.exchange(&mut connection);
-        self.state = State::Starting { connection, deadline_us: now.after_ms(config.answer_timeout_ms) };
+        let deadline_us = now.after_ms(config.answer_timeout_ms);
+        self.state = State::Starting { connection, deadline_us, is_fit: false };
     }
 
-    /// The attempt to connect failed. The next one is due after the back-off.
-    pub fn connect_failed(&mut self, config: &Config, now: Now) {
-        self.fall(config, now);
+    /// The look-up or the attempt to connect failed: the next address or host is tried, or if there is none, a wait begins.
+    pub fn connect_failed(&mut self, problem: impl Display) {
+        self.connector.failed(Failure::Address, problem);
+        self.state = State::Down;
     }
 
-    /// Logs why there is no connection, with the remedy if one is known: at once if it is news, else now and then.
-    pub fn complain(&mut self, index: usize, problem: &str, remedy: &str, now: Now) {
-        if self.complaints.is_news(problem, now) {
-            log::warn!("lane {index} is down: {problem}{remedy}");
+    /// Logs why a round of all hosts came to nothing.
+    pub fn complain_of_round(&mut self, index: usize, error: &RoundError, now: Now) {
+        for problem in &error.problems {
+            self.complain(index, &problem.to_string(), now);
         }
+        if let Some(remedy) = error.remedy {
+            self.complain(index, &format!("DATABASE_URL: {remedy}"), now);
+        }
+    }
+
+    /// Logs why its session ended.
+    pub fn complain_of_session(&mut self, index: usize, reason: &CloseReason, now: Now) {
+        let problem = format!("{}: {reason}{}", self.connector.target(), remedy(reason));
+        self.complain(index, &problem, now);
+    }
+
+    /// Logs why there is no connection: at once if it is news, else now and then.
+    fn complain(&mut self, index: usize, problem: &str, now: Now) {
+        if self.complaints.is_news(problem, now) {
+            log::warn!("lane {index} is down: {problem}");
+        }
+    }
+
+    fn connect_deadline_us(&self) -> u64 {
+        let micros = |deadline: Duration| u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX);
+        self.connector.deadline().map_or(u64::MAX, micros)
     }
 
     /// Its session, while there is one.
@@ -259,7 +283,7 @@ impl Lane {
 
     /// Whether the shell is to keep a socket, connecting or connected.
     pub fn wants_socket(&self) -> bool {
-        !matches!(self.state, State::Down { .. })
+        !matches!(self.state, State::Down)
     }
 
     /// Whether it takes calls at all.
@@ -275,8 +299,8 @@ impl Lane {
     /// How far it is, for the metrics.
     pub fn metered_state(&self) -> LaneState {
         match &self.state {
-            State::Down { .. } => LaneState::Down,
-            State::Connecting { .. } => LaneState::Connecting,
+            State::Down => LaneState::Down,
+            State::Connecting => LaneState::Connecting,
             State::Starting { .. } => LaneState::Starting,
             State::Ready { connection, .. } if connection.is_ready() => LaneState::Ready,
             // Closed, and about to fall.
@@ -349,8 +373,8 @@ impl Lane {
     /// Acts on deadlines that have passed: gives up a silent lane, and probes one that is ready, also between batches.
     pub fn expire(&mut self, reads_accounts: bool, config: &Config, now: Now) {
         match &mut self.state {
-            State::Down { .. } | State::Connecting { .. } => {}
-            State::Starting { connection, deadline_us } => {
+            State::Down | State::Connecting => {}
+            State::Starting { connection, deadline_us, .. } => {
                 if now.is_past(*deadline_us) {
                     connection.close(CloseReason::TimedOut);
                 }
@@ -374,11 +398,11 @@ impl Lane {
         }
     }
 
-    /// When [`Lane::expire`] or [`Lane::wants_connect`] will have something to do, in monotonic microseconds.
+    /// When [`Lane::expire`] or [`Lane::poll_step`] will have something to do, in monotonic microseconds.
     pub fn deadline_us(&self, config: &Config) -> u64 {
         match &self.state {
-            State::Down { retry_at_us } => *retry_at_us,
-            State::Connecting { deadline_us } | State::Starting { deadline_us, .. } => *deadline_us,
+            State::Down | State::Connecting => self.connect_deadline_us(),
+            State::Starting { deadline_us, .. } => *deadline_us,
             State::Ready { probe_at_us, .. } => {
                 let answer_us = self.batches.front().map_or(u64::MAX, |batch| batch.deadline_us);
                 let can_probe = can_probe(&self.batches, config) && self.spoilt.is_none();
@@ -413,7 +437,17 @@ impl Lane {
                 continue;
             };
             match event {
-                Event::Ready => self.set_up_session(config),
+                Event::Ready => {
+                    let verdict = self.connector.judge();
+                    self.obey(verdict, config);
+                }
+                Event::TextRow { ticket: Asked::Fitness, row } => {
+                    if let Verdict::Reject(mismatch) = self.connector.answered(row.text(0).ok().flatten()) {
+                        self.close(CloseReason::TargetSession(mismatch));
+                    }
+                }
+                Event::Columns { ticket: Asked::Fitness, .. }
+                | Event::Done { ticket: Asked::Fitness, .. } => {}
                 Event::Row { ticket: Asked::Settings, row } => match session_problem(&row) {
                     Ok(None) => {}
                     Ok(Some(problem)) => self.close(CloseReason::Other(problem)),
@@ -465,11 +499,14 @@ impl Lane {
                     self.held_bytes.clear();
                 }
                 Event::Notice(notice) => log::debug!("PostgreSQL: {notice}"),
-                Event::Parameter { name, value } => log::debug!("PostgreSQL: {name} = {value}"),
+                Event::Parameter { name, value } => {
+                    log::debug!("PostgreSQL: {name} = {value}");
+                    self.connector.parameter(&name, &value);
+                }
                 Event::Notification { channel, .. } => log::debug!("PostgreSQL: a notification on {channel}"),
                 Event::Closed { reason } => {
-                    self.fall(config, now);
-                    return Some(LaneEvent::Closed(reason));
+                    let was_ready = self.fall(&reason);
+                    return Some(LaneEvent::Closed { reason, was_ready });
                 }
                 _ => self.close(CloseReason::Other("an answer to something that no lane asks for")),
             }
@@ -487,9 +524,23 @@ impl Lane {
         matches!(self.state, State::Starting { .. })
     }
 
+    /// Goes on with a session that will do, and not with another one.
+    fn obey(&mut self, verdict: Verdict, config: &Config) {
+        match verdict {
+            Verdict::Accept => self.set_up_session(config),
+            Verdict::Reject(mismatch) => self.close(CloseReason::TargetSession(mismatch)),
+            Verdict::Ask(query) => {
+                let Some(connection) = self.state.connection() else { return };
+                let queued = connection.simple_query(Asked::Fitness, query);
+                assert!(queued.is_ok(), "a session that has just begun has room for a question");
+            }
+        }
+    }
+
     /// Makes the session what a batch needs, and asks for the accounts.
     fn set_up_session(&mut self, config: &Config) {
-        let Some(connection) = self.state.connection() else { return };
+        let State::Starting { connection, is_fit, .. } = &mut self.state else { return };
+        *is_fit = true;
         let (names, values): (Vec<&str>, Vec<&str>) =
             config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
         call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
@@ -505,6 +556,11 @@ impl Lane {
             }
             // In company the culprit is not known for sure; each call then runs by itself.
             Asked::Call(_) | Asked::Set { .. } => {}
+            Asked::Fitness => {
+                if let Verdict::Reject(mismatch) = self.connector.answered(None) {
+                    self.close(CloseReason::TargetSession(mismatch));
+                }
+            }
             Asked::Settings | Asked::Accounts | Asked::Probe if self.is_starting() => {
                 self.close(CloseReason::Server(error.clone()));
             }
@@ -539,7 +595,7 @@ impl Lane {
     /// Notes the end of a call without an answer, or of each member of a set.
     fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
         match asked {
-            Asked::Settings | Asked::Accounts | Asked::Probe => {}
+            Asked::Fitness | Asked::Settings | Asked::Accounts | Asked::Probe => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
             Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }
@@ -547,18 +603,22 @@ impl Lane {
 
     /// The oldest batch is final.
     fn committed(&mut self, config: &Config, now: Now) -> Committed {
-        match std::mem::replace(&mut self.state, State::Down { retry_at_us: 0 }) {
-            State::Starting { mut connection, deadline_us } => {
+        match std::mem::replace(&mut self.state, State::Down) {
+            state @ State::Starting { is_fit: false, .. } => {
+                self.state = state;
+                let verdict = self.connector.judge();
+                self.obey(verdict, config);
+                Committed::Nothing
+            }
+            State::Starting { mut connection, deadline_us, is_fit } => {
                 if let Some(problem) = self.accounts_problem(config) {
                     connection.close(CloseReason::Other(problem));
-                    self.state = State::Starting { connection, deadline_us };
+                    self.state = State::Starting { connection, deadline_us, is_fit };
                     return Committed::Nothing;
                 }
-                self.attempt = Attempt::First;
                 self.is_serving = true;
                 if !self.is_suspect {
-                    self.retry_wait_ms = config.reconnect_min_ms;
-                    self.complaints.forget();
+                    self.be_established();
                 }
                 self.state = State::Ready { connection, probe_at_us: now.after_ms(config.probe_interval_ms) };
                 Committed::Ready(Accounts::new(std::mem::take(&mut self.account_ids)))
@@ -567,8 +627,7 @@ impl Lane {
                 self.state = state;
                 if self.is_suspect {
                     self.is_suspect = false;
-                    self.retry_wait_ms = config.reconnect_min_ms;
-                    self.complaints.forget();
+                    self.be_established();
                 }
                 let Some(batch) = self.batches.pop_front() else { return Committed::Nothing };
                 self.leave_if_spoilt();
@@ -579,11 +638,17 @@ impl Lane {
                 self.is_releasing = true;
                 Committed::Calls
             }
-            state @ (State::Down { .. } | State::Connecting { .. }) => {
+            state @ (State::Down | State::Connecting) => {
                 self.state = state;
                 Committed::Nothing
             }
         }
+    }
+
+    /// It has a session that serves: the next one is looked for with the first host, and every problem is news.
+    fn be_established(&mut self) {
+        self.connector.established();
+        self.complaints.forget();
     }
 
     /// A probe was served.
@@ -632,22 +697,33 @@ impl Lane {
         LaneEvent::Answered(held.ticket, outcome)
     }
 
-    /// Goes down and sets the time of the next attempt.
-    fn fall(&mut self, config: &Config, now: Now) {
-        if self.spoilt.take().is_some() {
-            // The next one may well be as this one was: elsewhere first, and without a rush.
-            self.attempt = Attempt::Next;
-            self.is_suspect = true;
+    /// Goes down, and tells the connector why. Whether it was ready.
+    fn fall(&mut self, reason: &CloseReason) -> bool {
+        let was_spoilt = self.spoilt.take().is_some();
+        let failure = match self.state {
+            // The next session may well be as this one was: elsewhere first, and without a rush.
+            _ if was_spoilt => Some(Failure::Host),
+            State::Ready { .. } if !self.is_suspect => None,
+            // It has let us in, but cannot serve the bank.
+            State::Starting { is_fit: true, .. } if Failure::from(reason) == Failure::List => {
+                Some(Failure::Host)
+            }
+            State::Down | State::Connecting | State::Starting { .. } | State::Ready { .. } => {
+                Some(Failure::from(reason))
+            }
+        };
+        match failure {
+            Some(failure) => self.connector.failed(failure, format_args!("{reason}{}", remedy(reason))),
+            None => self.connector.ended(),
         }
-        let wait_ms = self.jitter.between(self.retry_wait_ms / 2, self.retry_wait_ms);
-        self.state = State::Down { retry_at_us: now.after_ms(wait_ms) };
-        self.retry_wait_ms = (self.retry_wait_ms * 2).min(config.reconnect_max_ms);
+        self.is_suspect |= was_spoilt;
         self.batches.clear();
         self.sets.clear();
         self.held.clear();
         self.held_bytes.clear();
         self.is_releasing = false;
         self.end = None;
+        matches!(std::mem::replace(&mut self.state, State::Down), State::Ready { .. })
     }
 }
 
@@ -663,7 +739,7 @@ enum Committed {
 }
 
 /// What helps against the reason for which a lane closed, for its line in the log.
-pub fn remedy(reason: &CloseReason) -> &'static str {
+fn remedy(reason: &CloseReason) -> &'static str {
     reason.server_error().map_or("", remedy_for)
 }
 
@@ -703,6 +779,9 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
     match reason {
         CloseReason::Other(problem) if *problem == NO_ACCOUNTS => Unavailable::BankMissing,
         CloseReason::Other(problem) if *problem == READ_ONLY => Unavailable::ReadOnly,
+        CloseReason::TargetSession(TargetMismatch::ReadOnly | TargetMismatch::Standby) => {
+            Unavailable::ReadOnly
+        }
         _ => match reason.code() {
             Some(SqlState::READ_ONLY_SQL_TRANSACTION) => Unavailable::ReadOnly,
             Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION) => Unavailable::BankMissing,
@@ -727,7 +806,7 @@ impl Pipe for Lane {
 
     fn send_pending(&self) -> &[u8] {
         match &self.state {
-            State::Down { .. } | State::Connecting { .. } => &[],
+            State::Down | State::Connecting => &[],
             State::Starting { connection, .. } | State::Ready { connection, .. } => {
                 self.channel.send_pending(connection)
             }

@@ -7,14 +7,18 @@ pub mod complaints;
 pub mod drain_rate;
 pub mod lane;
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
+use std::fmt::Display;
+
+use proto_pg::ConnectStep;
 
 use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
 use crate::engine::drain_rate::DrainRate;
-use crate::engine::lane::{Attempt, Lane, LaneEvent, Ticket};
+use crate::engine::lane::{Lane, LaneEvent, Ticket};
 use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
@@ -181,28 +185,45 @@ impl Engine {
         self.lanes.iter().any(Lane::has_ended)
     }
 
-    /// The next lane that wants a socket, and to where; it is connecting from now on.
-    pub fn poll_connect(&mut self, now: Now) -> Option<(usize, Attempt)> {
+    /// The next lane that wants a name looked up or a socket connected; it is connecting from now on.
+    pub fn poll_connect(&mut self, now: Now) -> Option<(usize, ConnectStep)> {
         if self.context.is_draining && self.clients.is_empty() {
             return None;
         }
-        let index = self.lanes.iter().position(|lane| lane.wants_connect(now))?;
-        let attempt = self.lanes[index].connecting(&self.context.config, now);
-        self.context.metrics.lane_connects += 1;
-        Some((index, attempt))
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            while let Some(step) = lane.poll_step(now) {
+                match step {
+                    ConnectStep::Wait { error, .. } => {
+                        if let Some(error) = error {
+                            lane.complain_of_round(index, &error, now);
+                        }
+                    }
+                    ConnectStep::Resolve { .. } => return Some((index, step)),
+                    ConnectStep::Connect(_) => {
+                        self.context.metrics.lane_connects += 1;
+                        return Some((index, step));
+                    }
+                }
+            }
+        }
+        None
     }
 
-    /// A lane's socket is connected, to this one of the hosts.
-    pub fn lane_connected(&mut self, index: usize, host: usize, now: Now) {
-        self.lanes[index].connected(host, &self.context.config, now);
+    /// The name that a lane wanted looked up has these addresses.
+    pub fn lane_resolved(&mut self, index: usize, addresses: Vec<SocketAddr>) {
+        self.lanes[index].resolved(addresses);
     }
 
-    /// A lane's attempt to connect failed.
-    pub fn lane_connect_failed(&mut self, index: usize, problem: &str, now: Now) {
+    /// A lane's socket is connected.
+    pub fn lane_connected(&mut self, index: usize, now: Now) {
+        self.lanes[index].connected(&self.context.config, now);
+    }
+
+    /// A lane's look-up or attempt to connect failed.
+    pub fn lane_connect_failed(&mut self, index: usize, problem: impl Display) {
         self.context.metrics.lane_closes += 1;
         self.why_down = Unavailable::DatabaseDown;
-        self.lanes[index].complain(index, problem, "", now);
-        self.lanes[index].connect_failed(&self.context.config, now);
+        self.lanes[index].connect_failed(problem);
     }
 
     /// Ends every connection after its current request, and idle ones soon.
@@ -254,8 +275,7 @@ impl Engine {
             let is_overdue = now.is_past(self.lanes[index].deadline_us(&self.context.config));
             if is_overdue && !is_lane_readable(index) {
                 if self.lanes[index].is_connect_overdue(now) {
-                    let problem = "cannot connect: no answer within CONNECT_TIMEOUT_MS";
-                    self.lane_connect_failed(index, problem, now);
+                    self.lane_connect_failed(index, "no answer within CONNECT_TIMEOUT_MS");
                 }
                 // One lane is enough to know of new accounts.
                 let reads_accounts = self.lanes.iter().position(Lane::is_ready) == Some(index);
@@ -333,10 +353,12 @@ impl Engine {
                     let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                     self.clients.deliver(ticket.slot, outcome, &mut self.context);
                 }
-                LaneEvent::Closed(reason) => {
+                LaneEvent::Closed { reason, was_ready } => {
                     self.context.metrics.lane_closes += 1;
                     self.why_down = lane::why_down(&reason);
-                    lane.complain(index, &reason.to_string(), lane::remedy(&reason), now);
+                    if was_ready {
+                        lane.complain_of_session(index, &reason, now);
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@ use crate::bank::Unavailable;
 use crate::buf::Pipe as _;
 use crate::random::Random;
 use crate::sim::postgres::{self, Postgres};
-use proto_pg::CloseReason;
+use proto_pg::{CloseReason, Endpoint};
 use sessions::Exchange;
 
 #[path = "../../proto-pg/tests/sessions/mod.rs"]
@@ -50,9 +50,17 @@ impl World {
     }
 
     fn connect(&mut self) {
-        assert!(matches!(self.engine.poll_connect(self.now), Some((0, _))));
-        self.engine.lane_connected(0, 0, self.now);
+        self.dial();
+        self.engine.lane_connected(0, self.now);
         self.session = self.database.connect();
+    }
+
+    /// The lane has begun to connect, after its wait if it has one.
+    fn dial(&mut self) {
+        if self.engine.poll_connect(self.now).is_none() {
+            self.sleep();
+            assert!(matches!(self.engine.poll_connect(self.now), Some((0, _))));
+        }
     }
 
     /// A client that has sent this request.
@@ -133,7 +141,7 @@ impl World {
 
     /// Moves time to the engine's next deadline.
     fn sleep(&mut self) {
-        self.now.monotonic_us = self.engine.deadline_us();
+        self.now.monotonic_us = self.engine.deadline_us().max(self.now.monotonic_us);
         self.advance();
     }
 
@@ -657,7 +665,7 @@ fn a_session_that_ends_at_any_place_of_a_batch_leaves_it_in_doubt_and_nothing_ru
 fn replay<'a>(recording: &'a [Exchange], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>) -> Vec<String> {
     let mut world = World::down(&[("GROUP_CALLS_MIN", "2"), ("GATHER_MS", "0")]);
     assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
-    world.engine.lane_connected(0, 0, world.now);
+    world.engine.lane_connected(0, world.now);
     let mut slots = Vec::new();
     let mut sent = Vec::new();
     for (turn, exchange) in recording.iter().enumerate() {
@@ -750,7 +758,7 @@ fn waiting_for_the_database_has_an_end_and_then_refusals_are_immediate() {
     assert_eq!(world.answer(slot), "");
     while world.now.monotonic_us < 1_000_000 {
         if world.engine.poll_connect(world.now).is_some() {
-            world.engine.lane_connect_failed(0, "refused", world.now);
+            world.engine.lane_connect_failed(0, "refused");
         }
         world.sleep();
     }
@@ -994,8 +1002,8 @@ fn clients_are_told_why_a_database_that_can_be_reached_does_not_serve() {
     world.advance();
     assert!(world.answer(health).contains("the database has no clients"));
     // What was found last counts.
-    assert!(world.engine.poll_connect(world.now).is_some());
-    world.engine.lane_connect_failed(0, "refused", world.now);
+    world.dial();
+    world.engine.lane_connect_failed(0, "refused");
     let slot = world.credit(1, "a");
     world.advance();
     assert!(world.answer(slot).contains("the database cannot be reached"));
@@ -1068,9 +1076,7 @@ fn a_spoilt_session_is_left_and_its_calls_run_in_the_next_one() {
             assert!(!world.engine.lanes[0].wants_socket(), "{code}");
             assert_eq!(slots.map(|slot| world.status(slot)), ["none"; 3], "they wait");
             world.sleep();
-            assert_eq!(world.engine.poll_connect(world.now), Some((0, Attempt::Next)), "elsewhere first");
-            world.engine.lane_connected(0, 0, world.now);
-            world.session = world.database.connect();
+            world.connect();
             world.settle();
             assert_eq!(slots.map(|slot| world.status(slot)), ["200"; 3], "{code}");
             assert_eq!(world.rows(), ["a"; 3]);
@@ -1147,10 +1153,10 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
     let waits_ms: Vec<u64> = (0..10)
         .map(|_| {
             assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
-            world.engine.lane_connect_failed(0, "refused", world.now);
+            world.engine.lane_connect_failed(0, "refused");
+            assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
             let wait_us =
                 world.engine.lanes[0].deadline_us(&world.engine.context.config) - world.now.monotonic_us;
-            assert_eq!(world.engine.poll_connect(world.now), None, "not before the wait is over");
             world.now.monotonic_us += wait_us;
             world.now.looked_us = world.now.monotonic_us;
             wait_us / 1_000
@@ -1162,28 +1168,90 @@ fn waits_between_attempts_to_connect_grow_to_their_limit() {
     }
 }
 
-#[test]
-fn attempts_go_on_from_place_to_place_and_start_over_after_each_session() {
-    let mut world = World::down(&[]);
-    let attempt = |world: &mut World| {
-        world.now = Now::at_us(world.now.monotonic_us + 1_000_000);
-        world.engine.poll_connect(world.now).expect("the lane wants to connect").1
-    };
-    assert_eq!(attempt(&mut world), Attempt::First);
-    for _ in 0..3 {
-        world.engine.lane_connect_failed(0, "refused", world.now);
-        assert_eq!(attempt(&mut world), Attempt::Next);
+/// Three hosts; the address of the next attempt to connect, and how long it took to come to it.
+fn world_of_hosts(parameters: &str) -> World {
+    let url = format!("postgresql://ana@10.0.0.1,10.0.0.2,10.0.0.3/rinha?{parameters}");
+    World::down(&[("DATABASE_URL", &url)])
+}
+
+impl World {
+    /// The last number of the address that the lane wants to connect to, at once.
+    fn dialled(&mut self) -> Option<u8> {
+        self.now.looked_us = self.now.monotonic_us;
+        match self.engine.poll_connect(self.now)? {
+            (0, ConnectStep::Connect(attempt)) => match attempt.endpoint {
+                Endpoint::Tcp(SocketAddr::V4(address)) => Some(address.ip().octets()[3]),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
     }
+
+    /// The socket is connected, and there is a session that serves.
+    fn log_in(&mut self) {
+        self.engine.lane_connected(0, self.now);
+        self.session = self.database.connect();
+        self.settle();
+    }
+}
+
+#[test]
+fn hosts_are_tried_without_a_wait_and_from_the_first_again_after_each_session() {
+    let mut world = world_of_hosts("");
+    for _ in 0..2 {
+        for host in 1..=3 {
+            assert_eq!(world.dialled(), Some(host));
+            world.engine.lane_connect_failed(0, "refused");
+        }
+        assert_eq!(world.dialled(), None, "the round is over");
+        world.sleep();
+    }
+    assert_eq!(world.dialled(), Some(1));
+    world.engine.lane_connect_failed(0, "refused");
     // One that accepts and then does not let it in is no better than one that refuses.
-    world.engine.lane_connected(0, 0, world.now);
+    assert_eq!(world.dialled(), Some(2));
+    world.engine.lane_connected(0, world.now);
     world.cut();
-    assert_eq!(attempt(&mut world), Attempt::Next);
-    world.engine.lane_connected(0, 0, world.now);
-    world.session = world.database.connect();
-    world.settle();
+    assert_eq!(world.dialled(), Some(3));
+    world.log_in();
     assert!(world.engine.lanes[0].is_ready());
     world.cut();
-    assert_eq!(attempt(&mut world), Attempt::First);
+    assert_eq!(world.dialled(), None, "no rush");
+    world.sleep();
+    assert_eq!(world.dialled(), Some(1));
+}
+
+#[test]
+fn a_session_that_turns_out_spoilt_is_followed_by_the_next_host() {
+    let mut world = world_of_hosts("");
+    assert_eq!(world.dialled(), Some(1));
+    world.log_in();
+    world.database.spoil(world.session, "25006");
+    let slot = world.credit(1, "a");
+    world.settle();
+    assert_eq!(world.dialled(), Some(2), "elsewhere first, and at once");
+    world.log_in();
+    assert_eq!(world.status(slot), "200");
+}
+
+#[test]
+fn a_session_on_a_standby_is_left_at_once_for_the_next_host() {
+    for attrs in ["any", "read-write", "primary"] {
+        for reports in [true, false] {
+            let mut world = world_of_hosts(&format!("target_session_attrs={attrs}"));
+            world.database.is_standby = true;
+            world.database.reports_standby = reports;
+            assert_eq!(world.dialled(), Some(1));
+            world.log_in();
+            assert!(!world.engine.lanes[0].is_ready(), "{attrs} {reports}");
+            // `any` is what was asked for, but a session that cannot write is of no use either.
+            assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
+            world.database.is_standby = false;
+            assert_eq!(world.dialled(), Some(2), "the next host, without a wait");
+            world.log_in();
+            assert!(world.engine.lanes[0].is_ready(), "{attrs} {reports}");
+        }
+    }
 }
 
 #[test]

@@ -1,175 +1,100 @@
-//! SHELL: resolves and connects a lane's socket.
+//! SHELL: looks up and connects for a lane, one at a time. Where to and when, `proto_pg::Connector` decides.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use proto_pg::Host;
+use proto_pg::{Endpoint, TcpOptions};
 
-use crate::config::TcpOptions;
-use crate::engine::lane::Attempt;
 use crate::net::resolver::{Answer, Resolver};
 use crate::net::socket::Stream;
 use crate::net::stream::{ConnectingStream, RegisteredStream};
 use crate::net::token::Source;
 
-/// One lane's attempts to connect, one at a time.
+/// What is under way for one lane.
 #[derive(Debug)]
 pub struct Connector {
     lane: usize,
     state: State,
-    /// Counts attempts, so that an answer to the look-up of an earlier one can be told apart.
-    attempts: u64,
-    /// The position of the host of the last attempt.
-    host: usize,
-    /// The addresses of that host which are still to be tried.
-    addresses: VecDeque<SocketAddr>,
-    /// Host and address of the last attempt, for the text of an error.
-    target: String,
+    /// Counts look-ups, so that the answer to an earlier one can be told apart.
+    look_ups: u64,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
     Resolving,
-    Connecting(ConnectingStream),
+    Connecting(ConnectingStream, TcpOptions),
 }
 
 impl Connector {
     /// For the lane at this position; idle.
     pub fn new(lane: usize) -> Connector {
-        Connector {
-            lane,
-            state: State::Idle,
-            attempts: 0,
-            host: 0,
-            addresses: VecDeque::new(),
-            target: String::new(),
-        }
+        Connector { lane, state: State::Idle, look_ups: 0 }
     }
 
-    /// Abandons the attempt, if there is one.
+    /// Abandons what is under way, if anything is.
     pub fn abandon(&mut self) {
         self.state = State::Idle;
     }
 
     /// Adds what an event says about the socket that is connecting.
     pub fn record(&mut self, event: &Event) {
-        if let State::Connecting(stream) = &mut self.state {
+        if let State::Connecting(stream, _) = &mut self.state {
             stream.record(event);
         }
     }
 
-    /// Begins an attempt. As in libpq, all addresses of a host are tried before the next host, and the last host is
-    /// followed by the first.
+    /// Begins to look a name up.
     ///
     /// # Errors
-    /// It failed at once; the connector is idle. The text names host and address.
-    pub fn connect(
-        &mut self,
-        hosts: &[Host],
-        attempt: Attempt,
-        resolver: &Resolver,
-        registry: &Registry,
-    ) -> io::Result<()> {
-        self.attempts += 1;
+    /// Too many look-ups have not come back; the connector is idle.
+    pub fn resolve(&mut self, name: &str, port: u16, resolver: &Resolver) -> io::Result<()> {
+        self.look_ups += 1;
         self.state = State::Idle;
-        match attempt {
-            Attempt::First => {
-                self.host = 0;
-                self.addresses.clear();
-            }
-            Attempt::Next if self.addresses.is_empty() => self.host = (self.host + 1) % hosts.len(),
-            Attempt::Next => return self.start_tcp(&hosts[self.host], registry),
+        if !resolver.ask(self.lane, self.look_ups, name, port) {
+            let problem = "earlier name look-ups have not come back";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, problem));
         }
-        match &hosts[self.host] {
-            Host::Unix { socket_path } => {
-                self.target.clone_from(socket_path);
-                let stream = Stream::connect_unix(Path::new(socket_path));
-                self.start(stream, registry)
-            }
-            host @ Host::Tcp { name, address, port } => {
-                match address.as_ref().unwrap_or(name).parse::<IpAddr>() {
-                    Ok(address) => {
-                        self.addresses.push_back(SocketAddr::new(address, *port));
-                        self.start_tcp(host, registry)
-                    }
-                    Err(_not_an_address) => {
-                        self.target = format!("{name}:{port}");
-                        if resolver.ask(self.lane, self.attempts, name, *port) {
-                            self.state = State::Resolving;
-                            Ok(())
-                        } else {
-                            let problem = "earlier name look-ups have not come back";
-                            Err(self.named(&io::Error::new(io::ErrorKind::WouldBlock, problem)))
-                        }
-                    }
-                }
-            }
-        }
+        self.state = State::Resolving;
+        Ok(())
     }
 
-    /// Which of the hosts the last attempt went to.
-    pub fn host(&self) -> usize {
-        self.host
+    /// The addresses of a name, or why there are none. `None` for the answer to an earlier look-up.
+    pub fn resolved(&mut self, answer: Answer) -> Option<io::Result<Vec<SocketAddr>>> {
+        if answer.attempt != self.look_ups || !matches!(self.state, State::Resolving) {
+            return None;
+        }
+        self.state = State::Idle;
+        Some(answer.addresses)
     }
 
-    /// Goes on with the addresses of a name. An answer to an earlier attempt is dropped.
+    /// Begins to connect.
     ///
     /// # Errors
-    /// The name has no address, or connecting failed at once; the connector is idle. The text names host and address.
-    pub fn resolved(&mut self, answer: Answer, hosts: &[Host], registry: &Registry) -> io::Result<()> {
-        if answer.attempt != self.attempts || !matches!(self.state, State::Resolving) {
-            return Ok(());
-        }
+    /// It failed at once; the connector is idle.
+    pub fn connect(&mut self, endpoint: &Endpoint, tcp: TcpOptions, registry: &Registry) -> io::Result<()> {
         self.state = State::Idle;
-        self.addresses = answer.addresses.map_err(|error| self.named(&error))?.into();
-        self.start_tcp(&hosts[self.host], registry)
+        let stream = match endpoint {
+            Endpoint::Tcp(address) => Stream::connect_tcp(*address),
+            Endpoint::Unix(path) => Stream::connect_unix(Path::new(path)),
+        }?;
+        let token = Token::from(Source::Lane(u32::try_from(self.lane).unwrap_or(u32::MAX)));
+        self.state = State::Connecting(ConnectingStream::new(stream, registry, token)?, tcp);
+        Ok(())
     }
 
     /// The connected socket, or why there is none, once the attempt has ended.
-    pub fn poll_connected(
-        &mut self,
-        registry: &Registry,
-        options: &TcpOptions,
-    ) -> Option<io::Result<RegisteredStream>> {
+    pub fn poll_connected(&mut self, registry: &Registry) -> Option<io::Result<RegisteredStream>> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Connecting(stream) if stream.has_ended() => {
-                Some(stream.finish(registry, options).map_err(|error| self.named(&error)))
-            }
+            State::Connecting(stream, tcp) if stream.has_ended() => Some(stream.finish(registry, &tcp)),
             state => {
                 self.state = state;
                 None
             }
         }
-    }
-
-    /// Begins to connect to the next address of the host.
-    fn start_tcp(&mut self, host: &Host, registry: &Registry) -> io::Result<()> {
-        let Some(address) = self.addresses.pop_front() else {
-            return Err(self.named(&io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-        };
-        self.target = match host {
-            Host::Tcp { name, .. } if name.parse::<IpAddr>().is_err() => format!("{name}, {address}"),
-            Host::Tcp { .. } | Host::Unix { .. } => address.to_string(),
-        };
-        self.start(Stream::connect_tcp(address), registry)
-    }
-
-    fn start(&mut self, stream: io::Result<Stream>, registry: &Registry) -> io::Result<()> {
-        let position = u32::try_from(self.lane).unwrap_or(u32::MAX);
-        let token = Token::from(Source::Lane(position));
-        let connecting = stream.and_then(|stream| ConnectingStream::new(stream, registry, token));
-        self.state = State::Connecting(connecting.map_err(|error| self.named(&error))?);
-        Ok(())
-    }
-
-    /// The error with the place where it happened.
-    fn named(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.target))
     }
 }
 

@@ -5,12 +5,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use proto_pg::Host;
+use proto_pg::{Endpoint, TcpOptions};
 
-use crate::config::TcpOptions;
-use crate::engine::lane::Attempt;
 use crate::net::connector::Connector;
-use crate::net::network::Network;
+use crate::net::network::{Connected, Network};
 use crate::net::resolver::Resolver;
 use crate::net::socket::{Listener, Stream};
 use crate::net::stream::RegisteredStream;
@@ -23,8 +21,6 @@ use crate::slots::Slot;
 pub struct MioNetwork {
     registry: Registry,
     resolver: Resolver,
-    /// For the lanes that connect over TCP.
-    tcp_options: TcpOptions,
     /// One for each lane.
     connectors: Vec<Connector>,
     /// When the monotonic clock started.
@@ -34,11 +30,10 @@ pub struct MioNetwork {
 
 impl MioNetwork {
     /// A network for this many lanes.
-    pub fn new(registry: Registry, resolver: Resolver, tcp_options: TcpOptions, lanes: usize) -> MioNetwork {
+    pub fn new(registry: Registry, resolver: Resolver, lanes: usize) -> MioNetwork {
         MioNetwork {
             registry,
             resolver,
-            tcp_options,
             connectors: (0..lanes).map(Connector::new).collect(),
             start: Instant::now(),
             looked_us: 0,
@@ -85,24 +80,24 @@ impl Network for MioNetwork {
         &self.registry
     }
 
-    fn connect(&mut self, lane: usize, hosts: &[Host], attempt: Attempt) -> io::Result<()> {
-        self.connectors[lane].connect(hosts, attempt, &self.resolver, &self.registry)
+    fn resolve(&mut self, lane: usize, name: &str, port: u16) -> io::Result<()> {
+        self.connectors[lane].resolve(name, port, &self.resolver)
     }
 
-    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<RegisteredStream>)> {
+    fn connect(&mut self, lane: usize, endpoint: &Endpoint, tcp: TcpOptions) -> io::Result<()> {
+        self.connectors[lane].connect(endpoint, tcp, &self.registry)
+    }
+
+    fn poll_connected(&mut self) -> Option<(usize, io::Result<Connected<RegisteredStream>>)> {
         while let Some(answer) = self.resolver.poll_answer() {
             let lane = answer.lane;
-            if let Err(error) = self.connectors[lane].resolved(answer, hosts, &self.registry) {
-                return Some((lane, Err(error)));
+            if let Some(addresses) = self.connectors[lane].resolved(answer) {
+                return Some((lane, addresses.map(Connected::Addresses)));
             }
         }
         self.connectors.iter_mut().enumerate().find_map(|(lane, connector)| {
-            Some((lane, connector.poll_connected(&self.registry, &self.tcp_options)?))
+            Some((lane, connector.poll_connected(&self.registry)?.map(Connected::Stream)))
         })
-    }
-
-    fn host(&self, lane: usize) -> usize {
-        self.connectors[lane].host()
     }
 
     fn abandon_connect(&mut self, lane: usize) {

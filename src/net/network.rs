@@ -1,13 +1,22 @@
 //! What the event loop needs of a network: the operating system's (`mio_network`), or a simulated one (`sim`).
 
+use core::net::SocketAddr;
 use std::io;
 
-use proto_pg::Host;
+use proto_pg::{Endpoint, TcpOptions};
 
-use crate::engine::lane::Attempt;
 use crate::net::transport::Transport;
 use crate::now::Now;
 use crate::slots::Slot;
+
+/// What a lane has got, on its way to the database.
+#[derive(Debug)]
+pub enum Connected<S> {
+    /// The addresses of the name, one at least.
+    Addresses(Vec<SocketAddr>),
+    /// A connected socket.
+    Stream(S),
+}
 
 /// What a turn needs of the sockets around it. Nothing here waits.
 pub trait Network {
@@ -36,18 +45,21 @@ pub trait Network {
     /// Where streams are registered.
     fn registry(&self) -> &<Self::Stream as Transport>::Registry;
 
-    /// Begins to connect a lane to one of the hosts.
+    /// Begins to look a name up for a lane.
     ///
     /// # Errors
     /// It failed at once.
-    fn connect(&mut self, lane: usize, hosts: &[Host], attempt: Attempt) -> io::Result<()>;
+    fn resolve(&mut self, lane: usize, name: &str, port: u16) -> io::Result<()>;
 
-    /// The next lane whose attempt to connect has ended: its socket, or why it has none. The hosts are those of the attempt.
-    fn poll_connected(&mut self, hosts: &[Host]) -> Option<(usize, io::Result<Self::Stream>)>;
+    /// Begins to connect a lane.
+    ///
+    /// # Errors
+    /// It failed at once.
+    fn connect(&mut self, lane: usize, endpoint: &Endpoint, tcp: TcpOptions) -> io::Result<()>;
 
-    /// Which of the hosts a lane's last attempt went to.
-    fn host(&self, lane: usize) -> usize;
+    /// The next lane whose look-up or attempt to connect has ended, and how.
+    fn poll_connected(&mut self) -> Option<(usize, io::Result<Connected<Self::Stream>>)>;
 
-    /// Abandons a lane's attempt to connect, if there is one.
+    /// Abandons a lane's look-up or attempt to connect, if there is one.
     fn abandon_connect(&mut self, lane: usize);
 }

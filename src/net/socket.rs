@@ -10,8 +10,9 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use proto_pg::TcpOptions;
 
-use crate::config::{Address, TcpOptions};
+use crate::config::Address;
 
 /// A listening socket.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::io;
 
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
+use proto_pg::TcpOptions;
 
 use crate::buf::Pipe;
-use crate::config::TcpOptions;
 use crate::net::socket::Stream;
 use crate::net::transport::{self, Fill, Readiness, Transport};
 

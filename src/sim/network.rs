@@ -5,11 +5,10 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::{Rc, Weak};
 
-use proto_pg::Host;
+use proto_pg::{Endpoint, TcpOptions};
 
-use crate::engine::lane::Attempt;
 use crate::event_loop::EventLoop;
-use crate::net::network::Network;
+use crate::net::network::{Connected, Network};
 use crate::now::Now;
 use crate::sim::check::Check;
 use crate::sim::fault::Fault;
@@ -234,7 +233,11 @@ impl Network for SimNetwork {
         &()
     }
 
-    fn connect(&mut self, lane: usize, _hosts: &[Host], _attempt: Attempt) -> io::Result<()> {
+    fn resolve(&mut self, _lane: usize, _name: &str, _port: u16) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn connect(&mut self, lane: usize, _endpoint: &Endpoint, _tcp: TcpOptions) -> io::Result<()> {
         self.lanes[lane] = LaneSocket::None;
         if self.scene.strikes(Fault::ConnectRefused) {
             return Err(ErrorKind::ConnectionRefused.into());
@@ -243,7 +246,7 @@ impl Network for SimNetwork {
         Ok(())
     }
 
-    fn poll_connected(&mut self, _hosts: &[Host]) -> Option<(usize, io::Result<ServerEnd>)> {
+    fn poll_connected(&mut self) -> Option<(usize, io::Result<Connected<ServerEnd>>)> {
         let (lane, end) = self.lanes.iter().enumerate().find_map(|(lane, socket)| match socket {
             LaneSocket::Connecting { end } => Some((lane, (*end)?)),
             LaneSocket::None | LaneSocket::Connected { .. } => None,
@@ -253,17 +256,13 @@ impl Network for SimNetwork {
                 let socket = Socket::new(LANE_BUFFER_BYTES, &self.scene);
                 self.connected.push(socket.clone());
                 self.lanes[lane] = LaneSocket::Connected { socket: Rc::downgrade(&socket) };
-                Some((lane, Ok(ServerEnd::new(socket, self.scene.clone()))))
+                Some((lane, Ok(Connected::Stream(ServerEnd::new(socket, self.scene.clone())))))
             }
             ConnectEnd::Refused => {
                 self.lanes[lane] = LaneSocket::None;
                 Some((lane, Err(ErrorKind::ConnectionRefused.into())))
             }
         }
-    }
-
-    fn host(&self, _lane: usize) -> usize {
-        0
     }
 
     fn abandon_connect(&mut self, lane: usize) {

@@ -72,6 +72,10 @@ pub(crate) struct Postgres {
     pub(crate) commit_failure: Option<&'static str>,
     /// What the next message of any session is preceded by: a whole message that belongs to no call.
     pub(crate) interjection: Option<Vec<u8>>,
+    /// It is a hot standby: sessions from now on are read-only.
+    pub(crate) is_standby: bool,
+    /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
+    pub(crate) reports_standby: bool,
     /// The descriptions of every call that ran, in order, also of those that were rolled back.
     pub(crate) ran: Vec<String>,
     /// Every transaction that failed, in order.
@@ -349,6 +353,21 @@ impl Postgres {
                 session.is_started = true;
                 session.lock_timeout_us = u64::MAX;
                 message(&mut session.sent, b'R', &0i32.to_be_bytes());
+                if self.reports_standby {
+                    let is = if self.is_standby { "on" } else { "off" };
+                    message(&mut session.sent, b'S', format!("in_hot_standby\0{is}\0").as_bytes());
+                    message(&mut session.sent, b'S', b"default_transaction_read_only\0off\0");
+                }
+                message(&mut session.sent, b'Z', b"I");
+            }
+            b'Q' => {
+                let is = if self.is_standby { "on" } else { "off" };
+                let is_in_recovery = if self.is_standby { "t" } else { "f" };
+                let answer = if body.starts_with(b"SHOW ") { is } else { is_in_recovery };
+                // One column of which nothing is known but that it is there.
+                message(&mut session.sent, b'T', b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0");
+                row(&mut session.sent, &[Some(answer.as_bytes())]);
+                message(&mut session.sent, b'C', b"SHOW\0");
                 message(&mut session.sent, b'Z', b"I");
             }
             b'S' => self.sync(id),
@@ -482,7 +501,7 @@ impl Postgres {
                 session.lock_timeout_us =
                     lock_timeout.and_then(|(_, ms)| ms.parse::<u64>().ok()).map_or(u64::MAX, |ms| ms * 1_000);
                 let set = i64::try_from(names.len()).unwrap_or(i64::MAX).to_be_bytes();
-                row(&mut session.sent, &[Some(&[1]), Some(&[0]), Some(&set)]);
+                row(&mut session.sent, &[Some(&[1]), Some(&[u8::from(self.is_standby)]), Some(&set)]);
                 return Executed::Done;
             }
             "c" => {

@@ -122,7 +122,7 @@ impl BareCore {
     /// Takes the lane from down to ready.
     fn log_in(&mut self) {
         let (index, _) = self.engine.poll_connect(self.now).expect("the lane wants to connect");
-        self.engine.lane_connected(index, 0, self.now);
+        self.engine.lane_connected(index, self.now);
         send_all(lane(&mut self.engine));
         let mut answer = message(b'R', &0i32.to_be_bytes());
         answer.extend(idle());

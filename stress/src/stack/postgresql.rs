@@ -69,6 +69,23 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a new server and waits until it answers a query.
     pub fn start(options: &PostgresOptions) -> Result<Postgres, Error> {
+        Postgres::start_on(options, make_cluster)
+    }
+
+    /// Makes a hot standby that follows this server, which has to have `wal_level=replica` and WAL senders, and waits until it
+    /// answers a query.
+    pub fn start_standby(&self) -> Result<Postgres, Error> {
+        Postgres::start_on(&self.options, |tools, user, home, log, interrupt| {
+            let source = format!("host={} port={PORT} user={SUPERUSER}", self.home().display());
+            let arguments = ["-D", "data", "-R", "-X", "stream", "-c", "fast", "-d", &source, "--no-sync"];
+            run_to_end(&arguments, "pg_basebackup", tools, user, home, log, interrupt)
+        })
+    }
+
+    fn start_on(
+        options: &PostgresOptions,
+        make: impl FnOnce(&Found, Option<&User>, &Path, &Path, &Interrupt) -> Result<(), Error>,
+    ) -> Result<Postgres, Error> {
         let tools = install::POSTGRES.require()?;
         let user = User::for_postgres()?;
         let directory = Throwaway::new("postgresql")?;
@@ -80,7 +97,7 @@ impl Postgres {
         }
         check_socket_path(&home)?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join("postgresql.log"));
-        make_cluster(&tools, user.as_ref(), &home, &log, &options.interrupt)?;
+        make(&tools, user.as_ref(), &home, &log, &options.interrupt)?;
         let service = launch(&tools, user.as_ref(), &home, &log, options)?;
         let postgres = Postgres { service, user, tools, options: options.clone(), log, directory };
         postgres.wait_ready()?;
@@ -148,6 +165,20 @@ impl Postgres {
         for backend in children.into_iter().filter_map(|pid| Pid::from_raw(pid.try_into().ok()?)) {
             let _ = rustix::process::kill_process(backend, Signal::KILL);
         }
+    }
+
+    /// Shuts down and starts again as a hot standby of nobody, as after a switchover.
+    pub fn demote(&mut self) -> Result<(), Error> {
+        self.stop();
+        let signal = self.home().join("data/standby.signal");
+        fs::write(&signal, "").map_err(Error::io(format!("write {}", signal.display())))?;
+        self.start_again()
+    }
+
+    /// Makes a primary of a standby, and waits until it is one.
+    pub fn promote(&self) -> Result<(), Error> {
+        let sql = "SELECT pg_promote()";
+        self.connect("postgres")?.batch_execute(sql).map_err(Error::sql(sql))
     }
 
     /// Starts again on the same data and address, after [`stop`](Postgres::stop) or [`kill`](Postgres::kill).
@@ -232,13 +263,29 @@ fn make_cluster(
     interrupt: &Interrupt,
 ) -> Result<(), Error> {
     let arguments = format!("-D data -U {SUPERUSER} -A trust -E UTF8 --locale=C --no-sync --no-instructions");
-    let mut initdb = Service::start(Launch {
-        arguments: arguments.split(' ').map(OsString::from).collect(),
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    run_to_end(&arguments, "initdb", tools, user, home, log, interrupt)
+}
+
+/// Runs a program that comes with the server.
+fn run_to_end(
+    arguments: &[&str],
+    name: &'static str,
+    tools: &Found,
+    user: Option<&User>,
+    home: &Path,
+    log: &Path,
+    interrupt: &Interrupt,
+) -> Result<(), Error> {
+    // Where a link to the server leads to, not where the link stands: there is not one to each program.
+    let server = fs::canonicalize(&tools.program).map_err(Error::io("find the programs of PostgreSQL"))?;
+    let mut program = Service::start(Launch {
+        arguments: arguments.iter().map(OsString::from).collect(),
         user,
         stop_patience: STOP_PATIENCE,
-        ..Launch::new("initdb", &tools.program.with_file_name("initdb"), home, log)
+        ..Launch::new(name, &server.with_file_name(name), home, log)
     })?;
-    initdb.run_to_end(INITDB_PATIENCE, interrupt)
+    program.run_to_end(MAKE_PATIENCE, interrupt)
 }
 
 fn launch(
@@ -306,7 +353,7 @@ const PORT: &str = "5432";
 /// PostgreSQL's own part of the throwaway directory.
 const HOME: &str = "home";
 const SOCKET_PATH_MAX_BYTES: usize = 107;
-const INITDB_PATIENCE: Duration = Duration::from_mins(1);
+const MAKE_PATIENCE: Duration = Duration::from_mins(1);
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// A stop writes all pages of unlogged tables out, which no checkpoint before it does.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,166 @@
+//! Several hosts of which one is the primary: a real one, and a hot standby made with `pg_basebackup`.
+
+#[path = "../proto-pg/examples/failover.rs"]
+#[expect(dead_code, reason = "the command line of the example is not its client")]
+mod failover;
+mod support;
+
+use failover::{Client, Outcome};
+use proto_pg::Url;
+use stress::{Instance, Postgres, PostgresOptions, Readiness};
+use support::bank::options;
+use support::{Wire, get, transaction, wait_for, workspace};
+
+/// What a server needs to have standbys.
+fn replicates() -> PostgresOptions {
+    let settings = [("wal_level", "replica"), ("max_wal_senders", "4"), ("shared_buffers", "32MB")];
+    PostgresOptions {
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..PostgresOptions::default()
+    }
+}
+
+/// A primary with its standby.
+fn pair() -> [Postgres; 2] {
+    let primary = Postgres::start(&replicates()).expect("start a primary");
+    primary.create_bank("rinha", &workspace().join("sql")).expect("make the bank");
+    primary.apply_sql("rinha", &workspace().join("sql/durable")).expect("log the tables");
+    let standby = primary.start_standby().expect("start a standby");
+    [primary, standby]
+}
+
+/// A URL of these servers, in this order.
+fn url_of(servers: &[&Postgres], parameters: &str) -> String {
+    let hosts: Vec<String> = servers
+        .iter()
+        .map(|server| server.url("rinha").split_once("?host=").expect("a host").1.to_owned())
+        .collect();
+    format!("postgresql://rinha@/rinha?host={}&{parameters}", hosts.join(","))
+}
+
+/// The cases of PostgreSQL's `001_stream_rep.pl`: which of the two is found, in both orders.
+#[test]
+fn each_kind_of_session_is_found_on_a_real_primary_and_its_standby() {
+    let [primary, standby] = pair();
+    let is_in_recovery = |url: &str| {
+        let mut client = Client::new(&Url::parse(url).unwrap());
+        let mut session = match client.next_session() {
+            Ok(session) => session,
+            Err((_, error)) => return Err(error.expect("a reason").to_string()),
+        };
+        match session.query("SELECT pg_is_in_recovery()") {
+            Outcome::Answer(answer) => Ok(answer),
+            Outcome::Refused(error) | Outcome::Lost { reason: error, .. } => panic!("{error}"),
+        }
+    };
+    for (attrs, first_primary, first_standby) in [
+        ("any", "f", "t"),
+        ("read-write", "f", "f"),
+        ("primary", "f", "f"),
+        ("read-only", "t", "t"),
+        ("standby", "t", "t"),
+        ("prefer-standby", "t", "t"),
+    ] {
+        let parameter = format!("target_session_attrs={attrs}");
+        for (servers, expected) in
+            [([&primary, &standby], first_primary), ([&standby, &primary], first_standby)]
+        {
+            assert_eq!(is_in_recovery(&url_of(&servers, &parameter)), Ok(expected.to_owned()), "{attrs}");
+        }
+    }
+    let alone = |server: &Postgres, attrs: &str| {
+        is_in_recovery(&url_of(&[server, server], &format!("target_session_attrs={attrs}")))
+    };
+    assert_eq!(alone(&primary, "prefer-standby"), Ok("f".to_owned()), "rather than none");
+    let error = alone(&standby, "read-write").unwrap_err();
+    assert!(error.contains(".s.PGSQL.5432: the session is read-only; "), "{error}");
+    assert!(error.ends_with("name the primary too"), "{error}");
+    assert!(alone(&standby, "primary").unwrap_err().contains("every host is a standby"));
+    assert!(alone(&primary, "standby").unwrap_err().contains("no host is a standby"));
+
+    // A primary that is read-only by default is no standby, and takes no writes.
+    let mut admin = primary.connect("postgres").unwrap();
+    admin.batch_execute("ALTER ROLE rinha SET default_transaction_read_only = on").unwrap();
+    assert_eq!(alone(&primary, "primary"), Ok("f".to_owned()));
+    assert_eq!(alone(&primary, "read-only"), Ok("f".to_owned()));
+    assert!(alone(&primary, "read-write").unwrap_err().contains("every host is a standby or read-only"));
+}
+
+#[test]
+fn the_example_goes_on_with_the_next_primary() {
+    let [mut primary, standby] = pair();
+    let url = url_of(&[&primary, &standby], "target_session_attrs=read-write");
+    let mut client = Client::new(&Url::parse(&url).unwrap());
+    let place = |server: &Postgres| server.url("").split_once("?host=").unwrap().1.to_owned();
+    let (first, second) = (place(&primary), place(&standby));
+    for _ in 0..2 {
+        let said = client.beat();
+        assert!(said.starts_with(&first) && said.contains(": transaction "), "{said}");
+    }
+    primary.kill();
+    let said = client.beat();
+    assert!(said.contains("the write is "), "it may have been on its way: {said}");
+    standby.promote().expect("promote the standby");
+    let said = wait_for("the next primary", || {
+        let said = client.beat();
+        said.contains(": transaction ").then_some(said)
+    });
+    assert!(said.starts_with(&second), "{said}");
+}
+
+fn start(url: &str, readiness: Readiness) -> Instance {
+    let mut options = options(url, &[("QUEUE_TIMEOUT_MS", "300"), ("METRICS_LISTEN", "127.0.0.1:0")]);
+    options.readiness = readiness;
+    Instance::start(&options).expect("start the server")
+}
+
+fn wire_to(instance: &Instance) -> Wire {
+    Wire::connect(&instance.addresses().swap_remove(0))
+}
+
+#[test]
+fn the_server_finds_the_primary_among_its_hosts() {
+    let [primary, standby] = pair();
+    let mut credited = 0;
+    for servers in [[&primary, &standby], [&standby, &primary]] {
+        for parameters in [
+            "",
+            "target_session_attrs=any",
+            "target_session_attrs=read-write",
+            "target_session_attrs=primary",
+            "target_session_attrs=read-write&load_balance_hosts=random",
+        ] {
+            let url = url_of(&servers, parameters);
+            credited += 1;
+            let instance = start(&url, Readiness::Healthy);
+            assert_eq!(wire_to(&instance).ask(transaction(1, 1, "c", "a")).balance(), credited, "{url}");
+        }
+    }
+}
+
+#[test]
+fn hosts_that_are_all_standbys_are_named_with_the_remedy_until_one_is_promoted() {
+    let [primary, standby] = pair();
+    for (attrs, why) in [
+        ("any", "DATABASE_URL must name a primary"),
+        (
+            "read-write",
+            "every host is a standby or read-only, but target_session_attrs is read-write: name the primary",
+        ),
+        ("primary", "every host is a standby, but target_session_attrs is primary: name the primary"),
+    ] {
+        let url = url_of(&[&standby, &standby], &format!("target_session_attrs={attrs}"));
+        let instance = start(&url, Readiness::Listening);
+        wait_for(&format!("{why:?} in {}", instance.log()), || instance.log().contains(why).then_some(()));
+        let answer = wire_to(&instance).ask(transaction(1, 1, "c", "a"));
+        assert_eq!(answer.status, 503);
+        assert!(answer.text().contains("read-only"), "{}", answer.text());
+    }
+    let instance =
+        start(&url_of(&[&standby, &standby], "target_session_attrs=read-write"), Readiness::Listening);
+    drop(primary);
+    standby.promote().expect("promote the standby");
+    let mut wire = wire_to(&instance);
+    wait_for("a primary", || (wire.ask(get("/healthz")).status == 200).then_some(()));
+    assert_eq!(wire.ask(transaction(1, 1, "c", "a")).status, 200);
+}
