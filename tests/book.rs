@@ -11,6 +11,8 @@ mod capture;
 mod dissect;
 #[path = "book/figures.rs"]
 mod figures;
+#[path = "book/translations.rs"]
+mod translations;
 
 use std::collections::BTreeSet;
 use std::env;
