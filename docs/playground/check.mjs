@@ -27,7 +27,7 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, ar
 let passed = 0;
 
 /** Opens the page, runs the check, and fails if anything went to the console. */
-async function check(name, run, { width = 1280, dark = false, hash = "" } = {}) {
+async function check(name, run, { width = 1280, dark = false, hash = "", query = "?test" } = {}) {
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: dark ? "dark" : "light" });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
@@ -36,7 +36,7 @@ async function check(name, run, { width = 1280, dark = false, hash = "" } = {}) 
   page.on("pageerror", (error) => problems.push(error.message));
   page.on("requestfailed", (request) => problems.push(`not loaded: ${request.url()}`));
   page.on("response", (response) => response.status() >= 400 && problems.push(`${response.status()}: ${response.url()}`));
-  await page.goto(`${base}?test${hash}`);
+  await page.goto(`${base}${query}${hash}`);
   await page.waitForSelector("#bank[aria-busy=false]");
   await run(page);
   assert.deepEqual(problems, [], name);
@@ -282,6 +282,41 @@ for (const [width, dark] of [[1280, false], [1280, true], [390, false], [390, tr
     assert.deepEqual(told, []);
   }, { width, dark });
 }
+
+await check("in Portuguese, nothing stays in English", async (page) => {
+  assert.equal(await textOf(page, "#step"), "Passo");
+  assert.equal(await page.getAttribute("html", "lang"), "pt-BR");
+  const click = (id, times = 1) => page.evaluate(([id, times]) => {
+    for (let count = 0; count < times; count++) document.getElementById(id).click();
+  }, [id, times]);
+  for (const kind of ["credit", "debit", "statement", "malformed"]) await page.click(`[data-ask=${kind}]`);
+  for (const id of ["crowd", "stall", "turn", "stall", "lock", "shut", "hold"]) await click(id);
+  await click("step", 150);
+  for (const id of ["pass", "hold", "unlock", "reset", "crowd", "restart"]) await click(id);
+  await click("turn", 30);
+  for (const id of ["crowd", "hold"]) await click(id);
+  await click("step", 40);
+  for (const id of ["cut", "copy", "run", "run", "stop"]) await click(id);
+  await click("turn", 60);
+  await click("start");
+  await click("turn", 10);
+  for (const tour of ["request", "crowd", "commit", "doubt", "deadlock", "overload"]) {
+    await page.click(`[data-tour=${tour}]`);
+    while (await page.isVisible("#tour")) await page.click("#tour-next:enabled");
+  }
+  await page.click("#seed-run");
+  const untranslated = await page.evaluate(() => [...globalThis.untranslated]);
+  assert.deepEqual(untranslated, []);
+  await page.click("#language");
+  await page.waitForSelector("#bank[aria-busy=false]");
+  assert.equal(await textOf(page, "#step"), "Step");
+}, { query: "?test&lang=pt-BR" });
+
+await check("in Portuguese at 390 pixels", async (page) => {
+  await page.click("[data-tour=doubt]");
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+}, { width: 390, query: "?test&lang=pt-BR" });
 
 await browser.close();
 server.close();

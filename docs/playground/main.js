@@ -1,5 +1,6 @@
 // The page: runs the world, and gives its buttons to it. What it shows is in view.js.
 
+import { say, translatePage } from "./language.js";
 import { STEPS_MAX, TOURS } from "./tours.js";
 import { byId, show, tell, selected } from "./view.js";
 
@@ -112,7 +113,7 @@ function step() {
 function pause() {
   isRunning = false;
   byId("run").setAttribute("aria-pressed", "false");
-  byId("run").textContent = "Run";
+  byId("run").textContent = say("Run");
 }
 
 function run() {
@@ -121,7 +122,7 @@ function run() {
   owedSteps = 0;
   targetUs = now.now_us;
   byId("run").setAttribute("aria-pressed", "true");
-  byId("run").textContent = "Pause";
+  byId("run").textContent = say("Pause");
   requestAnimationFrame(frame);
 }
 
@@ -189,7 +190,7 @@ async function nextStop() {
   const stop = current.stops[current.at];
   const next = byId("tour-next");
   next.disabled = true;
-  byId("tour-place").textContent = `${current.at + 1} of ${current.stops.length}`;
+  byId("tour-place").textContent = say(`${current.at + 1} of ${current.stops.length}`);
   if (stop.bug) {
     await load(stop.bug);
     begin(current.settings);
@@ -213,7 +214,7 @@ async function nextStop() {
   }
   if (tour !== current) return;
   look();
-  byId("tour-say").textContent = stop.say;
+  byId("tour-say").textContent = say(stop.say);
   byId("tour-say").dataset.reached = `${Boolean(stop.until(now))}`;
   document.querySelectorAll(".looked-at").forEach((element) => element.classList.remove("looked-at"));
   byId(stop.look)?.classList.add("looked-at");
@@ -224,7 +225,7 @@ async function nextStop() {
   }
   current.isBusy = false;
   next.disabled = false;
-  next.textContent = current.at + 1 === current.stops.length ? "Done" : "Next";
+  next.textContent = say(current.at + 1 === current.stops.length ? "Done" : "Next");
 }
 
 // ---- what the buttons do
@@ -310,8 +311,8 @@ function listen() {
   on("copy", async () => {
     byId("link").select();
     await navigator.clipboard?.writeText(byId("link").value).catch(() => document.execCommand("copy"));
-    byId("copy").textContent = "Copied";
-    setTimeout(() => (byId("copy").textContent = "Copy"), 1500);
+    byId("copy").textContent = say("Copied");
+    setTimeout(() => (byId("copy").textContent = say("Copy")), 1500);
   });
   const seed = () => (/^\d{1,19}$/.test(byId("seed").value.trim()) ? byId("seed").value.trim() : "7");
   byId("seed").addEventListener("input", () => (byId("seed-shown").textContent = seed()));
@@ -386,10 +387,11 @@ async function load(name = "") {
   Engine = module.World;
   bug = name;
   byId("bug").value = name;
-  byId("bug-meaning").textContent = name ? `${bugs[name]} Play until a check goes red, or watch seeds.` : "";
+  byId("bug-meaning").textContent = name ? say(`${bugs[name]} Play until a check goes red, or watch seeds.`) : "";
 }
 
 try {
+  translatePage();
   bugs = await (await fetch("bugs.json")).json();
   for (const [name, meaning] of Object.entries(bugs)) byId("bug").append(new Option(`${name}: ${meaning}`, name));
   await load();

@@ -1,5 +1,6 @@
 // What the page shows of a world. Elements stay where they are and only change, so that the focus and a reader's place do too.
 
+import { say } from "./language.js";
 import * as wire from "./wire.js";
 
 export const byId = (id) => document.getElementById(id);
@@ -12,7 +13,7 @@ const LARGE_CLIENTS_MAX = 12;
 export function tell(text, isAloud = true) {
   const said = byId("said");
   said.setAttribute("aria-live", isAloud ? "polite" : "off");
-  if (text) said.textContent = text;
+  if (text) said.textContent = say(text);
 }
 
 /** What the controls are about. */
@@ -20,9 +21,11 @@ export function selected() {
   return { client: Number(byId("client").value || 0), lane: Number(byId("lane").value || 0), account: Number(byId("account").value) };
 }
 
-function text(element, value) {
+function asIs(element, value) {
   if (element.textContent !== `${value}`) element.textContent = value;
 }
+
+const text = (element, value) => asIs(element, say(`${value}`));
 
 /** Gives a parent as many children as there are items, and lets each show its item. */
 function list(parent, items, make, update) {
@@ -43,7 +46,7 @@ function create(tag, className = "", ...children) {
 function rows(body, items, cells, mark = () => "") {
   list(body, items, () => create("tr"), (row, item) => {
     list(row, cells(item), () => create("td"), (cell, value) => {
-      text(cell, value);
+      asIs(cell, value);
       cell.classList.toggle("number", typeof value === "number" || /^[−-]?[\d.,]+$/.test(value));
     });
     row.className = mark(item);
@@ -113,7 +116,7 @@ function showClients(now) {
     last.dataset.status = peer.last ? Math.floor(peer.last.status / 100) : "";
     button.setAttribute("aria-pressed", `${index === chosen}`);
     button.dataset.phase = peer.phase;
-    const label = `Client ${index}: ${peer.phase}${peer.asked[0] ? `, asks: ${peer.asked[0]}` : ""}${peer.last ? `, last answer ${peer.last.status}` : ""}`;
+    const label = say(`Client ${index}: ${peer.phase}${peer.asked[0] ? `, asks: ${peer.asked[0]}` : ""}${peer.last ? `, last answer ${peer.last.status}` : ""}`);
     if (button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
     button.title = peer.last?.problem ? `${label}: ${peer.last.problem}` : label;
   });
@@ -121,14 +124,14 @@ function showClients(now) {
 
 function showInstances(now) {
   list(byId("instances"), now.instances, () => create("div", "instance",
-    create("h3"), create("p", "why"), create("ol", "queue"), create("h3", "", "Lanes"), create("ul", "cards wide")), (box, instance, index) => {
+    create("h3"), create("p", "why"), create("ol", "queue"), create("h3", "", say("Lanes")), create("ul", "cards wide")), (box, instance, index) => {
     const [head, why, queue, , lanes] = box.children;
     const state = now.hand?.is_stopped ? ", stopped" : instance.is_stopping ? ", stopping" : "";
     text(head, `${now.instances.length > 1 ? `Server ${index}: queue` : "Queue"} of ${counted(instance.queued, "call")}${state}`);
     text(why, instance.why);
     list(queue, instance.queue, () => create("li"), (item, ticket) => {
       text(item, ticket.client === null ? "gone" : `${ticket.client}`);
-      item.title = `Client ${ticket.client ?? "that has left"}: ${ticket.call}${ticket.is_alone ? "; rolled back, goes by itself" : ""}`;
+      item.title = say(`Client ${ticket.client ?? "that has left"}: ${ticket.call}${ticket.is_alone ? "; rolled back, goes by itself" : ""}`);
       item.dataset.account = /account (\d+)/.exec(ticket.call)?.[1];
     });
     list(lanes, instance.lanes, () => create("li", "card", create("b"), create("span", "phase"), create("span", "asked"), create("span", "held"), create("span", "bytes")), (card, lane, number) => {
@@ -156,8 +159,8 @@ function showPostgres(now) {
     text(locked, session.locked.length ? `has locked the rows ${session.locked.join(", ")}` : "");
     text(uncommitted, session.uncommitted.length ? `not committed: ${session.uncommitted.length > 4 ? counted(session.uncommitted.length, "row") : session.uncommitted.map((row) => row.description).join(", ")}` : "");
   });
-  const holders = new Map(now.sessions.flatMap((session) => session.locked.map((account) => [account, `session ${session.session}`])));
-  rows(byId("accounts"), now.accounts, (account) => [`${account.id}`, account.limit, account.balance, account.is_locked ? "locked by another" : holders.get(account.id) ?? ""],
+  const holders = new Map(now.sessions.flatMap((session) => session.locked.map((account) => [account, say(`session ${session.session}`)])));
+  rows(byId("accounts"), now.accounts, (account) => [`${account.id}`, account.limit, account.balance, account.is_locked ? say("locked by another") : holders.get(account.id) ?? ""],
     (account) => (account.is_locked || holders.has(account.id) ? "locked" : ""));
   text(byId("ledger-rows"), now.ledger_rows);
   rows(byId("ledger"), now.ledger, (row) => [`${row.account}`, row.description, row.value, row.balance]);
@@ -193,16 +196,16 @@ function showNumbers(now) {
   text(byId("p99"), duration(tally.p99_us));
   text(byId("mean-batch"), tally.committed_batches ? (tally.committed_calls / tally.committed_batches).toFixed(1) : "–");
   text(byId("saved"), tally.committed_batches ? `${tally.committed_calls - tally.committed_batches} of ${tally.committed_calls}` : "–");
-  rows(byId("answers"), tally.answers, (answer) => [answer.status, answer.problem || (answer.status === 200 ? "done" : ""), answer.count], (answer) => `status-${Math.floor(answer.status / 100)}`);
+  rows(byId("answers"), tally.answers, (answer) => [answer.status, answer.problem || (answer.status === 200 ? say("done") : ""), answer.count], (answer) => `status-${Math.floor(answer.status / 100)}`);
   text(byId("not-asked"), tally.not_asked ? `${counted(tally.not_asked, "request")} not asked, since every client waited for an answer.` : "");
-  text(byId("hash"), now.hash);
+  asIs(byId("hash"), now.hash);
   showBatches(tally.batch_calls);
-  if (byId("log").open) list(byId("told"), [...now.told].reverse(), () => create("li"), text);
+  if (byId("log").open) list(byId("told"), [...now.told].reverse(), () => create("li"), asIs);
 }
 
 function showBatches(calls) {
   const most = Math.max(8, ...calls);
-  const label = calls.length ? `Calls in the newest ${calls.length} batches, oldest first: ${calls.join(", ")}` : "No batch yet";
+  const label = say(calls.length ? `Calls in the newest ${calls.length} batches, oldest first: ${calls.join(", ")}` : "No batch yet");
   const parent = byId("batches");
   if (parent.getAttribute("aria-label") === label) return;
   parent.setAttribute("aria-label", label);
@@ -257,12 +260,12 @@ function showMessage(box, message) {
   box.dataset.key = key;
   if (message.note) {
     box.className = "note";
-    box.textContent = message.note;
+    box.textContent = say(message.note);
     return;
   }
   const bytes = wire.bytesOf(message.hex);
   box.className = `message ${message.is_to_server ? "to-server" : "from-server"}`;
-  const way = message.is_to_server ? `${message.peer} → server` : `server → ${message.peer}`;
+  const way = say(message.is_to_server ? `${message.peer} → server` : `server → ${message.peer}`);
   const lines = message.isPostgres ? wire.postgres(bytes, message.is_to_server) : wire.http(bytes);
   const body = create("pre");
   for (const { depth, hex, line } of lines) {
