@@ -306,7 +306,7 @@ await check("in Portuguese, nothing stays in English", async (page) => {
   }
   await page.click("#seed-run");
   const untranslated = await page.evaluate(() => [...globalThis.untranslated]);
-  assert.deepEqual(untranslated, []);
+  assert.deepEqual([...new Set(untranslated.map((text) => text.replaceAll(/\d+/g, "N")))], []);
   await page.click("#language");
   await page.waitForSelector("#bank[aria-busy=false]");
   assert.equal(await textOf(page, "#step"), "Step");
