@@ -1,5 +1,11 @@
 //! `proto-pg` by itself against real PostgreSQL: its example, and the sessions whose recordings its own tests play.
 
+#[path = "../proto-pg/examples/copy.rs"]
+#[expect(dead_code, reason = "the command line of the example is not its copying")]
+mod copy;
+#[path = "../proto-pg/examples/mio.rs"]
+#[expect(dead_code, reason = "the command line of the example is not its event loop")]
+mod event_loop;
 #[path = "../proto-pg/examples/query.rs"]
 #[expect(dead_code, reason = "the command line of the example is not its query")]
 mod query;
@@ -23,6 +29,23 @@ use sessions::{Exchange, Scene};
 use stress::throwaway::Throwaway;
 use stress::{Postgres, PostgresOptions};
 use support::{Database, workspace};
+
+#[test]
+fn the_readme_names_this_version_and_every_example() {
+    let manifest = support::text_of("proto-pg/Cargo.toml");
+    let (_, rest) = manifest.split_once("\nversion = \"").expect("a version");
+    let (version, _) = rest.split_once('"').expect("its end");
+    let (compatible, _patch) = version.rsplit_once('.').expect("three numbers");
+    let readme = support::text_of("proto-pg/README.md");
+    for text in [&readme, &support::text_of("proto-pg/src/lib.rs")] {
+        assert!(text.contains(&format!("proto-pg = {{ version = \"{compatible}\",")), "{compatible}");
+    }
+    for entry in fs::read_dir(workspace().join("proto-pg/examples")).expect("list the examples") {
+        let file = entry.expect("an entry").file_name();
+        let file = file.to_str().expect("a name in UTF-8");
+        assert!(readme.contains(&format!("](examples/{file})")), "{file} is not in the table");
+    }
+}
 
 #[test]
 fn the_example_queries_a_real_server() {
@@ -76,6 +99,58 @@ fn the_tour_is_taken_with_a_password() {
     assert_eq!(said, expected);
     let error = tour::run(&url.replace("sesame", "wrong"), &mut |_| {}).expect_err("a wrong password");
     assert!(error.to_string().starts_with("server error: FATAL 28P01"), "{error}");
+}
+
+#[test]
+fn the_event_loop_tells_what_is_notified() {
+    let database = Database::empty();
+    let mut notifier = database.connect();
+    let mut said = Vec::new();
+    // A name that has to be quoted.
+    event_loop::run(&database.url(), "Pets \"R\" us", &mut |line| {
+        if said.is_empty() {
+            let notify = "SELECT pg_notify($1, payload) FROM unnest(ARRAY['Mia', 'Tom']) AS payload";
+            notifier.execute(notify, &[&"Pets \"R\" us"]).expect("notify");
+        }
+        said.push(line);
+        said.len() < 3
+    })
+    .expect("it ends when it is told to");
+    assert_eq!(said, ["listening to Pets \"R\" us", "Mia", "Tom"]);
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    support::wait_for("the end of the session", || (database.number(sessions) == 1).then_some(()));
+    drop(notifier);
+
+    let nowhere = database.url().replace("/test_", "/nowhere_");
+    let error = event_loop::run(&nowhere, "pets", &mut |_| true).expect_err("there is no such database");
+    assert!(error.to_string().starts_with("server error: FATAL 3D000"), "{error}");
+}
+
+#[test]
+fn what_is_copied_in_comes_out_again_however_long_its_rows() {
+    let url = Database::empty().url();
+    let long = "long ".repeat(50_000);
+    let csv = format!("1,one\n2,\"two, in quotes\"\n3,{long}\n4,\n");
+    let mut out = Vec::new();
+    let rows = copy::run(&url, &mut csv.as_bytes(), &mut out).expect("it is copied");
+    assert_eq!((rows, String::from_utf8(out).unwrap() == csv), (4, true));
+
+    // The server gives up early, and takes the rest of the data all the same.
+    let bad = format!("none,{long}\n").repeat(20);
+    let error = copy::run(&url, &mut bad.as_bytes(), &mut Vec::new()).expect_err("not a number");
+    assert!(error.to_string().starts_with("ERROR 22P02: invalid input syntax for type integer"), "{error}");
+    let mut broken = std::io::Read::chain(&b"1,one\n"[..], Broken);
+    let error = copy::run(&url, &mut broken, &mut Vec::new()).expect_err("it cannot be read");
+    assert!(error.to_string().starts_with("ERROR 57014") && error.to_string().contains("torn"), "{error}");
+}
+
+/// Input that cannot be read.
+struct Broken;
+
+impl std::io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("torn"))
+    }
 }
 
 /// From PostgreSQL 18 on, protocol 3.2 has a long key; an older server brings it down to 3.0.

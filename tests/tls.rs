@@ -189,6 +189,30 @@ fn the_tour_of_the_crate_goes_over_tls() {
     assert!(said.iter().any(|line| line.ends_with("one_of_a_name is taken")), "{said:?}");
 }
 
+/// From PostgreSQL 17 on TLS may begin without being asked for. An older server takes the first bytes for a start-up message.
+#[test]
+fn each_way_to_begin_tls_is_served_by_the_servers_that_have_it() {
+    let secured = Secured::start();
+    secured.make_bank();
+    let mut admin = secured.postgres.connect("rinha").expect("connect");
+    let version = "SELECT current_setting('server_version_num')::int / 10000";
+    let major: i32 = admin.query_one(version, &[]).expect("ask").get(0);
+    let full = format!("sslmode=verify-full&{}&channel_binding=require", secured.root());
+    assert_serves(&secured.url("scram", "localhost", &format!("{full}&sslnegotiation=postgres")));
+    let direct = secured.url("scram", "localhost", &format!("{full}&sslnegotiation=direct"));
+    if major < 17 {
+        assert_refuses(&direct, "the server closed the connection");
+        return;
+    }
+    assert_serves(&direct);
+    let mut said = Vec::new();
+    tour::run(&direct, &mut |line| said.push(line)).expect("the tour");
+    assert!(said.iter().any(|line| line.ends_with("one_of_a_name is taken")), "{said:?}");
+    // Nothing passes in the clear before, or instead.
+    secured.set("ssl = off");
+    assert_refuses(&direct, "the server closed the connection");
+}
+
 #[test]
 fn a_server_that_cannot_be_believed_is_refused_by_name() {
     let secured = Secured::start();

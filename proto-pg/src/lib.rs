@@ -4,6 +4,14 @@
 //! is told what became of each call by its own ticket. So the same code runs under a hand-written event loop, under
 //! a simulation that cuts the wire between any two bytes, and in the example below, where the server is an array.
 //!
+//! ```toml
+//! [dependencies]
+//! proto-pg = { version = "0.1", features = ["tls"] }
+//! ```
+//!
+//! Without the feature `tls` there is no TLS, and five direct dependencies. The README has a table of what libpq, pgx and tokio-postgres
+//! call the things that are named here.
+//!
 //! # A session, byte by byte
 //!
 //! ```
@@ -100,8 +108,8 @@
 //! }
 //! ```
 //!
-//! The example `query` is this against a real server, with its errors. A [`Channel`] has the same verbs and goes through TLS if
-//! the connection string asks for it (feature `tls`); the example `tour` uses it.
+//! The example `query` is this against a real server, with its errors; the example `mio` does it on an event loop. A [`Channel`] has
+//! the same verbs and goes through TLS if the connection string asks for it (feature `tls`); the example `tour` uses it.
 //!
 //! # Several hosts
 //!
@@ -146,7 +154,7 @@
 //! | LISTEN | a call or a simple query | [`Event::Notification`], whenever bytes arrive |
 //! | cancel | [`BackendKey::cancel_request`], over another connection | [`Event::Failed`] with `57014` |
 //!
-//! The example `tour` does most of it.
+//! The example `tour` does most of it, the example `copy` COPY of any length in both directions.
 //!
 //! # What it does not do
 //!
