@@ -16,7 +16,7 @@ struct Client {
     outbox: Vec<u8>,
     /// The client sends nothing more. It may still read.
     is_ended: bool,
-    /// When it has to leave, unless a byte moves before.
+    /// When it has to leave, unless an event of it comes before.
     deadline: Instant,
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use stress::wait::{self, Interrupt};
 
+use crate::bank::{Bank, Proxy};
 use crate::peer::Peer;
 
 /// What an exercise comes to. The error is a sentence or two for the reader.
@@ -21,6 +22,12 @@ pub type Verdict<T = ()> = Result<T, String>;
 /// Where exercises take place.
 pub struct Arena<'a> {
     pub program: &'a Path,
+    /// The file it is made of.
+    pub source: &'a Path,
+    /// For the steps with PostgreSQL.
+    pub bank: Option<&'a Bank>,
+    /// Its API is that of the challenge.
+    pub is_challenge: bool,
     /// How long to wait for what has to happen. Longer waits only delay a failure.
     pub patience: Duration,
 }
@@ -31,9 +38,21 @@ impl Arena<'_> {
         self.start_with_idle_ms(60_000)
     }
 
+    pub(crate) fn bank(&self) -> Verdict<&Bank> {
+        self.bank.ok_or_else(|| "this exercise needs PostgreSQL".to_owned())
+    }
+
     pub(crate) fn start_with_idle_ms(&self, idle_ms: u32) -> Verdict<Running> {
+        let proxy = match self.bank {
+            None => None,
+            Some(bank) => {
+                bank.reset()?;
+                Some(Proxy::start(bank.socket())?)
+            }
+        };
         let mut child = Command::new(self.program)
             .arg("127.0.0.1:0")
+            .args(proxy.as_ref().map(Proxy::path))
             .env("IDLE_MS", idle_ms.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -55,7 +74,7 @@ impl Arena<'_> {
         }
         let listening = listening(&mut child);
         // Killed when this is dropped, whatever it says.
-        let mut running = Running { child, address: UNKNOWN, complaints, patience: self.patience };
+        let mut running = Running { child, address: UNKNOWN, complaints, patience: self.patience, proxy };
         running.address = match listening.recv_timeout(self.patience) {
             Ok(address) => address,
             Err(RecvTimeoutError::Timeout) => {
@@ -67,6 +86,13 @@ impl Arena<'_> {
             }
             Err(RecvTimeoutError::Disconnected) => return Err(running.ended("before it listened")),
         };
+        if self.is_challenge {
+            running.wait_for_database()?;
+        }
+        if let Some(proxy) = &running.proxy {
+            // What is sent from here on is calls.
+            proxy.forget();
+        }
         Ok(running)
     }
 }
@@ -93,9 +119,39 @@ pub(crate) struct Running {
     address: SocketAddr,
     complaints: Arc<Mutex<String>>,
     patience: Duration,
+    /// Between the program and its PostgreSQL.
+    proxy: Option<Proxy>,
 }
 
 impl Running {
+    pub(crate) fn proxy(&self) -> Verdict<&Proxy> {
+        self.proxy.as_ref().ok_or_else(|| "this exercise needs PostgreSQL".to_owned())
+    }
+
+    /// A program may listen before it has logged in.
+    fn wait_for_database(&mut self) -> Verdict {
+        let mut last = String::new();
+        let ready = self.eventually(|| {
+            let answer = self.connect().and_then(|mut peer| {
+                peer.ask("GET", "/clientes/1/extrato", "")?;
+                peer.answer()
+            });
+            match answer {
+                Ok(answer) if answer.status == 200 => return Some(()),
+                Ok(answer) => last = format!("{} {}", answer.status, answer.body),
+                Err(what) => last = what,
+            }
+            None
+        });
+        self.is_alive()?;
+        ready.ok_or_else(|| {
+            format!(
+                "GET /clientes/1/extrato did not get 200 within {:?}, the last time: {last}",
+                self.patience
+            )
+        })
+    }
+
     pub(crate) fn patience(&self) -> Duration {
         self.patience
     }

@@ -6,8 +6,10 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use learn::arena::Arena;
+use learn::bank::Bank;
 use learn::mine;
-use learn::steps::{STEPS, Step};
+use learn::steps::{Api, STEPS, Step};
+use stress::wait::Interrupt;
 
 const HELP: &str = "\
 The path: twelve small servers, each of which mends the one before. The pages: docs/learn/path
@@ -122,7 +124,19 @@ fn check(number: usize, whose: Whose) -> Result<bool, String> {
         return Ok(false);
     };
     println!("Step {number}: {}", step.title);
-    let arena = Arena { program: &program, patience: PATIENCE };
+    let bank = if step.api == Api::None { None } else { Some(Bank::start(mine::root())?) };
+    let source = match whose {
+        Whose::Mine => mine::program(step),
+        Whose::Ours => mine::ours(step.name),
+        Whose::Bug => mine::ours(broken(number)),
+    };
+    let arena = Arena {
+        program: &program,
+        source: &source,
+        bank: bank.as_ref(),
+        is_challenge: step.api == Api::Challenge,
+        patience: PATIENCE,
+    };
     let mut is_passed = true;
     for (done, exercise) in step.exercises.iter().enumerate() {
         match (exercise.run)(&arena) {
@@ -187,12 +201,21 @@ fn broken(number: usize) -> &'static str {
 }
 
 fn run(number: usize, whose: Whose, rest: &[&str]) -> Result<bool, String> {
-    let Some(program) = build(&STEPS[number - 1], number, whose)? else { return Ok(false) };
-    execute(&program, rest)
+    let step = &STEPS[number - 1];
+    let Some(program) = build(step, number, whose)? else { return Ok(false) };
+    if step.api == Api::None || (number == 8 && matches!(whose, Whose::Bug)) {
+        return execute(&program, rest);
+    }
+    // Ctrl-C ends the program, and then this one stops PostgreSQL in order.
+    let _interrupt = Interrupt::on_signals().map_err(|error| error.to_string())?;
+    let bank = Bank::start(mine::root())?;
+    let socket = bank.socket().display().to_string();
+    execute(&program, &[rest.first().copied().unwrap_or("127.0.0.1:7000"), &socket])
 }
 
-fn execute(program: &Path, rest: &[&str]) -> Result<bool, String> {
-    let status = Command::new(program).args(rest).status();
+/// Runs a program until it ends.
+fn execute(program: &Path, arguments: &[&str]) -> Result<bool, String> {
+    let status = Command::new(program).args(arguments).status();
     Ok(status.map_err(|error| format!("cannot run {}: {error}", program.display()))?.success())
 }
 

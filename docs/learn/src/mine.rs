@@ -22,6 +22,11 @@ pub fn program(step: &Step) -> PathBuf {
     folder().join(format!("{}.rs", step.name))
 }
 
+/// A program of the path.
+pub fn ours(name: &str) -> PathBuf {
+    root().join(format!("docs/learn/path/{name}.rs"))
+}
+
 /// What Cargo calls it.
 pub fn binary(step: &Step) -> String {
     format!("mine-{}", step.name)
@@ -38,7 +43,6 @@ pub fn start(number: usize) -> io::Result<PathBuf> {
         let message = format!("{} is there already: delete it to begin again", shown(&path));
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
-    let ours = |name: &str| root().join(format!("docs/learn/path/{name}.rs"));
     let before = match number.checked_sub(2).map(|index| &STEPS[index]) {
         None => ours(step.bug.unwrap_or(step.name)),
         Some(before) if program(before).exists() => program(before),
@@ -55,20 +59,29 @@ pub fn start(number: usize) -> io::Result<PathBuf> {
         step.page()
     );
     fs::create_dir_all(folder())?;
+    // What step 7 has built, for programs that begin with one of ours.
+    if number > 7 && !folder().join("http.rs").exists() {
+        fs::copy(root().join("docs/learn/path/http.rs"), folder().join("http.rs"))?;
+    }
     fs::write(&path, head + &code.flat_map(|line| [line, "\n"]).collect::<String>())?;
     Ok(path)
 }
 
 /// Writes the manifest of the folder anew, for the programs that are there, with the versions that the project uses.
 pub fn write_manifest() -> io::Result<PathBuf> {
-    let mut manifest = MANIFEST.to_owned();
-    for step in STEPS.iter().filter(|step| program(step).exists()) {
-        manifest += &format!("\n[[bin]]\nname = \"{}\"\npath = \"{}.rs\"\n", binary(step), step.name);
-    }
+    let started = STEPS.iter().filter(|step| program(step).exists());
+    let manifest = manifest(started.map(|step| (binary(step), format!("{}.rs", step.name))));
     let path = folder().join("Cargo.toml");
     fs::write(&path, manifest)?;
     fs::copy(root().join("Cargo.lock"), folder().join("Cargo.lock"))?;
     Ok(path)
+}
+
+/// A crate of programs, by name and path.
+pub fn manifest(programs: impl Iterator<Item = (String, String)>) -> String {
+    let proto_pg = root().join("proto-pg");
+    let binaries = programs.map(|(name, path)| format!("\n[[bin]]\nname = \"{name}\"\npath = \"{path}\"\n"));
+    MANIFEST.replace("PROTO_PG", &proto_pg.display().to_string()) + &binaries.collect::<String>()
 }
 
 /// The steps that passed, by number.
@@ -111,7 +124,7 @@ bytes = "1"
 httparse = "1"
 mio = { version = "1", features = ["os-poll", "net"] }
 postgres-protocol = "0.6"
-proto-pg = { path = "../../../proto-pg" }
+proto-pg = { path = "PROTO_PG" }
 rustix = { version = "1", default-features = false, features = ["event", "std"] }
 serde_json = "1"
 "#;

@@ -108,6 +108,31 @@ impl Peer {
         }
     }
 
+    /// Whether nothing has arrived by now, neither bytes nor an end.
+    pub(crate) fn is_empty_now(&mut self) -> bool {
+        let mut byte = [0];
+        let _ = self.stream.set_nonblocking(true);
+        let result = self.stream.peek(&mut byte);
+        let _ = self.stream.set_nonblocking(false);
+        result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Waits for the end of the stream.
+    pub(crate) fn ends(&mut self) -> Verdict {
+        match self.stream.read(&mut [0; 64]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err("more bytes came".into()),
+            Err(error) if is_timeout(&error) => Err("the connection stays open".into()),
+            Err(error) => Err(format!("the connection did not end, it broke ({error})")),
+        }
+    }
+
+    /// As [`Peer::ask`], for a program that does not take it until its answers are read.
+    pub(crate) fn ask_patiently(&mut self, method: &str, path: &str, body: &str) -> Verdict {
+        self.stream.set_write_timeout(None).map_err(|error| error.to_string())?;
+        self.ask(method, path, body)
+    }
+
     /// Sends bytes and expects them back.
     pub(crate) fn echo(&mut self, bytes: &[u8]) -> Verdict {
         self.send(bytes)?;
