@@ -25,7 +25,13 @@ fn place(logs: &Throwaway) -> Workplace {
 #[test]
 fn a_report_fits_together() {
     let logs = Throwaway::new("test").expect("make a directory");
-    let report = measure::measure(&options(), &place(&logs), &Progress::hidden()).expect("measure");
+    let options = MeasureOptions { baseline: Some(SERVER.to_owned()), ..options() };
+    let (report, baseline) = measure::measure(&options, &place(&logs), &Progress::hidden()).expect("measure");
+
+    let baseline = baseline.expect("the report of the baseline");
+    assert_eq!((report.setup.peer.as_deref(), baseline.setup.peer.as_deref()), (None, Some(SERVER)));
+    assert_eq!(baseline.cases.len(), 1);
+    assert!(baseline.cases[0].runs[0].ledger.answered_200 > 0, "{baseline:?}");
 
     assert_eq!(report.setup.settings["BATCH_CALLS_MAX"], "8");
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
@@ -98,7 +104,7 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
     let Bank { url, metrics, database_url, .. } = Bank::of(&stack);
     let running = Some(Running { url, metrics, database_url, parts: Vec::new() });
     let options = MeasureOptions { running, runs: 2, ..options() };
-    let report = measure::measure(&options, &place, &Progress::hidden()).expect("measure");
+    let (report, _) = measure::measure(&options, &place, &Progress::hidden()).expect("measure");
     assert_eq!(report.setup.url, Some(format!("http://{}", stack.address())));
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
     assert_eq!(case.runs.len(), 2);

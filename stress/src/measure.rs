@@ -65,6 +65,10 @@ pub struct MeasureOptions {
     /// Keeps the run with those in DIR: its chart, a line of JSON, and the index [default DIR: stress/reports]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub keep: Option<PathBuf>,
+    /// Takes turns with this one and prints the ratios to it: the server of a commit, which is built; a peer, as in --server; or
+    /// a binary
+    #[arg(long, value_name = "COMMIT|PEER|FILE", conflicts_with_all = ["url", "against"])]
+    pub baseline: Option<String>,
     /// Also prints the ratios to an earlier run.json
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
@@ -226,45 +230,103 @@ pub enum Balancer {
     Http,
 }
 
-/// Measures all cases, in turns: each takes its share of the machine's good and bad minutes.
-pub fn measure(options: &MeasureOptions, place: &Workplace, progress: &Progress) -> Result<Report, Error> {
+/// Measures all cases, in turns: each takes its share of the machine's good and bad minutes, and so does the baseline, whose
+/// report is the second one.
+pub fn measure(
+    options: &MeasureOptions,
+    place: &Workplace,
+    progress: &Progress,
+) -> Result<(Report, Option<Report>), Error> {
     let load = options.kind();
     let bank = options.running.as_ref().map(Running::bank).transpose()?;
     let groups = if bank.is_some() { Parent::find().ok() } else { options.stack.groups()? };
-    let own = if bank.is_some() { OwnStack::default() } else { options.stack.with_server(place)? };
     let scratch = Throwaway::new("load")?;
     let generator = Generator::find(load, scratch.path(), groups.as_ref(), place)?;
     let machine = Machine::look();
     let names = load.cases(&options.connections);
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); names.len()];
-    let mut setup = Setup::of(options, &generator);
+    let mut sides = Side::of(options, &generator, names.len(), place)?;
     for number in 1..=options.runs {
-        for (connections, done) in names.iter().zip(&mut runs) {
-            progress.begin(&LoadKind::case_name(*connections), number, options.runs);
-            let measured = |bank: &Bank, before: &Tally| {
-                let interrupt = &place.interrupt;
-                measure_bank(bank, before, &generator, *connections, options.seconds, interrupt, progress)
-            };
-            let run = if let Some(bank) = &bank {
-                measured(bank, &Tally::now(bank, &place.interrupt)?)?
-            } else {
-                // Each stack's own: a log is appended to, and an instance's addresses are read from it.
-                let logs = place.logs.join(format!("{}-{number}", connections.unwrap_or(0)));
-                files::make_directory(&logs)?;
-                let stack = own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
-                setup.add_facts(&stack);
-                measured(&bank_of(&stack, load), &Tally::of_new_bank())?
-            };
-            progress.end(&run);
-            done.push(run);
+        for (case, connections) in names.iter().enumerate() {
+            // A B B A: whoever comes second finds a warmer machine.
+            sides.reverse();
+            for side in &mut sides {
+                progress.begin(&side.name(*connections), number, options.runs);
+                let measured = |bank: &Bank, before: &Tally| {
+                    let interrupt = &place.interrupt;
+                    measure_bank(bank, before, &generator, *connections, options.seconds, interrupt, progress)
+                };
+                let run = if let Some(bank) = &bank {
+                    measured(bank, &Tally::now(bank, &place.interrupt)?)?
+                } else {
+                    // Each stack's own: a log is appended to, and an instance's addresses are read from it.
+                    let logs = place.logs.join(format!("{}-{number}-{case}", side.directory()));
+                    files::make_directory(&logs)?;
+                    let stack = side.own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
+                    side.setup.add_facts(&stack);
+                    measured(&bank_of(&stack, load), &Tally::of_new_bank())?
+                };
+                progress.end(&run);
+                side.runs[case].push(run);
+            }
         }
     }
     progress.finish();
-    let cases = names
-        .into_iter()
-        .zip(runs)
-        .filter_map(|(connections, runs)| Some(Case { connections, median: Run::median(&runs)?, runs }));
-    Ok(Report { format: report::FORMAT, machine, setup, cases: cases.collect() })
+    sides.sort_by_key(|side| side.is_baseline);
+    let mut reports = sides.into_iter().map(|side| {
+        let cases = names.iter().zip(side.runs);
+        let cases = cases.filter_map(|(connections, runs)| {
+            Some(Case { connections: *connections, median: Run::median(&runs)?, runs })
+        });
+        Report { format: report::FORMAT, machine: machine.clone(), setup: side.setup, cases: cases.collect() }
+    });
+    let report = reports.next().ok_or_else(|| Error::Refused("nothing was measured".to_owned()))?;
+    Ok((report, reports.next()))
+}
+
+/// What takes turns: what is measured, and what it is compared with.
+struct Side {
+    is_baseline: bool,
+    own: OwnStack,
+    setup: Setup,
+    /// By case, in the order of the runs.
+    runs: Vec<Vec<Run>>,
+}
+
+impl Side {
+    fn of(
+        options: &MeasureOptions,
+        generator: &Generator,
+        cases: usize,
+        place: &Workplace,
+    ) -> Result<Vec<Side>, Error> {
+        let side = |options: &MeasureOptions, own, is_baseline| {
+            let setup = Setup::of(options, generator);
+            Side { is_baseline, own, setup, runs: vec![Vec::new(); cases] }
+        };
+        if options.running.is_some() {
+            return Ok(vec![side(options, OwnStack::default(), false)]);
+        }
+        let mut sides = vec![side(options, options.stack.with_server(place)?, false)];
+        if let Some(baseline) = &options.baseline {
+            let server = Some(compile::build_baseline(baseline, place)?);
+            let mut compared = side(options, OwnStack { server, ..options.stack.clone() }, true);
+            compared.setup.peer = Some(baseline.clone());
+            sides.push(compared);
+        }
+        Ok(sides)
+    }
+
+    fn name(&self, connections: Option<u32>) -> String {
+        let case = LoadKind::case_name(connections);
+        match &self.setup.peer {
+            Some(other) => format!("{case}, {other}"),
+            None => case,
+        }
+    }
+
+    fn directory(&self) -> &'static str {
+        if self.is_baseline { "baseline" } else { "run" }
+    }
 }
 
 /// As the load meets it.

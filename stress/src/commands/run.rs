@@ -14,12 +14,15 @@ pub(super) fn run(options: &MeasureOptions) -> Result<(), Error> {
     if options.running.is_none() {
         options.stack.groups()?;
     }
-    let report = at_work("run", |place| {
+    let (report, baseline) = at_work("run", |place| {
         let generator = if options.load == LoadKind::Open { &install::PYTHON } else { &install::WRK };
         place.install(&[&install::POSTGRES, &install::NGINX, generator])?;
         measure::measure(options, place, &Progress::shown())
     })?;
-    tell(&report, earlier.as_ref());
+    if let Some(baseline) = &baseline {
+        Steps::Printed.line(&baseline.tables());
+    }
+    tell(&report, baseline.or(earlier).as_ref());
     if let Some(directory) = &options.out {
         let [json, svg] = report.write_into(directory)?;
         Steps::Printed.line(&format!("written: {} and {}", json.display(), svg.display()));

@@ -32,7 +32,7 @@ pub struct Setup {
     /// Where the bank was when it was not ours: then nothing below is known.
     #[serde(default)]
     pub url: Option<String>,
-    /// What was measured in place of the server: `peer:batch`.
+    /// What was measured in place of the server as it is: `peer:batch`, or the baseline.
     #[serde(default)]
     pub peer: Option<String>,
     /// Over which span the limits of CPU were kept.

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -48,6 +49,63 @@ pub fn build_peer(name: &str, place: &Workplace) -> Result<PathBuf, Error> {
         return build_binary("peers", name, "release", place);
     }
     Err(Error::Refused(format!("there is no peer {name}: there are {}", PEERS.join(", "))))
+}
+
+/// What a run is compared with: a peer; a binary that is there already; or the server of a commit, built once from its sources
+/// into `target/baseline`.
+pub fn build_baseline(what: &str, place: &Workplace) -> Result<PathBuf, Error> {
+    if let Some(peer) = peer(Path::new(what)) {
+        return build_peer(peer, place);
+    }
+    if Path::new(what).is_file() {
+        return Ok(what.into());
+    }
+    let log = place.log("baseline");
+    let run = |program: &str, arguments: &[&str], directory: &Path| {
+        Service::start(Launch {
+            arguments: arguments.iter().map(OsString::from).collect(),
+            is_stderr_shown: program == "cargo",
+            ..Launch::new(program, Path::new(program), directory, &log)
+        })?
+        .run_to_end(BUILD_PATIENCE, &place.interrupt)
+    };
+    let commit = format!("{what}^{{commit}}");
+    let resolved = Command::new("git")
+        .args(["rev-parse", "--verify", "--quiet", "--short=12", &commit])
+        .current_dir(&place.workspace)
+        .output()
+        .map_err(Error::io("run git rev-parse"))?;
+    if !resolved.status.success() {
+        return Err(Error::Refused(format!("{what} is no peer, no file and no commit of this repository")));
+    }
+    let hash = String::from_utf8_lossy(&resolved.stdout).trim().to_owned();
+    let target = target_directory(&place.workspace).join("baseline");
+    let (sources, binary) = (target.join(&hash), target.join(format!("{hash}-{SERVER}")));
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    files::make_directory(&sources)?;
+    let archive = target.join(format!("{hash}.tar"));
+    run("git", &["archive", "--output", &archive.display().to_string(), &hash], &place.workspace)?;
+    run("tar", &["-xf", &archive.display().to_string()], &sources)?;
+    let build_target = target.join("build").display().to_string();
+    let build = [
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        SERVER,
+        "--bin",
+        SERVER,
+        "--target-dir",
+        &build_target,
+    ];
+    run("cargo", &build, &sources)?;
+    let server = target.join("build/release").join(SERVER);
+    fs::copy(&server, &binary).map_err(Error::io(format!("copy {}", server.display())))?;
+    fs::remove_file(&archive).map_err(Error::io(format!("remove {}", archive.display())))?;
+    fs::remove_dir_all(&sources).map_err(Error::io(format!("remove {}", sources.display())))?;
+    Ok(binary)
 }
 
 fn build_binary(package: &str, name: &str, profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
@@ -102,8 +160,6 @@ const BUILD_PATIENCE: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -134,5 +190,7 @@ not json
         let place = Workplace::silent(workspace(), Path::new("/nowhere"));
         let refusal = build_peer("none", &place).unwrap_err().to_string();
         assert!(refusal.contains("simple, batch, embedded"), "{refusal}");
+        let refusal = build_baseline("no-such-commit", &place).unwrap_err().to_string();
+        assert!(refusal.contains("no commit of this repository"), "{refusal}");
     }
 }
