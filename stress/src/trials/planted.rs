@@ -183,7 +183,7 @@ fn mirror(source: &Path, copy: &Path) -> std::io::Result<()> {
 
 const DIRECTORY: &str = "src/sim/bugs";
 /// What the workspace cannot be built without.
-const SOURCES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "src", "proto-pg", "stress"];
+const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "proto-pg", "stress", "docs/learn"];
 /// How cargo builds and runs the simulation.
 #[rustfmt::skip]
 pub const SIMULATION: [&str; 11] = [
