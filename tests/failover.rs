@@ -164,3 +164,32 @@ fn hosts_that_are_all_standbys_are_named_with_the_remedy_until_one_is_promoted()
     wait_for("a primary", || (wire.ask(get("/healthz")).status == 200).then_some(()));
     assert_eq!(wire.ask(transaction(1, 1, "c", "a")).status, 200);
 }
+
+/// Waits until the standby has everything that the primary has.
+fn catch_up(primary: &Postgres, standby: &Postgres) {
+    let position = "SELECT pg_current_wal_lsn()::text";
+    let position: String =
+        primary.connect("postgres").expect("connect").query_one(position, &[]).expect("ask").get(0);
+    let is_there = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'");
+    let mut client = standby.connect("postgres").expect("connect");
+    wait_for("the standby", || {
+        client.query_one(&is_there, &[]).expect("ask").get::<_, bool>(0).then_some(())
+    });
+}
+
+#[test]
+fn the_server_follows_a_switchover_and_no_transaction_is_lost() {
+    for attrs in ["any", "read-write"] {
+        let [mut primary, standby] = pair();
+        let url = url_of(&[&primary, &standby], &format!("target_session_attrs={attrs}"));
+        let instance = start(&url, Readiness::Healthy);
+        let mut wire = wire_to(&instance);
+        assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), 1);
+        catch_up(&primary, &standby);
+        primary.demote().expect("make a standby of the primary");
+        assert_ne!(wire.ask(transaction(1, 1, "c", "nowhere")).status, 200, "there is no primary");
+        standby.promote().expect("promote the standby");
+        wait_for("the next primary", || (wire.ask(get("/healthz")).status == 200).then_some(()));
+        assert_eq!(wire.ask(transaction(1, 1, "c", "b")).balance(), 2);
+    }
+}

@@ -64,6 +64,8 @@ pub struct Connector {
     is_read_only_by_default: Option<bool>,
     /// Why the session of this attempt will not do.
     mismatch: Option<TargetMismatch>,
+    /// The host to be tried before the others.
+    preferred: Option<usize>,
     problems: Vec<HostProblem>,
     /// The wait after the next round without a session.
     wait: Duration,
@@ -322,6 +324,7 @@ impl Connector {
             in_hot_standby: None,
             is_read_only_by_default: None,
             mismatch: None,
+            preferred: None,
             problems: Vec::new(),
             wait: config.wait_min,
             config,
@@ -342,6 +345,11 @@ impl Connector {
         if self.next == self.order.len() && !self.is_last_pass {
             self.is_last_pass = true;
             self.next = 0;
+        }
+        if let Some(preferred) = self.preferred.take()
+            && let Some(distance) = self.order[self.next..].iter().position(|host| *host == preferred)
+        {
+            self.order[self.next..=self.next + distance].rotate_right(1);
         }
         let Some(&host) = self.order.get(self.next) else { return Some(self.end_round(now)) };
         self.next += 1;
@@ -364,6 +372,15 @@ impl Connector {
                 }
             }
         })
+    }
+
+    /// Tries this host before the others, by its position in the configuration, if it is still to be tried in this round, or else
+    /// in the next one: for a program with several connectors of the same hosts, one of which has found the host that will do.
+    /// Hosts in random order stay so.
+    pub fn prefer(&mut self, host: usize) {
+        if self.config.load_balance_hosts == LoadBalanceHosts::Disable {
+            self.preferred = Some(host);
+        }
     }
 
     /// When [`Connector::expire`] or [`Connector::poll_step`] will have something to do although nothing was reported.
@@ -500,6 +517,11 @@ impl Connector {
     /// The host of the last step.
     pub fn host(&self) -> Option<&Host> {
         self.config.hosts.get(self.host)
+    }
+
+    /// The position of that host in the configuration.
+    pub fn host_position(&self) -> usize {
+        self.host
     }
 
     /// Host and address of the last step, for the owner's texts.

@@ -59,7 +59,9 @@ pub struct Lane {
     is_releasing: bool,
     account_ids: Vec<i32>,
     /// Why the session can do nothing more: it takes no more batches, and is left once those in flight have ended.
-    spoilt: Option<ServerError>,
+    spoilt: Option<CloseReason>,
+    /// A call of the oldest batch has failed because the server takes no writes.
+    is_batch_demoted: bool,
     /// The session before was left for that, and no batch was committed since.
     is_suspect: bool,
     /// Whether the last probe was served. The log-in counts as one.
@@ -127,6 +129,8 @@ struct Batch {
 enum End {
     Failed(ServerError),
     RolledBack,
+    /// Its batch was rolled back because the server takes no writes.
+    Demoted,
     InDoubt,
 }
 
@@ -180,6 +184,7 @@ impl Lane {
             is_releasing: false,
             account_ids: Vec::new(),
             spoilt: None,
+            is_batch_demoted: false,
             is_suspect: false,
             is_serving: false,
             connector: Connector::new(config.database_connector.clone(), seed),
@@ -190,8 +195,13 @@ impl Lane {
     }
 
     /// What the shell is to do now, if anything. While it looks a name up or connects, the lane is connecting.
-    pub fn poll_step(&mut self, now: Now) -> Option<ConnectStep> {
+    ///
+    /// `served` is the host where another lane is served: it is tried first, since only one of them takes writes.
+    pub fn poll_step(&mut self, served: Option<usize>, now: Now) -> Option<ConnectStep> {
         let is_due = matches!(self.state, State::Down) && now.is_past(self.connect_deadline_us());
+        if is_due && let Some(host) = served {
+            self.connector.prefer(host);
+        }
         let step =
             if is_due { self.connector.poll_step(Duration::from_micros(now.monotonic_us)) } else { None };
         if let Some(ConnectStep::Resolve { .. } | ConnectStep::Connect(_)) = step {
@@ -260,6 +270,24 @@ impl Lane {
     fn connect_deadline_us(&self) -> u64 {
         let micros = |deadline: Duration| u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX);
         self.connector.deadline().map_or(u64::MAX, micros)
+    }
+
+    /// Where its session is, if it takes batches there; as a position in the list of hosts.
+    pub fn served_host(&self) -> Option<usize> {
+        (self.is_ready() && self.spoilt.is_none()).then(|| self.connector.host_position())
+    }
+
+    /// The host of its last session or attempt, as a position in the list.
+    pub fn last_host(&self) -> usize {
+        self.connector.host_position()
+    }
+
+    /// Leaves the session for this reason: it takes no more batches, and ends once those in flight have ended.
+    pub fn leave(&mut self, reason: &CloseReason) {
+        if self.is_ready() && self.spoilt.is_none() {
+            self.spoilt = Some(reason.clone());
+            self.leave_if_spoilt();
+        }
     }
 
     /// Its session, while there is one.
@@ -477,10 +505,14 @@ impl Lane {
                     self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
                 }
                 Event::Failed { ticket, error } => {
+                    self.is_batch_demoted = error.code == SqlState::READ_ONLY_SQL_TRANSACTION;
                     self.judge_session(ticket, &error, config);
                     self.end(ticket, || End::Failed(error.clone()));
                 }
-                Event::RolledBack { ticket } => self.end(ticket, || End::RolledBack),
+                Event::RolledBack { ticket } => {
+                    let is_demoted = self.is_batch_demoted;
+                    self.end(ticket, || if is_demoted { End::Demoted } else { End::RolledBack });
+                }
                 Event::InDoubt { ticket } => self.end(ticket, || End::InDoubt),
                 Event::Committed => match self.committed(config, now) {
                     Committed::Ready(accounts) => return Some(LaneEvent::Ready(accounts)),
@@ -494,15 +526,13 @@ impl Lane {
                         log::warn!("PostgreSQL refused a commit: {error}");
                     }
                     self.batches.pop_front();
+                    self.is_batch_demoted = false;
                     self.leave_if_spoilt();
                     self.held.clear();
                     self.held_bytes.clear();
                 }
                 Event::Notice(notice) => log::debug!("PostgreSQL: {notice}"),
-                Event::Parameter { name, value } => {
-                    log::debug!("PostgreSQL: {name} = {value}");
-                    self.connector.parameter(&name, &value);
-                }
+                Event::Parameter { name, value } => self.take_parameter(&name, &value),
                 Event::Notification { channel, .. } => log::debug!("PostgreSQL: a notification on {channel}"),
                 Event::Closed { reason } => {
                     let was_ready = self.fall(&reason);
@@ -548,14 +578,38 @@ impl Lane {
         connection.sync();
     }
 
+    /// The server reports a setting. From a hot standby nothing more is wanted, not even a Parse.
+    fn take_parameter(&mut self, name: &str, value: &str) {
+        log::debug!("PostgreSQL: {name} = {value}");
+        self.connector.parameter(name, value);
+        if (name, value) != ("in_hot_standby", "on") {
+            return;
+        }
+        match (&self.state, self.connector.judge()) {
+            (State::Ready { .. }, _) => self.leave(&CloseReason::Other(READ_ONLY)),
+            (State::Starting { .. }, Verdict::Reject(mismatch)) => {
+                self.close(CloseReason::TargetSession(mismatch));
+            }
+            (State::Starting { .. }, Verdict::Accept | Verdict::Ask(_)) => {
+                self.close(CloseReason::Other(READ_ONLY));
+            }
+            (State::Down | State::Connecting, _) => {}
+        }
+    }
+
     /// Notes what the failure of a call says about the session.
     fn judge_session(&mut self, asked: Asked, error: &ServerError, config: &Config) {
         match asked {
-            Asked::Call(ticket) if spoils_session(&ticket, error, config) => {
-                self.spoilt = Some(error.clone());
+            Asked::Call(ticket) => {
+                if spoils_session(&ticket, error, config) {
+                    self.spoilt = Some(CloseReason::Server(error.clone()));
+                }
             }
-            // In company the culprit is not known for sure; each call then runs by itself.
-            Asked::Call(_) | Asked::Set { .. } => {}
+            Asked::Set { len } => {
+                if self.sets.iter().take(len).any(|ticket| spoils_session(ticket, error, config)) {
+                    self.spoilt = Some(CloseReason::Server(error.clone()));
+                }
+            }
             Asked::Fitness => {
                 if let Verdict::Reject(mismatch) = self.connector.answered(None) {
                     self.close(CloseReason::TargetSession(mismatch));
@@ -566,7 +620,7 @@ impl Lane {
             }
             Asked::Settings | Asked::Accounts | Asked::Probe => {
                 if is_of_session(error) {
-                    self.spoilt = Some(error.clone());
+                    self.spoilt = Some(CloseReason::Server(error.clone()));
                 }
                 if self.is_serving {
                     log::warn!("the bank cannot be served: {error}{}", remedy_for(error));
@@ -579,9 +633,9 @@ impl Lane {
     /// Leaves a spoilt session once nothing is in flight there: an answer that is still to come would be in doubt.
     fn leave_if_spoilt(&mut self) {
         if self.batches.is_empty()
-            && let Some(error) = self.spoilt.clone()
+            && let Some(reason) = self.spoilt.clone()
         {
-            self.close(CloseReason::Server(error));
+            self.close(reason);
         }
     }
 
@@ -717,6 +771,7 @@ impl Lane {
             None => self.connector.ended(),
         }
         self.is_suspect |= was_spoilt;
+        self.is_batch_demoted = false;
         self.batches.clear();
         self.sets.clear();
         self.held.clear();
@@ -778,15 +833,22 @@ fn remedy_for(error: &ServerError) -> &'static str {
 pub fn why_down(reason: &CloseReason) -> Unavailable {
     match reason {
         CloseReason::Other(problem) if *problem == NO_ACCOUNTS => Unavailable::BankMissing,
-        CloseReason::Other(problem) if *problem == READ_ONLY => Unavailable::ReadOnly,
-        CloseReason::TargetSession(TargetMismatch::ReadOnly | TargetMismatch::Standby) => {
-            Unavailable::ReadOnly
-        }
+        _ if takes_no_writes(reason) => Unavailable::ReadOnly,
         _ => match reason.code() {
-            Some(SqlState::READ_ONLY_SQL_TRANSACTION) => Unavailable::ReadOnly,
             Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION) => Unavailable::BankMissing,
             _ => Unavailable::DatabaseDown,
         },
+    }
+}
+
+/// Whether the server has become one, or is one, that takes no transactions.
+pub fn takes_no_writes(reason: &CloseReason) -> bool {
+    match reason {
+        CloseReason::Other(problem) => *problem == READ_ONLY,
+        CloseReason::TargetSession(mismatch) => {
+            matches!(mismatch, TargetMismatch::ReadOnly | TargetMismatch::Standby)
+        }
+        _ => reason.code() == Some(SqlState::READ_ONLY_SQL_TRANSACTION),
     }
 }
 
@@ -916,33 +978,51 @@ fn hold_set<'a>(
 /// What becomes of a call that ended without an answer.
 ///
 /// In company the culprit gets one more chance by itself, as the others do: what failed may have been their sum, a
-/// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help.
+/// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help. A batch that met a demoted
+/// server stays together: none of its calls is to blame.
 fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'static> {
     match end {
         End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
-        End::Failed(error) if spoils_session(&ticket, error, config) => LaneEvent::RunAgain(Ticket {
-            attempts: ticket.attempts.saturating_sub(1),
-            spoilt_sessions: ticket.spoilt_sessions + 1,
-            ..ticket
-        }),
+        End::Failed(error) if spoils_session(&ticket, error, config) => run_in_next_session(ticket),
+        End::Demoted if may_meet_spoilt_session(&ticket, config) => run_in_next_session(ticket),
         End::Failed(error) if ticket.is_alone && !is_conflict(error) => {
             log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
         }
-        End::Failed(_) | End::RolledBack if ticket.attempts >= config.attempts_max => {
+        End::Failed(_) | End::RolledBack | End::Demoted if ticket.attempts >= config.attempts_max => {
             LaneEvent::Unavailable(ticket, Unavailable::Failed)
         }
-        End::Failed(_) | End::RolledBack => LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket }),
+        End::Failed(_) | End::RolledBack | End::Demoted => {
+            LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket })
+        }
     }
 }
 // ANCHOR_END: without_answer
+
+/// The session was to blame, so this was no attempt.
+fn run_in_next_session(ticket: Ticket) -> LaneEvent<'static> {
+    LaneEvent::RunAgain(Ticket {
+        attempts: ticket.attempts.saturating_sub(1),
+        spoilt_sessions: ticket.spoilt_sessions + 1,
+        ..ticket
+    })
+}
 
 /// Whether the session is to blame for the failure of a call, which then runs again in the next one.
 ///
 /// The error has ended the batch, so nothing was done. A call that fails so once more than there are lanes has met at
 /// least one new session: then it is to blame itself, and the session stays.
+///
+/// In company the culprit is not known for sure, and each call then runs by itself. Only that a server takes no writes is never
+/// the fault of a call.
 fn spoils_session(ticket: &Ticket, error: &ServerError, config: &Config) -> bool {
-    ticket.is_alone && is_of_session(error) && usize::from(ticket.spoilt_sessions) < config.lanes
+    let is_to_blame =
+        error.code == SqlState::READ_ONLY_SQL_TRANSACTION || ticket.is_alone && is_of_session(error);
+    is_to_blame && may_meet_spoilt_session(ticket, config)
+}
+
+fn may_meet_spoilt_session(ticket: &Ticket, config: &Config) -> bool {
+    usize::from(ticket.spoilt_sessions) < config.lanes
 }
 
 /// Whether an error is about the session rather than about the call.

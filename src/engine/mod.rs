@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::fmt::Display;
 
-use proto_pg::ConnectStep;
+use proto_pg::{CloseReason, ConnectStep};
 
 use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
@@ -53,6 +53,8 @@ pub struct Engine {
     unserved_since_us: Option<u64>,
     /// Why no lane is ready, while none is.
     why_down: Unavailable,
+    /// A host that has just turned out to take no writes, and how.
+    demoted: Option<(usize, CloseReason)>,
     failures: Failures,
 }
 
@@ -103,6 +105,7 @@ impl Engine {
             next_sweep_us: now.monotonic_us,
             unserved_since_us: Some(now.monotonic_us),
             why_down: Unavailable::DatabaseDown,
+            demoted: None,
             failures: Failures::None,
             context: Context {
                 config,
@@ -190,8 +193,10 @@ impl Engine {
         if self.context.is_draining && self.clients.is_empty() {
             return None;
         }
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            while let Some(step) = lane.poll_step(now) {
+        for index in 0..self.lanes.len() {
+            let served = self.lanes.iter().find_map(Lane::served_host);
+            let lane = &mut self.lanes[index];
+            while let Some(step) = lane.poll_step(served, now) {
                 match step {
                     ConnectStep::Wait { error, .. } => {
                         if let Some(error) = error {
@@ -260,6 +265,7 @@ impl Engine {
         for index in 0..self.lanes.len() {
             self.take_lane_events(index);
         }
+        self.leave_demoted_host();
         self.note_lanes();
         self.serve_due_clients();
         self.send_batches();
@@ -283,6 +289,7 @@ impl Engine {
                 self.take_lane_events(index);
             }
         }
+        self.leave_demoted_host();
         self.note_lanes();
         self.give_up_late_calls();
         self.sweep();
@@ -338,7 +345,13 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) => {
                     self.context.metrics.calls_run_again += 1;
-                    self.again.push_back(ticket);
+                    if ticket.is_alone {
+                        self.again.push_back(ticket);
+                    } else {
+                        // In company: back to where it came from, ahead of all that came later.
+                        let place = self.queue.partition_point(|other| other.number < ticket.number);
+                        self.queue.insert(place, ticket);
+                    }
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     if reason == Unavailable::Failed {
@@ -358,7 +371,22 @@ impl Engine {
                     self.why_down = lane::why_down(&reason);
                     if was_ready {
                         lane.complain_of_session(index, &reason, now);
+                        if lane::takes_no_writes(&reason) {
+                            self.demoted = Some((lane.last_host(), reason));
+                        }
                     }
+                }
+            }
+        }
+    }
+
+    /// What one lane has found out about its host the others need not find out for themselves.
+    fn leave_demoted_host(&mut self) {
+        while let Some((host, reason)) = self.demoted.take() {
+            for index in 0..self.lanes.len() {
+                if self.lanes[index].served_host() == Some(host) {
+                    self.lanes[index].leave(&reason);
+                    self.take_lane_events(index);
                 }
             }
         }
@@ -550,11 +578,13 @@ impl Engine {
     pub(crate) fn census(&mut self) -> Census {
         use crate::buf::Pipe as _;
         let outboxes = self.clients.iter_mut().map(|client| client.send_pending().len());
+        // They were counted before, and came back from a server that takes no writes.
+        let back = self.queue.iter().filter(|ticket| ticket.spoilt_sessions > 0).count();
         Census {
             outbox_len_max_bytes: outboxes.max().unwrap_or(0),
             clients: self.clients.len(),
-            queued: self.queue.len(),
-            again: self.again.len(),
+            queued: self.queue.len() - back,
+            again: self.again.len() + back,
             in_flight: self.lanes.iter().map(Lane::in_flight_calls).collect(),
             lanes_ready: self.lanes.iter().filter(|lane| lane.is_ready()).count(),
         }

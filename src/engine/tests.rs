@@ -17,7 +17,8 @@ struct World {
     engine: Engine,
     now: Now,
     database: Postgres,
-    /// The lane's session there.
+    /// The lane whose bytes are moved, the first one unless a test says otherwise, and its session there.
+    lane: usize,
     session: usize,
 }
 
@@ -46,12 +47,12 @@ impl World {
     fn down(settings: &[(&str, &str)]) -> World {
         let now = Now::default();
         let engine = Engine::new(Config::for_test(settings), 1, now);
-        World { engine, now, database: Postgres::new(), session: 0 }
+        World { engine, now, database: Postgres::new(), lane: 0, session: 0 }
     }
 
     fn connect(&mut self) {
         self.dial();
-        self.engine.lane_connected(0, self.now);
+        self.engine.lane_connected(self.lane, self.now);
         self.session = self.database.connect();
     }
 
@@ -59,7 +60,7 @@ impl World {
     fn dial(&mut self) {
         if self.engine.poll_connect(self.now).is_none() {
             self.sleep();
-            assert!(matches!(self.engine.poll_connect(self.now), Some((0, _))));
+            assert!(matches!(self.engine.poll_connect(self.now), Some((lane, _)) if lane == self.lane));
         }
     }
 
@@ -99,7 +100,7 @@ impl World {
 
     /// Moves the lane's bytes to the database. Returns the answer, which is on its way.
     fn carry_to_database(&mut self) -> Vec<u8> {
-        let Some(connection) = self.engine.lanes[0].connection() else { return Vec::new() };
+        let Some(connection) = self.engine.lanes[self.lane].connection() else { return Vec::new() };
         let bytes = connection.send_pending().to_vec();
         connection.send_advance(bytes.len());
         self.database.receive(self.session, bytes);
@@ -110,7 +111,7 @@ impl World {
     /// Moves bytes of the database into the lane, as many at a time as it takes.
     fn carry_to_lane(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let Some(connection) = self.engine.lanes[0].connection() else { return };
+            let Some(connection) = self.engine.lanes[self.lane].connection() else { return };
             let space = connection.recv_space();
             let taken = space.len().min(bytes.len());
             space[..taken].copy_from_slice(&bytes[..taken]);
@@ -1239,19 +1240,161 @@ fn a_session_on_a_standby_is_left_at_once_for_the_next_host() {
     for attrs in ["any", "read-write", "primary"] {
         for reports in [true, false] {
             let mut world = world_of_hosts(&format!("target_session_attrs={attrs}"));
-            world.database.is_standby = true;
+            world.database.primary = 1;
             world.database.reports_standby = reports;
             assert_eq!(world.dialled(), Some(1));
             world.log_in();
             assert!(!world.engine.lanes[0].is_ready(), "{attrs} {reports}");
             // `any` is what was asked for, but a session that cannot write is of no use either.
             assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
-            world.database.is_standby = false;
+            world.database.primary = 0;
             assert_eq!(world.dialled(), Some(2), "the next host, without a wait");
             world.log_in();
             assert!(world.engine.lanes[0].is_ready(), "{attrs} {reports}");
         }
     }
+}
+
+#[test]
+fn a_batch_that_meets_a_demoted_server_goes_on_as_one() {
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let settings = [
+            ("DATABASE_URL", "postgresql://ana@10.0.0.1,10.0.0.2/rinha"),
+            ("GROUP_CALLS_MIN", minimum),
+            ("ATTEMPTS_MAX", "1"),
+        ];
+        let mut world = World::new(&settings);
+        let slots = [(1, "a"), (2, "b"), (1, "c")].map(|(account, text)| world.credit(account, text));
+        world.advance();
+        world.database.switch_over(false);
+        // One that came later, and waits for the lane.
+        let later = world.credit(1, "d");
+        world.settle();
+        assert!(!world.engine.lanes[0].wants_socket(), "the session is left");
+        assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
+        assert_eq!(world.dialled(), Some(2), "the other host, at once");
+        world.database.batches.clear();
+        world.engine.lane_connected(0, world.now);
+        world.session = world.database.connect_to(1);
+        world.settle();
+        assert_eq!([slots[0], slots[1], slots[2], later].map(|slot| world.status(slot)), ["200"; 4]);
+        assert_eq!(world.rows(), ["a", "c", "d", "b"], "sorted by account, then in the order of arrival");
+        let calls: Vec<usize> = world.database.batches.iter().map(|batch| batch.calls).collect();
+        assert_eq!(calls.iter().filter(|calls| **calls > 0).collect::<Vec<_>>(), [&4], "{calls:?}");
+        assert!(!world.unavailable(Unavailable::Failed) && !world.unavailable(Unavailable::InDoubt));
+    }
+}
+
+#[test]
+fn a_batch_does_not_go_from_one_demoted_server_to_the_next_for_ever() {
+    let mut world = World::new(&[("ATTEMPTS_MAX", "1")]);
+    let slots = [1, 2].map(|account| world.credit(account, "a"));
+    world.database.spoil(world.session, "25006");
+    world.settle();
+    world.sleep();
+    world.connect();
+    while !world.engine.lanes[0].is_ready() {
+        let answer = world.carry_to_database();
+        world.carry_to_lane(&answer);
+    }
+    assert_eq!(slots.map(|slot| world.status(slot)), ["none"; 2], "they go on together");
+    world.database.spoil(world.session, "25006");
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["503"; 2]);
+    assert!(world.unavailable(Unavailable::Failed));
+}
+
+#[test]
+fn a_session_that_is_told_of_its_demotion_gets_nothing_more_to_do() {
+    let mut world = World::new(&[("DATABASE_URL", "postgresql://ana@10.0.0.1,10.0.0.2/rinha")]);
+    let in_flight = world.credit(1, "a");
+    world.advance();
+    let answers = world.carry_to_database();
+    world.database.switch_over(true);
+    let told = world.carry_to_database();
+    assert!(told.starts_with(b"S"), "a setting");
+    // Out of turn: it arrives before the answers.
+    world.carry_to_lane(&told);
+    let waits = world.credit(1, "b");
+    world.advance();
+    assert_eq!(world.carry_to_database(), b"");
+    assert!(world.engine.lanes[0].wants_socket(), "what is in flight is awaited");
+    world.carry_to_lane(&answers);
+    assert_eq!(world.status(in_flight), "200");
+    assert!(!world.engine.lanes[0].wants_socket());
+    assert_eq!(world.dialled(), Some(2));
+    world.engine.lane_connected(0, world.now);
+    world.session = world.database.connect_to(1);
+    world.settle();
+    assert_eq!(world.status(waits), "200");
+    assert_eq!(world.rows(), ["a", "b"]);
+
+    // A session that has nothing to do is left at once.
+    world.database.switch_over(true);
+    let told = world.carry_to_database();
+    world.carry_to_lane(&told);
+    assert!(!world.engine.lanes[0].wants_socket());
+}
+
+#[test]
+fn a_standby_is_left_before_any_statement_is_prepared() {
+    let mut world = world_of_hosts("");
+    world.database.reports_standby = true;
+    world.database.primary = 1;
+    assert_eq!(world.dialled(), Some(1));
+    world.engine.lane_connected(0, world.now);
+    world.session = world.database.connect();
+    let answer = world.carry_to_database();
+    world.carry_to_lane(&answer);
+    assert!(!world.engine.lanes[0].wants_socket());
+    assert_eq!(world.carry_to_database(), b"", "no Parse");
+    assert_eq!(world.dialled(), Some(2));
+}
+
+#[test]
+fn what_one_lane_finds_out_about_a_host_saves_the_others_the_attempt() {
+    let hosts = "postgresql://ana@10.0.0.1,10.0.0.2,10.0.0.3/rinha";
+    let mut world = World::down(&[("DATABASE_URL", hosts), ("LANES", "2")]);
+    for lane in 0..2 {
+        assert!(matches!(world.engine.poll_connect(world.now), Some((dialled, _)) if dialled == lane));
+    }
+    for lane in 0..2 {
+        world.lane = lane;
+        world.engine.lane_connected(lane, world.now);
+        world.session = world.database.connect();
+        world.settle();
+        assert!(world.engine.lanes[lane].is_ready());
+    }
+    // The second lane alone is told that its server was demoted: the first one leaves it, too.
+    world.database.switch_over(true);
+    let told = world.carry_to_database();
+    world.carry_to_lane(&told);
+    world.database.primary = 0;
+    assert!(world.engine.lanes.iter().all(|lane| !lane.wants_socket()), "both have left");
+
+    // Both go on with the second host, which is down; the third one takes the first lane.
+    let dial = |world: &mut World| {
+        world.now.looked_us = world.now.monotonic_us;
+        match world.engine.poll_connect(world.now) {
+            Some((lane, ConnectStep::Connect(attempt))) => (lane, attempt.target),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(dial(&mut world), (0, "10.0.0.2:5432".to_owned()));
+    world.engine.lane_connect_failed(0, "refused");
+    assert_eq!(dial(&mut world), (0, "10.0.0.3:5432".to_owned()));
+    assert_eq!(dial(&mut world), (1, "10.0.0.2:5432".to_owned()));
+    world.lane = 0;
+    world.engine.lane_connected(0, world.now);
+    world.session = world.database.connect();
+    world.settle();
+    assert!(world.engine.lanes[0].is_ready());
+    world.engine.lane_connect_failed(1, "refused");
+    assert_eq!(dial(&mut world), (1, "10.0.0.3:5432".to_owned()));
+    world.engine.lane_connect_failed(1, "refused");
+    assert_eq!(world.engine.poll_connect(world.now), None, "the round is over");
+    world.now.monotonic_us += 1_000_000;
+    assert_eq!(dial(&mut world), (1, "10.0.0.3:5432".to_owned()), "where the other lane is served");
 }
 
 #[test]

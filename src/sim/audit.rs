@@ -19,7 +19,7 @@ pub(crate) struct Audit {
     rows_read: usize,
     batches_read: usize,
     failures_read: usize,
-    /// By session: batches of one call that failed for it, though they could go to another one.
+    /// By session: batches that failed for it, though they could go to another one.
     spoilt_batches: BTreeMap<usize, usize>,
 }
 
@@ -30,7 +30,7 @@ struct Fate {
     committed_runs: usize,
     /// Batches it was in that came to nothing.
     failed_attempts: usize,
-    /// Batches it was in alone, whose session was to blame.
+    /// Batches it was in whose session was to blame.
     spoilt_runs: usize,
     /// It failed with no other call before it in its batch, and not for its session.
     has_failed_first: bool,
@@ -102,7 +102,9 @@ impl Audit {
             if let Some(fate) = tag_of(&failure.description).and_then(|tag| self.fates.get_mut(tag)) {
                 fate.has_failed_first |= failure.is_first && !failure.is_spoilt;
                 fate.is_failing = true;
-                fate.first_failed_at.get_or_insert(failure.at);
+                if !failure.is_read_only {
+                    fate.first_failed_at.get_or_insert(failure.at);
+                }
             }
         }
         while let Some(batch) = postgres.batches.get(self.batches_read) {
@@ -114,6 +116,7 @@ impl Audit {
             if batch.calls > config.batch_calls_max {
                 scene.violate(Check::BatchSize, format!("a batch of {} calls", batch.calls));
             }
+            let mut is_to_be_left = false;
             for description in batch.ran.iter().chain(&batch.skipped) {
                 let Some(fate) = tag_of(description).and_then(|tag| self.fates.get_mut(tag)) else {
                     continue;
@@ -138,29 +141,36 @@ impl Audit {
                 } else {
                     if batch.is_spoilt {
                         fate.spoilt_runs += 1;
-                        if fate.spoilt_runs > config.lanes + 1 {
+                        // In company, alone, and one more that finds it to blame.
+                        if fate.spoilt_runs > config.lanes + 2 {
                             scene.violate(
                                 Check::Spoilt,
                                 format!("{description} is given to spoilt sessions without end"),
                             );
                         }
-                        if fate.spoilt_runs <= config.lanes {
-                            let batches = self.spoilt_batches.entry(batch.session).or_default();
-                            *batches += 1;
-                            if *batches > config.batches_in_flight_max {
-                                scene.violate(
-                                    Check::Spoilt,
-                                    format!("the spoilt session {} is kept", batch.session),
-                                );
-                            }
-                        }
+                        is_to_be_left |= fate.spoilt_runs <= config.lanes;
                     } else if is_attempt {
                         fate.failed_attempts += 1;
                     }
                     fate.is_failing = false;
-                    fate.first_failed_at.get_or_insert(batch.ended_at);
+                    // Behind a server that takes no writes, the batch goes on as one.
+                    if !batch.is_read_only {
+                        fate.first_failed_at.get_or_insert(batch.ended_at);
+                    }
                 }
             }
+            if is_to_be_left {
+                self.note_spoilt(batch.session, config, scene);
+            }
+        }
+    }
+
+    /// A batch has failed for its session, which is to be left.
+    fn note_spoilt(&mut self, session: usize, config: &Config, scene: &Scene) {
+        let batches = self.spoilt_batches.entry(session).or_default();
+        *batches += 1;
+        if *batches > config.batches_in_flight_max {
+            scene.violate(Check::Spoilt, format!("the spoilt session {session} is kept"));
         }
     }
 

@@ -70,6 +70,8 @@ faults! {
     LaneEnded,
     /// Every call of a session fails from now on, and only a new session helps.
     SessionSpoilt,
+    /// The standby takes over: all sessions of the other host stay, but take no writes any more.
+    Demoted,
     /// PostgreSQL ends all sessions at once.
     DatabaseRestart,
     /// PostgreSQL refuses connections.
@@ -119,7 +121,7 @@ impl Fault {
             Fault::EarlyHalfClose | Fault::Stall | Fault::Reset | Fault::ForeignLock => 30,
             Fault::StandStill => 10,
             Fault::LaneReset | Fault::LaneEnded | Fault::SessionSpoilt | Fault::SilentDatabase => 20,
-            Fault::TimeJump | Fault::DatabaseRestart => 5,
+            Fault::TimeJump | Fault::DatabaseRestart | Fault::Demoted => 5,
             Fault::InstanceKilled | Fault::InstanceDrained => 3,
         }
     }

@@ -145,11 +145,13 @@ impl World {
 
     /// A world without an instance.
     fn of(config: Config, peers: usize, seed: u64, scene: &Scene) -> World {
+        let mut postgres = Postgres::new();
+        postgres.reports_standby = scene.happens(700);
         World {
             scene: scene.clone(),
             config,
             instances: Vec::new(),
-            postgres: Postgres::new(),
+            postgres,
             backends: Vec::new(),
             peers: (0..peers).map(|name| Peer::new(name, scene.clone())).collect(),
             audit: Audit::default(),
@@ -246,6 +248,10 @@ impl World {
             for index in 0..self.backends.len() {
                 self.end_backend(index);
             }
+        }
+        if self.scene.strikes(Fault::Demoted) {
+            self.scene.tell(|| "the standby takes over".to_owned());
+            self.postgres.switch_over(self.scene.happens(500));
         }
         if self.scene.strikes(Fault::CommitError) {
             self.postgres.commit_failure = Some(self.scene.one_of(&["40001", "23514", "53100"]));
@@ -370,8 +376,8 @@ impl World {
     /// A session for each lane that has just been connected.
     fn welcome_sessions(&mut self) {
         for instance in &mut self.instances {
-            for socket in instance.event_loop.network.take_connected() {
-                let session = self.postgres.connect();
+            for (socket, host) in instance.event_loop.network.take_connected() {
+                let session = self.postgres.connect_to(host);
                 self.backends.push(Backend { session, socket, busy_until_us: 0, is_cut: false });
             }
         }

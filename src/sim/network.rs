@@ -53,8 +53,8 @@ pub(crate) struct SimNetwork {
     lanes: Vec<LaneSocket>,
     /// Slots that were given back: their events may still be under way.
     stale: VecDeque<Slot>,
-    /// Lanes whose new socket PostgreSQL is yet to learn of.
-    connected: Vec<Shared>,
+    /// The new sockets of lanes that PostgreSQL is yet to learn of, each with its host.
+    connected: Vec<(Shared, usize)>,
     /// PostgreSQL takes no connection at all.
     is_database_away: bool,
     looked_us: u64,
@@ -63,7 +63,7 @@ pub(crate) struct SimNetwork {
 /// What the kernel knows of a lane's socket.
 enum LaneSocket {
     None,
-    Connecting { end: Option<ConnectEnd> },
+    Connecting { host: usize, end: Option<ConnectEnd> },
     Connected { socket: Weak<RefCell<Socket>> },
 }
 
@@ -76,6 +76,8 @@ enum ConnectEnd {
 /// What a lane's socket holds before a write blocks; a batch may be longer.
 const LANE_BUFFER_BYTES: usize = 2_048;
 const STALE_SLOTS_MAX: usize = 4;
+/// Of the two in the settings.
+const SECOND_HOST: &str = "/run/b/.s.PGSQL.5432";
 
 impl SimNetwork {
     pub(crate) fn new(scene: Scene, lanes: usize) -> SimNetwork {
@@ -100,8 +102,8 @@ impl SimNetwork {
         self.is_database_away = is_away;
     }
 
-    /// The sockets of lanes that have just been connected.
-    pub(crate) fn take_connected(&mut self) -> Vec<Shared> {
+    /// The sockets of lanes that have just been connected, each with its host.
+    pub(crate) fn take_connected(&mut self) -> Vec<(Shared, usize)> {
         std::mem::take(&mut self.connected)
     }
 
@@ -130,7 +132,7 @@ impl SimNetwork {
 
     /// Whether PostgreSQL is yet to answer an attempt to connect, or to learn of a connection.
     pub(crate) fn awaits_postgres(&self) -> bool {
-        let is_open = |lane: &LaneSocket| matches!(lane, LaneSocket::Connecting { end: None });
+        let is_open = |lane: &LaneSocket| matches!(lane, LaneSocket::Connecting { end: None, .. });
         !self.connected.is_empty() || self.lanes.iter().any(is_open)
     }
 
@@ -139,7 +141,7 @@ impl SimNetwork {
         self.client_sockets().any(|socket| socket.borrow().has_edge())
             || self.lanes.iter().any(|lane| match lane {
                 LaneSocket::None => false,
-                LaneSocket::Connecting { end } => end.is_some(),
+                LaneSocket::Connecting { end, .. } => end.is_some(),
                 LaneSocket::Connected { socket } => has_edge(socket),
             })
     }
@@ -147,7 +149,7 @@ impl SimNetwork {
     /// Attempts to connect come to their end, or hang.
     pub(crate) fn answer_connects(&mut self) {
         for lane in &mut self.lanes {
-            if let LaneSocket::Connecting { end: end @ None } = lane
+            if let LaneSocket::Connecting { end: end @ None, .. } = lane
                 && !self.scene.strikes(Fault::ConnectHangs)
             {
                 let is_refused = self.is_database_away || self.scene.strikes(Fault::ConnectRefused);
@@ -237,24 +239,25 @@ impl Network for SimNetwork {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn connect(&mut self, lane: usize, _endpoint: &Endpoint, _tcp: TcpOptions) -> io::Result<()> {
+    fn connect(&mut self, lane: usize, endpoint: &Endpoint, _tcp: TcpOptions) -> io::Result<()> {
         self.lanes[lane] = LaneSocket::None;
         if self.scene.strikes(Fault::ConnectRefused) {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        self.lanes[lane] = LaneSocket::Connecting { end: None };
+        let host = usize::from(*endpoint == Endpoint::Unix(SECOND_HOST.to_owned()));
+        self.lanes[lane] = LaneSocket::Connecting { host, end: None };
         Ok(())
     }
 
     fn poll_connected(&mut self) -> Option<(usize, io::Result<Connected<ServerEnd>>)> {
-        let (lane, end) = self.lanes.iter().enumerate().find_map(|(lane, socket)| match socket {
-            LaneSocket::Connecting { end } => Some((lane, (*end)?)),
+        let (lane, host, end) = self.lanes.iter().enumerate().find_map(|(lane, socket)| match socket {
+            LaneSocket::Connecting { host, end } => Some((lane, *host, (*end)?)),
             LaneSocket::None | LaneSocket::Connected { .. } => None,
         })?;
         match end {
             ConnectEnd::Connected => {
                 let socket = Socket::new(LANE_BUFFER_BYTES, &self.scene);
-                self.connected.push(socket.clone());
+                self.connected.push((socket.clone(), host));
                 self.lanes[lane] = LaneSocket::Connected { socket: Rc::downgrade(&socket) };
                 Some((lane, Ok(Connected::Stream(ServerEnd::new(socket, self.scene.clone())))))
             }

@@ -42,8 +42,10 @@ pub(crate) struct Batch {
     pub(crate) is_synced: bool,
     pub(crate) is_committed: bool,
     pub(crate) session: usize,
-    /// It was one call alone, and its session is to blame for the failure.
+    /// Its session is to blame for the failure: it was one call alone, or the server takes no writes.
     pub(crate) is_spoilt: bool,
+    /// The server takes no writes.
+    pub(crate) is_read_only: bool,
     /// Its session is to blame, but it ended before its Sync: how many calls it was to have is not known here.
     pub(crate) may_be_spoilt: bool,
 }
@@ -56,11 +58,13 @@ pub(crate) struct Failure {
     pub(crate) is_first: bool,
     /// Its session is to blame.
     pub(crate) is_spoilt: bool,
+    /// The server takes no writes.
+    pub(crate) is_read_only: bool,
     /// How many messages the server had read.
     pub(crate) at: u64,
 }
 
-/// One server.
+/// One server, and its hot standby, on two hosts.
 #[derive(Default)]
 pub(crate) struct Postgres {
     pub(crate) ledger: Ledger,
@@ -72,8 +76,8 @@ pub(crate) struct Postgres {
     pub(crate) commit_failure: Option<&'static str>,
     /// What the next message of any session is preceded by: a whole message that belongs to no call.
     pub(crate) interjection: Option<Vec<u8>>,
-    /// It is a hot standby: sessions from now on are read-only.
-    pub(crate) is_standby: bool,
+    /// The host that is the primary.
+    pub(crate) primary: usize,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
     pub(crate) reports_standby: bool,
     /// The descriptions of every call that ran, in order, also of those that were rolled back.
@@ -109,10 +113,11 @@ struct Session {
     is_hung_up: bool,
     is_ended: bool,
     lock_timeout_us: u64,
+    host: usize,
     /// The SQLSTATE that every call fails with from now on.
     spoilt: Option<&'static str>,
-    /// A call of this batch has failed for that.
-    has_met_spoilt: bool,
+    /// The SQLSTATE for which a call of this batch has failed, if the session is to blame.
+    met_spoilt: Option<&'static str>,
     /// The call that was skipped last is one of a probe.
     skips_probe: bool,
     transaction: Transaction,
@@ -173,6 +178,7 @@ enum Executed {
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK_DETECTED: &str = "40P01";
+const READ_ONLY: &str = "25006";
 
 impl Postgres {
     /// A server with the accounts 1 to 5, whose limit is 1000 cents.
@@ -181,10 +187,34 @@ impl Postgres {
         Postgres { ledger: Ledger { accounts, rows: Vec::new() }, ..Postgres::default() }
     }
 
-    /// A new session.
+    /// A new session with the first host.
+    #[cfg(test)]
     pub(crate) fn connect(&mut self) -> usize {
-        self.sessions.push(Session::default());
+        self.connect_to(0)
+    }
+
+    /// A new session with this host.
+    pub(crate) fn connect_to(&mut self, host: usize) -> usize {
+        self.sessions.push(Session { host, ..Session::default() });
         self.sessions.len() - 1
+    }
+
+    /// The other host becomes the primary, and this one its standby. As behind a pooler, its sessions stay; they are told, if
+    /// `is_told`.
+    pub(crate) fn switch_over(&mut self, is_told: bool) {
+        let demoted = self.primary;
+        self.primary = 1 - demoted;
+        for session in
+            self.sessions.iter_mut().filter(|session| session.host == demoted && session.is_started)
+        {
+            if is_told && !session.is_ended {
+                message(&mut session.sent, b'S', b"in_hot_standby\0on\0");
+            }
+        }
+    }
+
+    fn is_standby(&self, session: usize) -> bool {
+        self.sessions[session].host != self.primary
     }
 
     /// Takes bytes of the client in.
@@ -347,6 +377,7 @@ impl Postgres {
     }
 
     fn answer(&mut self, id: usize, tag: u8, body: &[u8]) {
+        let is_standby = self.is_standby(id);
         let session = &mut self.sessions[id];
         match tag {
             b'0' => {
@@ -354,15 +385,15 @@ impl Postgres {
                 session.lock_timeout_us = u64::MAX;
                 message(&mut session.sent, b'R', &0i32.to_be_bytes());
                 if self.reports_standby {
-                    let is = if self.is_standby { "on" } else { "off" };
+                    let is = if is_standby { "on" } else { "off" };
                     message(&mut session.sent, b'S', format!("in_hot_standby\0{is}\0").as_bytes());
                     message(&mut session.sent, b'S', b"default_transaction_read_only\0off\0");
                 }
                 message(&mut session.sent, b'Z', b"I");
             }
             b'Q' => {
-                let is = if self.is_standby { "on" } else { "off" };
-                let is_in_recovery = if self.is_standby { "t" } else { "f" };
+                let is = if is_standby { "on" } else { "off" };
+                let is_in_recovery = if is_standby { "t" } else { "f" };
                 let answer = if body.starts_with(b"SHOW ") { is } else { is_in_recovery };
                 // One column of which nothing is known but that it is there.
                 message(&mut session.sent, b'T', b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0");
@@ -393,7 +424,9 @@ impl Postgres {
     }
 
     /// The transaction is aborted at once; only its end is still awaited.
-    fn fail(&mut self, id: usize, code: &str) {
+    fn fail(&mut self, id: usize, code: &'static str) {
+        let is_read_only = code == READ_ONLY;
+        let is_standby = self.is_standby(id);
         let session = &mut self.sessions[id];
         session.has_failed = true;
         session.transaction = Transaction::default();
@@ -402,10 +435,12 @@ impl Postgres {
         let first = if is_set { 0 } else { session.ran.len().saturating_sub(1) };
         for description in session.ran[first..].iter().chain(&session.skipped).cloned() {
             let is_first = session.calls == 1;
-            let is_spoilt = session.spoilt == Some(code);
-            self.failures_seen.push(Failure { description, is_first, is_spoilt, at: self.messages });
+            let is_spoilt = session.spoilt == Some(code) || is_standby && is_read_only;
+            let at = self.messages;
+            self.failures_seen.push(Failure { description, is_first, is_spoilt, is_read_only, at });
         }
-        session.has_met_spoilt = session.spoilt == Some(code);
+        session.met_spoilt =
+            Some(code).filter(|_| session.spoilt == Some(code) || is_standby && is_read_only);
         error(&mut session.sent, "ERROR", code);
         self.release(id);
     }
@@ -434,10 +469,12 @@ impl Postgres {
             }
             self.ledger.rows.extend(transaction.rows);
         }
-        let has_met_spoilt = std::mem::take(&mut session.has_met_spoilt);
+        let met_spoilt = session.met_spoilt.take();
+        let is_read_only = met_spoilt == Some(READ_ONLY);
         let batch = Batch {
-            is_spoilt: has_met_spoilt && is_synced && session.calls == 1,
-            may_be_spoilt: has_met_spoilt && !is_synced,
+            is_spoilt: met_spoilt.is_some() && is_synced && (session.calls == 1 || is_read_only),
+            is_read_only,
+            may_be_spoilt: met_spoilt.is_some() && !is_synced,
             session: id,
             calls: std::mem::take(&mut session.calls),
             ran: std::mem::take(&mut session.ran),
@@ -474,6 +511,12 @@ impl Postgres {
             }
             return Executed::Failed(code);
         }
+        if self.is_standby(id) && matches!(statement.as_str(), "s" | "t") {
+            if !is_probe {
+                self.note_run(id, &transactions, 0);
+            }
+            return Executed::Failed(READ_ONLY);
+        }
         if is_probe {
             let empty = write_array(&[]);
             let columns: &[Option<&[u8]>] = match statement.as_str() {
@@ -497,11 +540,12 @@ impl Postgres {
                 let names = read_array(&parameters[0], text);
                 let values = read_array(&parameters[1], text);
                 let lock_timeout = names.iter().zip(values).find(|(name, _)| *name == "lock_timeout");
+                let is_read_only = u8::from(self.is_standby(id));
                 let session = &mut self.sessions[id];
                 session.lock_timeout_us =
                     lock_timeout.and_then(|(_, ms)| ms.parse::<u64>().ok()).map_or(u64::MAX, |ms| ms * 1_000);
                 let set = i64::try_from(names.len()).unwrap_or(i64::MAX).to_be_bytes();
-                row(&mut session.sent, &[Some(&[1]), Some(&[u8::from(self.is_standby)]), Some(&set)]);
+                row(&mut session.sent, &[Some(&[1]), Some(&[is_read_only]), Some(&set)]);
                 return Executed::Done;
             }
             "c" => {

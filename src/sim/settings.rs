@@ -43,7 +43,10 @@ pub(crate) fn make(scene: &Scene) -> Config {
     ];
     settings.sort_unstable();
     scene.tell(|| format!("{settings:?}"));
-    of(&settings)
+    // Some are content with any session, and find out for themselves that it cannot write.
+    let attrs = scene.one_of(&["any", "read-write", "primary"]);
+    let url = format!("postgresql://bank@/rinha?host=/run/a,/run/b&target_session_attrs={attrs}");
+    with_url(&url, &settings)
 }
 
 /// A configuration with these settings, and the default of all others.
@@ -51,8 +54,12 @@ pub(crate) fn make(scene: &Scene) -> Config {
 /// # Panics
 /// When one of them is out of its range, or they contradict each other.
 pub(crate) fn of(settings: &[(&str, u64)]) -> Config {
+    with_url("postgresql://bank@/rinha?host=/run/a", settings)
+}
+
+fn with_url(url: &str, settings: &[(&str, u64)]) -> Config {
     let variable = |name: &str| match name {
-        "DATABASE_URL" => Some("postgresql://bank@/rinha?host=/run/db".to_owned()),
+        "DATABASE_URL" => Some(url.to_owned()),
         "LISTEN" => Some("127.0.0.1:0".to_owned()),
         _ => settings.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()),
     };

@@ -494,6 +494,37 @@ fn a_host_that_turns_out_not_to_do_is_followed_by_the_next_one() {
 }
 
 #[test]
+fn a_host_that_is_preferred_is_tried_before_the_others() {
+    let hosts: [&[Server]; 3] = [&[Absent], &[Absent, Absent], &[Primary]];
+    let mut world = World::new(&hosts, "");
+    world.connector.prefer(2);
+    assert_eq!(world.round().0, ["h2.0"]);
+    world.connector.ended();
+    world.round();
+    assert_eq!(world.round().0, ["h0.0", "h1.0", "h1.1", "h2.0"], "that was for once");
+
+    // In the middle of a round: all hosts are tried still, and once each.
+    let mut world = World::new(&[&[Absent], &[Absent], &[Absent]], "");
+    assert!(matches!(world.connector.poll_step(world.now), Some(ConnectStep::Resolve { .. })));
+    world.connector.prefer(2);
+    world.connector.resolved(Err("no such name"));
+    assert_eq!(world.round().0, ["h2.0", "h1.0"]);
+    world.connector.prefer(7);
+    assert_eq!(world.round().0, ["h0.0", "h1.0", "h2.0"]);
+
+    let random = "load_balance_hosts=random";
+    let all: [&[Server]; 2] = [&[Primary], &[Primary]];
+    let found: BTreeSet<String> = (0..20)
+        .map(|seed| {
+            let mut world = World::seeded(&all, random, seed);
+            world.connector.prefer(0);
+            world.session()
+        })
+        .collect();
+    assert_eq!(found.len(), 2, "a random order stays one");
+}
+
+#[test]
 fn a_name_of_many_addresses_is_tried_at_so_many() {
     let many: Vec<Server> = vec![Absent; 100];
     let mut world = World::new(&[&many], "");
