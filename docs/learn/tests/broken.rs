@@ -134,19 +134,19 @@ fn every_exercise_notices_the_line_that_it_is_about() {
     let programs = (0..BREAKAGES.len()).map(|index| (name(index), name(index) + ".rs"));
     fs::write(folder.join("Cargo.toml"), mine::manifest(programs)).expect("write Cargo.toml");
     // Beside the programs of the path, whose dependencies are compiled there.
-    let debug = Path::new(env!("CARGO_BIN_EXE_learn")).parent().expect("a directory");
+    let target = Path::new(env!("CARGO_BIN_EXE_learn")).ancestors().nth(2).expect("the target directory");
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--offline", "--manifest-path"])
+        .args(["build", "--quiet", "--manifest-path"])
         .arg(folder.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(debug.parent().expect("the target directory"))
+        .arg(target)
         .status();
     assert!(status.expect("run Cargo").success(), "a broken program has to compile");
 
     let bank = Bank::start(mine::root()).expect("start PostgreSQL");
     for (index, breakage) in BREAKAGES.iter().enumerate() {
         let step = &STEPS[breakage.step - 1];
-        let program = debug.join(name(index));
+        let program = target.join("debug").join(name(index));
         let arena = Arena {
             program: &program,
             source: &folder.join(name(index) + ".rs"),

@@ -131,6 +131,39 @@ fn a_program_that_ends_or_says_nothing_is_explained() {
 }
 
 #[test]
+fn a_reader_starts_fails_mends_and_passes() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mine");
+    // What an earlier run has left.
+    let _ = fs::remove_dir_all(&folder);
+    let learn = |arguments: &[&str]| {
+        let mut command = process::Command::new(env!("CARGO_BIN_EXE_learn"));
+        let output = command.args(arguments).env("LEARN_MINE", &folder).output().expect("run it");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let expect = |arguments: &[&str], status: i32, text: &str| {
+        let (found, said) = learn(arguments);
+        assert!(found == Some(status) && said.contains(text), "{arguments:?}: {found:?} {said}");
+    };
+    expect(&[], 0, "cargo learn start 1");
+    expect(&["check", "2"], 2, "cargo learn start 2");
+    expect(&["start", "2"], 0, "docs/learn/path/02-poll.md");
+    expect(&["start", "2"], 2, "is there already");
+    // It begins with the program of step 1.
+    expect(&["check", "2"], 1, "docs/learn/path/02-poll.md#what-breaks");
+    fs::write(folder.join("02-poll.rs"), "fn main() { no }").expect("write a program");
+    expect(&["check", "2"], 1, "It does not compile yet");
+    fs::copy(mine::ours("02-poll"), folder.join("02-poll.rs")).expect("copy a program");
+    expect(&["check", "2"], 0, "Passed. Next: read docs/learn/path/03-epoll.md");
+    let (_, progress) = learn(&[]);
+    assert!(progress.contains("poll                            passed"), "{progress}");
+    // From its own file, and not from ours.
+    fs::write(folder.join("02-poll.rs"), "fn main() { /* my own */ }").expect("write a program");
+    expect(&["start", "3"], 0, "03-epoll.rs");
+    let begun = fs::read_to_string(folder.join("03-epoll.rs")).expect("read a program");
+    assert!(begun.contains("my own") && begun.starts_with("//! Step 3, mine"), "{begun}");
+}
+
+#[test]
 fn the_command_says_how_it_is_used() {
     let run = |arguments: &[&str]| {
         let output =
