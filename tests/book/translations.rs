@@ -60,7 +60,7 @@ fn every_section_of_a_translation_says_what_the_english_one_says_today() {
             for (ours, theirs) in ours.iter().zip(&theirs) {
                 let mut lines = ours.text.lines();
                 let heading = lines.next().unwrap_or_default();
-                text += &format!("{heading}\n{}\n", mark(theirs));
+                text.extend([heading, "\n", &mark(theirs), "\n"]);
                 text.extend(lines.filter(is_mark).flat_map(|line| [line, "\n"]));
             }
             fs::write(&path, text).expect("write the marks");
