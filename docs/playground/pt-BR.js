@@ -94,6 +94,7 @@ export const TEXTS = {
   "Latency, p99": "Latência, p99",
   "Calls a commit": "Chamadas por commit",
   "Commits saved": "Commits poupados",
+  "PostgreSQL's time saved": "Tempo poupado no PostgreSQL",
   "Calls in the newest batches": "Chamadas nos lotes mais novos",
   "No batch yet": "Nenhum lote ainda",
   "Answers": "Respostas",

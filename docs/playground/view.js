@@ -196,6 +196,7 @@ function showNumbers(now) {
   text(byId("p99"), duration(tally.p99_us));
   text(byId("mean-batch"), tally.committed_batches ? (tally.committed_calls / tally.committed_batches).toFixed(1) : "–");
   text(byId("saved"), tally.committed_batches ? `${tally.committed_calls - tally.committed_batches} of ${tally.committed_calls}` : "–");
+  text(byId("time-saved"), tally.alone_us ? `${Math.round(100 * (1 - tally.worked_us / tally.alone_us))} %` : "–");
   rows(byId("answers"), tally.answers, (answer) => [answer.status, answer.problem || (answer.status === 200 ? say("done") : ""), answer.count], (answer) => `status-${Math.floor(answer.status / 100)}`);
   text(byId("not-asked"), tally.not_asked ? `${counted(tally.not_asked, "request")} not asked, since every client waited for an answer.` : "");
   asIs(byId("hash"), now.hash);

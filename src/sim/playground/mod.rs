@@ -82,6 +82,9 @@ struct Tally {
     batches_read: usize,
     committed_calls: u64,
     committed_batches: u64,
+    /// How long PostgreSQL has worked on calls and their commits, and how long it would have if each had come alone.
+    worked_us: u64,
+    alone_us: u64,
     /// Calls of the newest batches.
     batch_calls: VecDeque<usize>,
 }
@@ -653,6 +656,11 @@ impl Playground {
                 Work::Sync { .. } => (commit_us, "commits"),
                 Work::Other => (0, "works"),
             };
+            let alone_us = match work {
+                Work::Execute { calls, .. } => calls as u64 * call_us,
+                Work::Sync { commits: 0 } | Work::Other => 0,
+                Work::Sync { commits } => commits as u64 * commit_us,
+            };
             let begins_now = self.hand().at_work.insert(session);
             if begins_now && cost_us > 0 {
                 self.world.backends[index].busy_until_us = now_us + cost_us;
@@ -663,6 +671,10 @@ impl Playground {
                 return format!("Session {session} waits for a row that is locked");
             }
             self.hand().at_work.remove(&session);
+            if alone_us > 0 {
+                self.tally.worked_us += cost_us;
+                self.tally.alone_us += alone_us;
+            }
             if cost_us > 0 {
                 what = format!("Session {session} is done: it {begins}");
                 break;

@@ -178,6 +178,7 @@ impl Playground {
                 "not_asked": self.tally.not_asked, "batch_calls": self.tally.batch_calls,
                 "committed_calls": self.tally.committed_calls,
                 "committed_batches": self.tally.committed_batches,
+                "worked_us": self.tally.worked_us, "alone_us": self.tally.alone_us,
             },
             "told": self.told,
         });

@@ -57,6 +57,28 @@ fn the_world_of_a_seed_is_the_one_that_the_simulation_runs() {
 }
 
 #[test]
+fn the_time_that_sharing_saves_is_told() {
+    let mut playground = ready("clients=9 commit=3000");
+    playground.act("ask 0 credit 1 1").unwrap();
+    let now = step_until(&mut playground, is_answered(0));
+    // A call of a thirtieth of its commit.
+    assert_eq!((&now["tally"]["worked_us"], &now["tally"]["alone_us"]), (&3_100.into(), &3_100.into()));
+    playground.act("ask 0 credit 1 1").unwrap();
+    step_until(&mut playground, |now| now["sessions"][0]["received_bytes"].as_u64() > Some(0));
+    for client in 1..9 {
+        playground.act(&format!("ask {client} credit 1 1")).unwrap();
+    }
+    let now = step_until(&mut playground, |now| (0..9).all(|client| is_answered(client)(now)));
+    // One more alone, and eight in a set: 100 us for it and 25 for each call, and one commit.
+    let alone_us = 10 * 3_100;
+    let worked_us = 2 * 3_100 + 100 + 8 * 25 + 3_000;
+    assert_eq!(
+        (&now["tally"]["worked_us"], &now["tally"]["alone_us"]),
+        (&worked_us.into(), &alone_us.into())
+    );
+}
+
+#[test]
 fn one_request_goes_through_the_stages_in_their_order() {
     let mut playground = ready("");
     playground.act("ask 0 credit 1 10").unwrap();
