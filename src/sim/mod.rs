@@ -411,7 +411,7 @@ impl World {
             self.scene.tell(|| format!("instance {index} is killed"));
             self.replace_instance(index);
         } else if let Some(drained_by_us) = self.instances[index].drained_by_us {
-            if self.instances[index].event_loop.engine.is_drained() || now.is_past(drained_by_us) {
+            if self.instances[index].event_loop.is_drained() || now.is_past(drained_by_us) {
                 self.instances[index].event_loop.leave_database();
                 self.replace_instance(index);
             }
@@ -586,7 +586,7 @@ impl World {
                 does_something = true;
             }
             let drained_by_us = self.instances[index].drained_by_us;
-            if drained_by_us.is_some() && self.instances[index].event_loop.engine.is_drained() {
+            if drained_by_us.is_some() && self.instances[index].event_loop.is_drained() {
                 self.instances[index].event_loop.leave_database();
                 self.replace_instance(index);
                 does_something = true;

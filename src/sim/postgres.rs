@@ -88,6 +88,8 @@ pub(crate) struct Postgres {
     pub(crate) batches: Vec<Batch>,
     /// What no client may ever cause.
     pub(crate) offences: Vec<Violation>,
+    /// How many sessions have said Terminate.
+    pub(crate) farewells: usize,
     /// How many messages it has read.
     messages: u64,
     /// Which session holds the lock of an account's row.
@@ -402,7 +404,10 @@ impl Postgres {
                 message(&mut session.sent, b'Z', b"I");
             }
             b'S' => self.sync(id),
-            b'X' => self.kill(id),
+            b'X' => {
+                self.farewells += 1;
+                self.kill(id);
+            }
             b'B' => {
                 let bound = read_bind(body);
                 session.began_at.get_or_insert(self.messages);

@@ -686,9 +686,7 @@ impl Playground {
     fn has_drained(&self) -> bool {
         let instance = &self.world.instances[0];
         let now = self.world.scene.now();
-        instance
-            .drained_by_us
-            .is_some_and(|by_us| instance.event_loop.engine.is_drained() || now.is_past(by_us))
+        instance.drained_by_us.is_some_and(|by_us| instance.event_loop.is_drained() || now.is_past(by_us))
     }
 
     fn let_instance_wake(&mut self) -> Option<String> {

@@ -57,6 +57,21 @@ fn the_world_of_a_seed_is_the_one_that_the_simulation_runs() {
 }
 
 #[test]
+fn a_server_that_stops_leaves_postgresql_by_terminate() {
+    let mut playground = ready("lanes=2");
+    let began_us = playground.now_us();
+    playground.act("stop").unwrap();
+    step_until(&mut playground, |now| now["hand"]["is_stopped"] == true);
+    let drain_us = playground.world.config.drain_timeout_ms * 1_000;
+    assert!(playground.now_us() - began_us < drain_us, "nothing is in flight, so it does not wait");
+    // What is on the links still arrives.
+    for _ in 0..10 {
+        playground.step();
+    }
+    assert_eq!(playground.world.postgres.farewells, 2);
+}
+
+#[test]
 fn the_time_that_sharing_saves_is_told() {
     let mut playground = ready("clients=9 commit=3000");
     playground.act("ask 0 credit 1 1").unwrap();
