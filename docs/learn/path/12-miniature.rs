@@ -19,7 +19,7 @@ const LANE: Token = Token(1);
 const READ_WRITE: Interest = Interest::READABLE.add(Interest::WRITABLE);
 // Every queue, buffer and wait has a limit.
 const CLIENTS_MAX: usize = 1_000;
-const QUEUE_MAX: usize = 64;
+const QUEUE_MAX: usize = 256;
 const BATCH_MAX: usize = 64;
 const OUTBOX_MAX_BYTES: usize = 64 * 1024;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -183,6 +183,8 @@ fn build(step: &Step, number: usize, whose: Whose) -> Result<Option<PathBuf>, St
         Whose::Ours => (mine::root().join("Cargo.toml"), step.name.to_owned()),
         Whose::Bug => (mine::root().join("Cargo.toml"), broken(number).to_owned()),
     };
+    // Cargo is quiet, and the first time takes a while.
+    println!("building {name}");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| mine::root().join("target"), PathBuf::from);
     let mut cargo = Command::new(std::env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")));

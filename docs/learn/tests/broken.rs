@@ -105,7 +105,7 @@ const BREAKAGES: [Breakage; 19] = [
         12,
         "the queue has a limit",
         &[
-            ("QUEUE_MAX: usize = 64", "QUEUE_MAX: usize = 64_000"),
+            ("QUEUE_MAX: usize = 256", "QUEUE_MAX: usize = 64_000"),
             (
                 "QUEUE_TIMEOUT: Duration = Duration::from_secs(1)",
                 "QUEUE_TIMEOUT: Duration = Duration::from_secs(1_000)",
