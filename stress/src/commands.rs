@@ -133,11 +133,12 @@ mod tests {
 
     #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
-        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20";
+        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --postgresql jit=on";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
-        let OwnStack { limits, nginx, durable, set, server, cpu_period } = arguments.stack;
+        let OwnStack { limits, nginx, durable, set, postgresql, server, cpu_period } = arguments.stack;
         assert_eq!((limits, nginx, durable), (Split::Tuned, Balancer::Http, true));
         assert_eq!(cpu_period.cpu_period_ms, 20);
+        assert_eq!(postgresql, [("jit".to_owned(), "on".to_owned())]);
         assert_eq!(
             set,
             [("A", "b"), ("LANES", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()))

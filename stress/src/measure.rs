@@ -93,6 +93,9 @@ pub struct OwnStack {
     /// A setting of both instances, such as `BATCH_CALLS_MAX=32`; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "url")]
     pub set: Vec<(String, String)>,
+    /// A setting of PostgreSQL, such as `track_activities=off`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "url")]
+    pub postgresql: Vec<(String, String)>,
     /// This binary of the server in place of a fresh build; or a peer of it, built from stress/peers: peer:simple, peer:batch,
     /// peer:embedded
     #[arg(long, value_name = "FILE|PEER", conflicts_with = "url")]
@@ -157,6 +160,11 @@ impl OwnStack {
         Ok(OwnStack { server: Some(place.server(self.server.as_ref())?), ..self.clone() })
     }
 
+    /// Those of the server and of PostgreSQL that are not as usual.
+    fn settings(&self) -> Vec<(String, String)> {
+        [self.set.as_slice(), self.postgresql.as_slice()].concat()
+    }
+
     /// What is measured in place of the server: `peer:batch`.
     fn peer(&self) -> Option<String> {
         let peer = self.server.as_deref().and_then(compile::peer);
@@ -165,7 +173,8 @@ impl OwnStack {
 
     /// What figures depend on, beside the limits.
     pub(crate) fn describe(&self) -> String {
-        let settings = self.set.iter().map(|(name, value)| (name, value));
+        let settings = self.settings();
+        let settings = settings.iter().map(|(name, value)| (name, value));
         let conditions = conditions(
             self.peer().as_deref(),
             &self.nginx.to_string(),
@@ -193,6 +202,7 @@ impl OwnStack {
             split: self.limits,
             postgres: PostgresOptions {
                 durability: Durability::of(self.durable),
+                settings: self.postgresql.clone(),
                 ..PostgresOptions::default()
             },
             environment: self.set.clone(),
@@ -367,7 +377,7 @@ pub fn measure_bank(
 
 impl Setup {
     fn of(options: &MeasureOptions, generator: &Generator) -> Setup {
-        let OwnStack { limits, nginx, durable, set, .. } = &options.stack;
+        let OwnStack { limits, nginx, durable, .. } = &options.stack;
         let url = options.running.as_ref().map(|running| running.url.clone());
         let is_own = url.is_none();
         let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program().version()];
@@ -383,7 +393,7 @@ impl Setup {
             services: Vec::new(),
             nginx: known(nginx.to_string()),
             is_durable: *durable,
-            settings: set.iter().cloned().collect(),
+            settings: options.stack.settings().into_iter().collect(),
             versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
         }
     }

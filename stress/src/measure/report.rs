@@ -44,7 +44,7 @@ pub struct Setup {
     /// nginx's configuration: `stream` or `http`.
     pub nginx: String,
     pub is_durable: bool,
-    /// The settings of the instances that are not their defaults.
+    /// The settings of the instances and of PostgreSQL that are not as usual.
     pub settings: BTreeMap<String, String>,
     pub versions: BTreeMap<String, String>,
 }
