@@ -8,7 +8,7 @@ fn main() -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     println!("listening on {}", listener.local_addr()?);
     for stream in listener.incoming() {
-        // Everybody else waits until this client has left.
+        // All others wait until this client has left.
         if let Err(error) = echo(stream?) {
             println!("a client is gone: {error}");
         }

@@ -89,7 +89,7 @@ fn main() -> io::Result<()> {
                 }
                 LANE => {
                     for (token, status, body) in lane.receive()? {
-                        // It may have left. No token is used twice, so nobody else gets its answer.
+                        // It may have left. No token is used twice, so no other client gets its answer.
                         if let Some(client) = clients.get_mut(&token) {
                             client.is_awaiting = false;
                             respond(&mut client.outbox, status, body.as_bytes(), client.is_last);

@@ -46,7 +46,7 @@ const fn exercise(title: &'static str, section: &'static str, run: fn(&Arena) ->
 const ONE: Exercise = exercise("one client gets back what it sends", "the-program", echo::one_client);
 const LEAVE: Exercise = exercise("clients leave, the others stay", "the-program", echo::clients_leave);
 const MANY: Exercise = exercise("64 clients at once", "the-program", echo::many_clients);
-const SILENT: Exercise = exercise("a silent client holds nobody up", "the-program", echo::a_silent_client);
+const SILENT: Exercise = exercise("a silent client delays no other", "the-program", echo::a_silent_client);
 const SLEEPS: Exercise = exercise("it sleeps while nothing happens", "the-program", echo::sleeps);
 const THREAD: Exercise = exercise("one thread for 50 clients", "the-program", echo::one_thread);
 const BYTES: Exercise =
@@ -61,7 +61,7 @@ pub const STEPS: [Step; 12] = [
         api: Api::None,
         exercises: &[
             ONE,
-            exercise("a silent client holds nobody up", "what-breaks", echo::a_silent_client),
+            exercise("a silent client delays no other", "what-breaks", echo::a_silent_client),
             MANY,
             LEAVE,
         ],
@@ -124,7 +124,7 @@ pub const STEPS: [Step; 12] = [
         exercises: &[
             ONE,
             exercise("a slow reader gets every byte", "an-outbox", echo::slow_reader),
-            exercise("who does not read is not read", "back-pressure", echo::back_pressure),
+            exercise("a client that does not read is not read", "back-pressure", echo::back_pressure),
             BYTES_LATER,
             CLIENTS_LATER,
             THREAD,
@@ -148,7 +148,7 @@ pub const STEPS: [Step; 12] = [
             ),
             exercise("a stuck client leaves", "a-deadline-for-each", echo::stuck_clients_leave),
             exercise("a slow reader gets every byte", "the-program", echo::slow_reader),
-            exercise("who does not read is not read", "the-program", echo::back_pressure),
+            exercise("a client that does not read is not read", "the-program", echo::back_pressure),
             BYTES_LATER,
             CLIENTS_LATER,
             THREAD,
@@ -191,7 +191,7 @@ pub const STEPS: [Step; 12] = [
             TRANSACTION,
             exercise("the loop goes on while PostgreSQL works", "one-more-socket", calls::the_loop_goes_on),
             exercise("calls do not wait for answers", "do-not-wait-in-line", calls::calls_overtake_no_answer),
-            exercise("who left gets nothing", "who-asked", calls::who_left_gets_nothing),
+            exercise("a client that left gets no answer", "who-asked", calls::who_left_gets_nothing),
             LIMIT,
             MALFORMED_LATER,
             HALF_CLOSED_LATER,
@@ -204,7 +204,7 @@ pub const STEPS: [Step; 12] = [
         api: Api::Short,
         exercises: &[
             TRANSACTION,
-            exercise("what gathers shares one Sync", "one-sync-for-all", calls::one_sync_for_all),
+            exercise("calls that gather share one Sync", "one-sync-for-all", calls::one_sync_for_all),
             exercise(
                 "answers wait for the commit",
                 "answers-wait-for-the-commit",
@@ -250,7 +250,7 @@ pub const STEPS: [Step; 12] = [
         api: Api::Challenge,
         exercises: &[
             TRANSACTION,
-            exercise("300 lines", "three-hundred-lines", calls::small),
+            exercise("300 lines of code", "three-hundred-lines", calls::small),
             exercise("a lost connection leaves a call in doubt", "in-doubt", calls::in_doubt),
             exercise("the queue has a limit", "everything-has-a-limit", calls::the_queue_is_bounded),
             RULES,
@@ -268,22 +268,26 @@ pub const STEPS: [Step; 12] = [
     },
 ];
 
-const MALFORMED: Exercise = exercise("what is no request is refused", "refuse-and-close", http::malformed);
-const TOO_LONG: Exercise = exercise("what is too long is refused", "refuse-and-close", http::too_long);
-const HALF_CLOSED: Exercise = exercise("who half-closes gets the answer", "the-program", http::half_closed);
+const MALFORMED: Exercise = exercise("a malformed request is refused", "refuse-and-close", http::malformed);
+const TOO_LONG: Exercise =
+    exercise("a request that is too long is refused", "refuse-and-close", http::too_long);
+const HALF_CLOSED: Exercise =
+    exercise("a half-closed client gets its answer", "the-program", http::half_closed);
 const HTTP_IDLE: Exercise =
     exercise("an idle client leaves, a busy one stays", "the-program", http::idle_clients_leave);
 const HTTP_SLEEPS: Exercise = exercise("it sleeps while nothing happens", "the-program", http::sleeps);
-const MALFORMED_LATER: Exercise = exercise("what is no request is refused", "the-program", http::malformed);
+const MALFORMED_LATER: Exercise = exercise("a malformed request is refused", "the-program", http::malformed);
 const HALF_CLOSED_LATER: Exercise =
-    exercise("who half-closes gets the answer", "the-program", http::half_closed);
+    exercise("a half-closed client gets its answer", "the-program", http::half_closed);
 const TRANSACTION: Exercise = exercise("a credit and a debit", "the-program", calls::a_transaction);
 const LIMIT: Exercise = exercise("the limit", "the-program", calls::the_limit);
 const LOOP: Exercise =
     exercise("the loop goes on while PostgreSQL works", "the-program", calls::the_loop_goes_on);
-const LEFT: Exercise = exercise("who left gets nothing", "the-program", calls::who_left_gets_nothing);
-const AT_ONCE: Exercise = exercise("25 at once", "the-program", calls::at_once);
-const ONE_SYNC: Exercise = exercise("what gathers shares one Sync", "the-program", calls::one_sync_for_all);
+const LEFT: Exercise =
+    exercise("a client that left gets no answer", "the-program", calls::who_left_gets_nothing);
+const AT_ONCE: Exercise = exercise("25 transactions at once", "the-program", calls::at_once);
+const ONE_SYNC: Exercise =
+    exercise("calls that gather share one Sync", "the-program", calls::one_sync_for_all);
 const COMMIT: Exercise =
     exercise("answers wait for the commit", "the-program", calls::answers_wait_for_the_commit);
 const CULPRIT: Exercise =

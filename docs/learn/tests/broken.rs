@@ -54,16 +54,16 @@ const BREAKAGES: [Breakage; 19] = [
         "a slow reader gets every answer",
         &[("Ok(n) => drop(outbox.drain(..n))", "Ok(_) => outbox.clear()")],
     ),
-    breakage(7, "what is no request is refused", &[("return Err(501)", "continue")]),
+    breakage(7, "a malformed request is refused", &[("return Err(501)", "continue")]),
     breakage(
         7,
-        "what is too long is refused",
+        "a request that is too long is refused",
         &[("client.stream.shutdown(Shutdown::Write)?", "return Ok(false)")],
     ),
     breakage(8, "the limit", &[("[None, Some(_)] => (422", "[None, Some(_)] => (200")]),
     breakage(
         9,
-        "who left gets nothing",
+        "a client that left gets no answer",
         // It notices at once that a client leaves, and gives its token to the next one.
         &[
             ("        if client.is_awaiting {\n", "        if false {\n"),
@@ -87,7 +87,7 @@ const BREAKAGES: [Breakage; 19] = [
     breakage(11, "the rules", &[("text.chars().count()", "text.len()")]),
     breakage(
         11,
-        "25 at once",
+        "25 transactions at once",
         &[(
             "lane.queue.push_back(call);",
             "if lane.queue.len() < 8 {\n                        lane.queue.push_back(call);\n                    }",

@@ -60,7 +60,7 @@ macro_rules! steps {
 
 steps! {
     step_1_threads: 1, "01-one-at-a-time" => [
-        "a silent client holds nobody up", "64 clients at once", "clients leave, the others stay",
+        "a silent client delays no other", "64 clients at once", "clients leave, the others stay",
     ];
     step_2_poll: 2, "01-threads" => ["one thread for 50 clients"];
     step_3_epoll: 3, "02-poll" => ["each client is registered once"];
@@ -72,10 +72,10 @@ steps! {
     step_9_pipelining: 9, "08-postgresql" => [
         "the loop goes on while PostgreSQL works", "calls do not wait for answers",
     ];
-    step_10_group_commit: 10, "09-pipelining" => ["what gathers shares one Sync", "batches are sorted"];
+    step_10_group_commit: 10, "09-pipelining" => ["calls that gather share one Sync", "batches are sorted"];
     step_11_api: 11, "10-group-commit" => ["a credit and a debit", "the rules", "a statement"];
     step_12_miniature: 12, "11-api" => [
-        "300 lines", "a lost connection leaves a call in doubt", "the queue has a limit",
+        "300 lines of code", "a lost connection leaves a call in doubt", "the queue has a limit",
     ];
 }
 
@@ -86,7 +86,7 @@ fn step_4_shows_its_bug() {
 
 #[test]
 fn step_5_shows_its_bug() {
-    fails(5, "05-bug", &["who does not read is not read"]);
+    fails(5, "05-bug", &["a client that does not read is not read"]);
 }
 
 /// The anchor that mdBook and code hosts give a heading.
