@@ -167,7 +167,8 @@ fn hosts_that_are_all_standbys_are_named_with_the_remedy_until_one_is_promoted()
 
 /// Waits until the standby has everything that the primary has.
 fn catch_up(primary: &Postgres, standby: &Postgres) {
-    let position = "SELECT pg_current_wal_lsn()::text";
+    // Commits are asynchronous: what is written may be less than what was done.
+    let position = "SELECT pg_current_wal_insert_lsn()::text";
     let position: String =
         primary.connect("postgres").expect("connect").query_one(position, &[]).expect("ask").get(0);
     let is_there = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'");
@@ -192,4 +193,53 @@ fn the_server_follows_a_switchover_and_no_transaction_is_lost() {
         wait_for("the next primary", || (wire.ask(get("/healthz")).status == 200).then_some(()));
         assert_eq!(wire.ask(transaction(1, 1, "c", "b")).balance(), 2);
     }
+}
+
+#[test]
+fn an_old_primary_is_refused_once_a_newer_one_was_seen() {
+    let [old, mut new] = pair();
+    let instance = start(&url_of(&[&new, &old], ""), Readiness::Healthy);
+    let mut wire = wire_to(&instance);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), 1);
+    catch_up(&old, &new);
+    // Nobody stops the old one.
+    new.promote().expect("promote the standby");
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rinha'";
+    old.connect("postgres").expect("connect").batch_execute(cut).expect("cut the session");
+    let session = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rinha'";
+    let mut admin = new.connect("postgres").expect("connect");
+    wait_for("the new primary", || {
+        (admin.query_one(session, &[]).expect("ask").get::<_, i64>(0) == 1).then_some(())
+    });
+    drop(admin);
+    wait_for("the new primary", || (wire.ask(transaction(1, 1, "c", "b")).status == 200).then_some(()));
+
+    new.stop();
+    let why = "the server is on an older timeline than one that was seen before";
+    wait_for(&format!("{why:?} in {}", instance.log()), || instance.log().contains(why).then_some(()));
+    assert_eq!(wire.ask(transaction(1, 1, "c", "lost")).status, 503);
+    new.start_again().expect("start the new primary again");
+    wait_for("the new primary", || (wire.ask(get("/healthz")).status == 200).then_some(()));
+    assert_eq!(wire.ask(transaction(1, 1, "c", "c")).balance(), 3, "nothing was lost");
+    let lost = "SELECT count(*) FROM transacoes WHERE descricao <> 'a'";
+    let rows: i64 = old.connect("rinha").expect("connect").query_one(lost, &[]).expect("ask").get(0);
+    assert_eq!(rows, 0, "and nothing went to the old one");
+}
+
+#[test]
+fn tables_that_a_failover_would_empty_are_warned_of() {
+    let warning = "the server has standbys, but tables of the bank are UNLOGGED";
+    let primary = Postgres::start(&replicates()).expect("start a primary");
+    primary.create_bank("rinha", &workspace().join("sql")).expect("make the bank");
+    let url = url_of(&[&primary], "");
+    assert!(!start(&url, Readiness::Healthy).log().contains(warning), "it has no standby");
+    let _standby = primary.start_standby().expect("start a standby");
+    let follows = "SELECT count(*) FROM pg_stat_replication";
+    let mut admin = primary.connect("postgres").expect("connect");
+    wait_for("the standby", || {
+        (admin.query_one(follows, &[]).expect("ask").get::<_, i64>(0) == 1).then_some(())
+    });
+    assert!(start(&url, Readiness::Healthy).log().contains(warning));
+    primary.apply_sql("rinha", &workspace().join("sql/durable")).expect("log the tables");
+    assert!(!start(&url, Readiness::Healthy).log().contains(warning));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proto_pg::{
     Channel, CloseReason, ConnectStep, Connection, Connector, Event, Failure, RoundError, Row, RowError,
-    ServerError, SqlState, Statement, TargetMismatch, Value, Verdict, oid,
+    ServerError, SqlState, Statement, TargetMismatch, TextRow, Value, Verdict, oid,
 };
 
 use crate::bank::{Accounts, Call, Outcome, Reject, Unavailable};
@@ -62,6 +62,8 @@ pub struct Lane {
     spoilt: Option<CloseReason>,
     /// A call of the oldest batch has failed because the server takes no writes.
     is_batch_demoted: bool,
+    /// The history of its server, if that has told it.
+    history: Option<History>,
     /// The session before was left for that, and no batch was committed since.
     is_suspect: bool,
     /// Whether the last probe was served. The log-in counts as one.
@@ -81,10 +83,39 @@ enum State {
     Down,
     /// The shell looks a name up, or is connecting.
     Connecting,
-    /// Logging in, preparing the statements, judging the session, and once `is_fit` reading the accounts.
-    Starting { connection: Connection<Asked>, deadline_us: u64, is_fit: bool },
+    /// On the way to a session that serves.
+    Starting { connection: Connection<Asked>, deadline_us: u64, stage: Stage },
     /// Takes batches.
     Ready { connection: Connection<Asked>, probe_at_us: u64 },
+}
+
+/// How far a session is that starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Logging in, preparing the statements, and asking whether it is what `target_session_attrs` wants.
+    Judging,
+    /// Asking for the server's history.
+    Placing,
+    /// Making the settings and reading the accounts.
+    SettingUp,
+}
+
+/// Which line of history a server is on. Each promotion of a standby begins the next timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The same for a primary and all its standbys, and for no other servers.
+    pub system: String,
+    /// Counts promotions.
+    pub timeline: u32,
+    /// The server has standbys, and a table of the bank is UNLOGGED, so that it is empty there.
+    pub is_lost_in_failover: bool,
+}
+
+impl History {
+    /// Whether a server with this history was replaced by one with the other.
+    pub fn is_older_than(&self, other: &History) -> bool {
+        self.system == other.system && self.timeline < other.timeline
+    }
 }
 
 impl State {
@@ -101,6 +132,8 @@ impl State {
 pub enum Asked {
     /// Whether the session is what `target_session_attrs` asks for, while starting.
     Fitness,
+    /// The server's history, while starting.
+    History,
     /// The settings of the session, while starting.
     Settings,
     /// The list of accounts, while starting or in a probe.
@@ -152,6 +185,8 @@ enum HeldResult {
 
 /// What a lane reports to the engine.
 pub enum LaneEvent<'a> {
+    /// The server has told its history; before it is ready.
+    Placed(History),
     /// It takes batches from now on.
     Ready(Accounts),
     /// A probe was served; with the ids of the accounts, in ascending order, if it has read them.
@@ -185,6 +220,7 @@ impl Lane {
             account_ids: Vec::new(),
             spoilt: None,
             is_batch_demoted: false,
+            history: None,
             is_suspect: false,
             is_serving: false,
             connector: Connector::new(config.database_connector.clone(), seed),
@@ -235,7 +271,8 @@ impl Lane {
         }
         self.channel.exchange(&mut connection);
         let deadline_us = now.after_ms(config.answer_timeout_ms);
-        self.state = State::Starting { connection, deadline_us, is_fit: false };
+        self.state = State::Starting { connection, deadline_us, stage: Stage::Judging };
+        self.history = None;
     }
 
     /// The look-up or the attempt to connect failed: the next address or host is tried, or if there is none, a wait begins.
@@ -280,6 +317,17 @@ impl Lane {
     /// The host of its last session or attempt, as a position in the list.
     pub fn last_host(&self) -> usize {
         self.connector.host_position()
+    }
+
+    /// Leaves a server that another one has replaced: at once, unless something is in flight.
+    pub fn leave_old_timeline(&mut self, newest: &History) {
+        if self.history.as_ref().is_some_and(|history| history.is_older_than(newest)) {
+            match self.state {
+                State::Starting { .. } => self.close(CloseReason::Other(OLD_TIMELINE)),
+                State::Ready { .. } => self.leave(&CloseReason::Other(OLD_TIMELINE)),
+                State::Down | State::Connecting => {}
+            }
+        }
     }
 
     /// Leaves the session for this reason: it takes no more batches, and ends once those in flight have ended.
@@ -465,17 +513,15 @@ impl Lane {
                 continue;
             };
             match event {
-                Event::Ready => {
-                    let verdict = self.connector.judge();
-                    self.obey(verdict, config);
-                }
+                Event::Ready => self.judge_fitness(),
                 Event::TextRow { ticket: Asked::Fitness, row } => {
                     if let Verdict::Reject(mismatch) = self.connector.answered(row.text(0).ok().flatten()) {
                         self.close(CloseReason::TargetSession(mismatch));
                     }
                 }
-                Event::Columns { ticket: Asked::Fitness, .. }
-                | Event::Done { ticket: Asked::Fitness, .. } => {}
+                Event::TextRow { ticket: Asked::History, row } => self.history = read_history(&row),
+                Event::Columns { ticket: Asked::Fitness | Asked::History, .. }
+                | Event::Done { ticket: Asked::Fitness | Asked::History, .. } => {}
                 Event::Row { ticket: Asked::Settings, row } => match session_problem(&row) {
                     Ok(None) => {}
                     Ok(Some(problem)) => self.close(CloseReason::Other(problem)),
@@ -515,6 +561,7 @@ impl Lane {
                 }
                 Event::InDoubt { ticket } => self.end(ticket, || End::InDoubt),
                 Event::Committed => match self.committed(config, now) {
+                    Committed::Placed(history) => return Some(LaneEvent::Placed(history)),
                     Committed::Ready(accounts) => return Some(LaneEvent::Ready(accounts)),
                     Committed::Probe { has_accounts } => {
                         return Some(LaneEvent::Probed(has_accounts.then_some(&self.account_ids)));
@@ -527,6 +574,9 @@ impl Lane {
                     }
                     self.batches.pop_front();
                     self.is_batch_demoted = false;
+                    if self.is_placing() {
+                        self.set_up_session(config);
+                    }
                     self.leave_if_spoilt();
                     self.held.clear();
                     self.held_bytes.clear();
@@ -555,22 +605,30 @@ impl Lane {
     }
 
     /// Goes on with a session that will do, and not with another one.
-    fn obey(&mut self, verdict: Verdict, config: &Config) {
-        match verdict {
-            Verdict::Accept => self.set_up_session(config),
+    fn judge_fitness(&mut self) {
+        match self.connector.judge() {
+            Verdict::Accept => self.ask(Asked::History, Stage::Placing, HISTORY),
             Verdict::Reject(mismatch) => self.close(CloseReason::TargetSession(mismatch)),
-            Verdict::Ask(query) => {
-                let Some(connection) = self.state.connection() else { return };
-                let queued = connection.simple_query(Asked::Fitness, query);
-                assert!(queued.is_ok(), "a session that has just begun has room for a question");
-            }
+            Verdict::Ask(query) => self.ask(Asked::Fitness, Stage::Judging, query),
         }
+    }
+
+    /// Asks something that a server may refuse to answer.
+    fn ask(&mut self, asked: Asked, stage: Stage, query: &str) {
+        let State::Starting { connection, stage: current, .. } = &mut self.state else { return };
+        *current = stage;
+        let queued = connection.simple_query(asked, query);
+        assert!(queued.is_ok(), "a session that has just begun has room for a question");
+    }
+
+    fn is_placing(&self) -> bool {
+        matches!(self.state, State::Starting { stage: Stage::Placing, .. })
     }
 
     /// Makes the session what a batch needs, and asks for the accounts.
     fn set_up_session(&mut self, config: &Config) {
-        let State::Starting { connection, is_fit, .. } = &mut self.state else { return };
-        *is_fit = true;
+        let State::Starting { connection, stage, .. } = &mut self.state else { return };
+        *stage = Stage::SettingUp;
         let (names, values): (Vec<&str>, Vec<&str>) =
             config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
         call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
@@ -609,6 +667,10 @@ impl Lane {
                 if self.sets.iter().take(len).any(|ticket| spoils_session(ticket, error, config)) {
                     self.spoilt = Some(CloseReason::Server(error.clone()));
                 }
+            }
+            // Poolers and other engines have no such functions: then nothing is known.
+            Asked::History => {
+                log::info!("no history of the server, so an old primary is not told apart: {error}");
             }
             Asked::Fitness => {
                 if let Verdict::Reject(mismatch) = self.connector.answered(None) {
@@ -649,7 +711,7 @@ impl Lane {
     /// Notes the end of a call without an answer, or of each member of a set.
     fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
         match asked {
-            Asked::Fitness | Asked::Settings | Asked::Accounts | Asked::Probe => {}
+            Asked::Fitness | Asked::History | Asked::Settings | Asked::Accounts | Asked::Probe => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
             Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }
@@ -658,16 +720,20 @@ impl Lane {
     /// The oldest batch is final.
     fn committed(&mut self, config: &Config, now: Now) -> Committed {
         match std::mem::replace(&mut self.state, State::Down) {
-            state @ State::Starting { is_fit: false, .. } => {
+            state @ State::Starting { stage: Stage::Judging, .. } => {
                 self.state = state;
-                let verdict = self.connector.judge();
-                self.obey(verdict, config);
+                self.judge_fitness();
                 Committed::Nothing
             }
-            State::Starting { mut connection, deadline_us, is_fit } => {
+            state @ State::Starting { stage: Stage::Placing, .. } => {
+                self.state = state;
+                self.set_up_session(config);
+                self.history.clone().map_or(Committed::Nothing, Committed::Placed)
+            }
+            State::Starting { mut connection, deadline_us, stage } => {
                 if let Some(problem) = self.accounts_problem(config) {
                     connection.close(CloseReason::Other(problem));
-                    self.state = State::Starting { connection, deadline_us, is_fit };
+                    self.state = State::Starting { connection, deadline_us, stage };
                     return Committed::Nothing;
                 }
                 self.is_serving = true;
@@ -759,7 +825,9 @@ impl Lane {
             _ if was_spoilt => Some(Failure::Host),
             State::Ready { .. } if !self.is_suspect => None,
             // It has let us in, but cannot serve the bank.
-            State::Starting { is_fit: true, .. } if Failure::from(reason) == Failure::List => {
+            State::Starting { stage: Stage::SettingUp | Stage::Placing, .. }
+                if Failure::from(reason) == Failure::List =>
+            {
                 Some(Failure::Host)
             }
             State::Down | State::Connecting | State::Starting { .. } | State::Ready { .. } => {
@@ -784,6 +852,7 @@ impl Lane {
 
 /// What came of a batch that was committed.
 enum Committed {
+    Placed(History),
     Ready(Accounts),
     Probe {
         has_accounts: bool,
@@ -844,7 +913,7 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
 /// Whether the server has become one, or is one, that takes no transactions.
 pub fn takes_no_writes(reason: &CloseReason) -> bool {
     match reason {
-        CloseReason::Other(problem) => *problem == READ_ONLY,
+        CloseReason::Other(problem) => matches!(*problem, READ_ONLY | OLD_TIMELINE),
         CloseReason::TargetSession(mismatch) => {
             matches!(mismatch, TargetMismatch::ReadOnly | TargetMismatch::Standby)
         }
@@ -939,6 +1008,16 @@ fn send_probe(connection: &mut Connection<Asked>, reads_accounts: bool, config: 
 fn ask_for_accounts(connection: &mut Connection<Asked>, config: &Config) {
     let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
     call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
+}
+
+/// Which line of history the server is on; none while it is a standby, which begins no timeline.
+fn read_history(row: &TextRow<'_>) -> Option<History> {
+    let field = |column| row.text(column).ok().flatten();
+    Some(History {
+        system: field(0)?.to_owned(),
+        timeline: field(1)?.parse().ok()?,
+        is_lost_in_failover: field(2)? == "t",
+    })
 }
 
 /// Why the bank cannot be served in this session.
@@ -1092,6 +1171,15 @@ const INSERT_TRANSACOES: usize = 1;
 const GET_SALDO_CLIENTE_BY_ID: usize = 2;
 const ACCOUNTS: usize = 3;
 const SETTINGS: usize = 4;
+/// What a lane asks for the history of a server. Any role may; a standby has no timeline to tell.
+pub const HISTORY: &str = "SELECT system_identifier, \
+     CASE WHEN NOT pg_is_in_recovery() \
+     THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END, \
+     EXISTS (SELECT FROM pg_stat_replication) AND EXISTS (SELECT FROM pg_class \
+     WHERE oid IN (to_regclass('clientes'), to_regclass('transacoes')) AND relpersistence = 'u') \
+     FROM pg_control_system()";
+const OLD_TIMELINE: &str = "the server is on an older timeline than one that was seen before: a standby was promoted in its \
+                            place, so what it answers is old. Stop it, or make a standby of it with pg_rewind";
 const NO_ACCOUNTS: &str = "the table clientes is empty: apply sql/*.sql in name order";
 const READ_ONLY: &str = "the session is read-only, as on a standby or with default_transaction_read_only: \
                          DATABASE_URL must name a primary";

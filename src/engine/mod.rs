@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
 use crate::engine::drain_rate::DrainRate;
-use crate::engine::lane::{Lane, LaneEvent, Ticket};
+use crate::engine::lane::{History, Lane, LaneEvent, Ticket};
 use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
@@ -55,6 +55,10 @@ pub struct Engine {
     why_down: Unavailable,
     /// A host that has just turned out to take no writes, and how.
     demoted: Option<(usize, CloseReason)>,
+    /// The newest history that a server has told: one with an older timeline was replaced.
+    history: Option<History>,
+    /// The lanes are yet to be told of it.
+    is_history_news: bool,
     failures: Failures,
 }
 
@@ -106,6 +110,8 @@ impl Engine {
             unserved_since_us: Some(now.monotonic_us),
             why_down: Unavailable::DatabaseDown,
             demoted: None,
+            history: None,
+            is_history_news: false,
             failures: Failures::None,
             context: Context {
                 config,
@@ -323,6 +329,21 @@ impl Engine {
         let lane = &mut self.lanes[index];
         while let Some(event) = lane.poll_event(&self.context.config, now) {
             match event {
+                LaneEvent::Placed(history) => {
+                    if history.is_lost_in_failover {
+                        log::warn!(
+                            "the server has standbys, but tables of the bank are UNLOGGED: they are empty after a failover.                              Apply sql/durable/*.sql"
+                        );
+                    }
+                    match &self.history {
+                        Some(newest) if history.is_older_than(newest) => lane.leave_old_timeline(newest),
+                        Some(newest) if history == *newest => {}
+                        Some(_) | None => {
+                            self.history = Some(history);
+                            self.is_history_news = true;
+                        }
+                    }
+                }
                 LaneEvent::Ready(accounts) => {
                     log::info!("lane {index} is ready; the bank has {} clients", accounts.len());
                     self.context.accounts = accounts;
@@ -382,6 +403,12 @@ impl Engine {
 
     /// What one lane has found out about its host the others need not find out for themselves.
     fn leave_demoted_host(&mut self) {
+        if std::mem::take(&mut self.is_history_news)
+            && let Some(newest) = &self.history
+        {
+            self.lanes.iter_mut().for_each(|lane| lane.leave_old_timeline(newest));
+            (0..self.lanes.len()).for_each(|index| self.take_lane_events(index));
+        }
         while let Some((host, reason)) = self.demoted.take() {
             for index in 0..self.lanes.len() {
                 if self.lanes[index].served_host() == Some(host) {

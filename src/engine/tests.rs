@@ -671,8 +671,8 @@ fn replay<'a>(recording: &'a [Exchange], cut: impl Fn(usize, &'a [u8]) -> Vec<&'
     let mut sent = Vec::new();
     for (turn, exchange) in recording.iter().enumerate() {
         match turn {
-            2 => slots.push(world.transaction(1, 'c', 10, "a")),
-            3 => slots.extend([
+            3 => slots.push(world.transaction(1, 'c', 10, "a")),
+            4 => slots.extend([
                 world.transaction(1, 'd', 100_011, "refused"),
                 world.transaction(2, 'c', 5, "é"),
                 world.request("GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\n\r\n"),
@@ -1395,6 +1395,61 @@ fn what_one_lane_finds_out_about_a_host_saves_the_others_the_attempt() {
     assert_eq!(world.engine.poll_connect(world.now), None, "the round is over");
     world.now.monotonic_us += 1_000_000;
     assert_eq!(dial(&mut world), (1, "10.0.0.3:5432".to_owned()), "where the other lane is served");
+}
+
+#[test]
+fn a_server_that_was_replaced_is_refused() {
+    let mut world = world_of_hosts("");
+    world.database.timeline = 2;
+    assert_eq!(world.dialled(), Some(1));
+    world.log_in();
+    world.cut();
+    world.dial();
+    // The old primary, which does not know better, and takes writes.
+    world.database.timeline = 1;
+    world.log_in();
+    assert!(!world.engine.lanes[0].wants_socket());
+    assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
+    world.database.timeline = 3;
+    assert_eq!(world.dialled(), Some(2), "the next host");
+    world.log_in();
+    assert!(world.engine.lanes[0].is_ready());
+}
+
+#[test]
+fn a_session_with_a_server_that_turns_out_to_be_replaced_is_left() {
+    let hosts = "postgresql://ana@10.0.0.1,10.0.0.2/rinha";
+    let mut world = World::down(&[("DATABASE_URL", hosts), ("LANES", "2")]);
+    for lane in 0..2 {
+        assert!(matches!(world.engine.poll_connect(world.now), Some((dialled, _)) if dialled == lane));
+    }
+    for (lane, timeline) in [(0, 1), (1, 2)] {
+        world.lane = lane;
+        world.database.timeline = timeline;
+        world.engine.lane_connected(lane, world.now);
+        world.session = world.database.connect();
+        world.settle();
+    }
+    assert!(!world.engine.lanes[0].wants_socket() && world.engine.lanes[1].is_ready());
+}
+
+#[test]
+fn a_server_without_a_history_is_served() {
+    let mut world = World::down(&[]);
+    world.database.has_no_history = true;
+    world.connect();
+    world.settle();
+    assert!(world.engine.lanes[0].is_ready());
+    assert_eq!(world.engine.history, None);
+}
+
+#[test]
+fn timelines_of_different_databases_are_not_compared() {
+    let history =
+        |system: &str, timeline| History { system: system.to_owned(), timeline, is_lost_in_failover: false };
+    assert!(history("7", 1).is_older_than(&history("7", 2)));
+    assert!(!history("7", 2).is_older_than(&history("7", 2)));
+    assert!(!history("8", 1).is_older_than(&history("7", 2)));
 }
 
 #[test]

@@ -78,6 +78,10 @@ pub(crate) struct Postgres {
     pub(crate) interjection: Option<Vec<u8>>,
     /// The host that is the primary.
     pub(crate) primary: usize,
+    /// How often that has changed.
+    pub(crate) timeline: u32,
+    /// It has no functions to tell its history with, as another engine.
+    pub(crate) has_no_history: bool,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
     pub(crate) reports_standby: bool,
     /// The descriptions of every call that ran, in order, also of those that were rolled back.
@@ -206,6 +210,7 @@ impl Postgres {
     pub(crate) fn switch_over(&mut self, is_told: bool) {
         let demoted = self.primary;
         self.primary = 1 - demoted;
+        self.timeline += 1;
         for session in
             self.sessions.iter_mut().filter(|session| session.host == demoted && session.is_started)
         {
@@ -393,13 +398,26 @@ impl Postgres {
                 }
                 message(&mut session.sent, b'Z', b"I");
             }
+            b'Q' if self.has_no_history && !body.starts_with(b"SHOW ") => {
+                error(&mut session.sent, "ERROR", "42883");
+                message(&mut session.sent, b'Z', b"I");
+            }
             b'Q' => {
                 let is = if is_standby { "on" } else { "off" };
                 let is_in_recovery = if is_standby { "t" } else { "f" };
-                let answer = if body.starts_with(b"SHOW ") { is } else { is_in_recovery };
-                // One column of which nothing is known but that it is there.
-                message(&mut session.sent, b'T', b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0");
-                row(&mut session.sent, &[Some(answer.as_bytes())]);
+                let timeline = self.timeline.to_string();
+                let answer: &[Option<&[u8]>] = if body.starts_with(b"SHOW ") {
+                    &[Some(is.as_bytes())]
+                } else if body.starts_with(b"SELECT pg_catalog.pg_is_in_recovery()") {
+                    &[Some(is_in_recovery.as_bytes())]
+                } else {
+                    &[Some(b"7"), (!is_standby).then_some(timeline.as_bytes()), Some(b"f")]
+                };
+                // Columns of which nothing is known but that they are there.
+                let column = b"a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0".repeat(answer.len());
+                let columns = [&[0, u8::try_from(answer.len()).unwrap_or(0)][..], &column].concat();
+                message(&mut session.sent, b'T', &columns);
+                row(&mut session.sent, answer);
                 message(&mut session.sent, b'C', b"SHOW\0");
                 message(&mut session.sent, b'Z', b"I");
             }

@@ -134,6 +134,12 @@ impl BareCore {
         answer.extend(idle());
         self.log_in_step(&answer);
 
+        // The history of a server that has none to tell.
+        send_all(lane(&mut self.engine));
+        let mut answer = message(b'C', b"SELECT 0\0");
+        answer.extend(idle());
+        self.log_in_step(&answer);
+
         send_all(lane(&mut self.engine));
         let mut answer = call_answer(&[&[1], &[0], &15i64.to_be_bytes()]);
         answer.extend(message(b'2', b""));
