@@ -454,6 +454,11 @@ mod tests {
     }
 
     #[test]
+    fn the_start_is_told() {
+        assert!(rendered(&Metrics::since(1_700_000_000)).contains("process_start_time_seconds 1700000000\n"));
+    }
+
+    #[test]
     fn refusals_are_counted_by_reason() {
         let mut metrics = Metrics::default();
         metrics.count_reject(Reject::PastLimit);

@@ -332,7 +332,8 @@ impl Engine {
                 LaneEvent::Placed(history) => {
                     if history.is_lost_in_failover {
                         log::warn!(
-                            "the server has standbys, but tables of the bank are UNLOGGED: they are empty after a failover.                              Apply sql/durable/*.sql"
+                            "the server has standbys, but tables of the bank are UNLOGGED: they are empty after a failover. \
+                             Apply sql/durable/*.sql"
                         );
                     }
                     match &self.history {

@@ -413,6 +413,7 @@ fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
         world.advance();
         world.carry_to_database();
         world.cut();
+        assert_eq!(world.engine.metrics().lane_closes, 1);
         for slot in slots {
             assert_eq!(world.status(slot), "503");
         }
@@ -869,6 +870,35 @@ fn calls_of_clients_that_have_left_do_not_fill_the_queue() {
     world.settle();
     assert_eq!(slots.map(|slot| world.status(slot)), ["200", "200"]);
     assert_eq!(world.rows(), ["sent", "a", "b"]);
+}
+
+#[test]
+fn only_the_calls_of_those_who_left_are_dropped_from_a_full_queue() {
+    let mut world = World::new(&[("QUEUE_CALLS_MAX", "2"), ("BATCH_CALLS_MAX", "1")]);
+    world.credit(1, "sent");
+    world.advance();
+    let gone = world.credit(1, "gone");
+    let stays = world.credit(1, "stays");
+    world.advance();
+    world.engine.remove(gone);
+    let late = world.credit(1, "late");
+    world.advance();
+    assert_eq!(world.engine.metrics().calls_abandoned, 1);
+    world.settle();
+    assert_eq!([stays, late].map(|slot| world.status(slot)), ["200", "200"]);
+}
+
+#[test]
+fn a_client_that_is_due_keeps_the_loop_awake() {
+    let mut world = World::new(&[]);
+    let slot = world.credit(1, "a");
+    let mut due = Vec::new();
+    world.engine.take_due(&mut due);
+    assert!(!world.engine.has_due());
+    world.engine.mark_due(slot);
+    assert!(world.engine.has_due());
+    world.engine.take_due(&mut due);
+    assert_eq!((due, world.engine.has_due()), (vec![slot], false));
 }
 
 #[test]
