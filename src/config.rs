@@ -523,6 +523,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lane_has_room_for_its_batches_in_flight_and_a_probe() {
+        let limits =
+            config(&[("BATCH_CALLS_MAX", "5"), ("BATCHES_IN_FLIGHT_MAX", "3")]).unwrap().lane_limits();
+        assert_eq!(limits.in_flight_calls_max, 15 + PROBE_CALLS_MAX);
+        assert_eq!(limits.send_len_max_bytes, 15 * CALL_LEN_MAX_BYTES + STARTING_LEN_MAX_BYTES);
+    }
+
+    #[test]
+    fn limits_that_belong_together_may_be_equal() {
+        for pair in [["TARGET_LEN_MAX_BYTES", "HEAD_LEN_MAX_BYTES"], ["RECONNECT_MIN_MS", "RECONNECT_MAX_MS"]]
+        {
+            assert!(config(&pair.map(|name| (name, "1024"))).is_ok(), "{pair:?}");
+        }
+        let pair = ["STATEMENT_TIMEOUT_MS", "ANSWER_TIMEOUT_MS"];
+        assert!(error(&pair.map(|name| (name, "1024"))).contains("must be less"));
+    }
+
+    #[test]
     fn every_setting_is_read_from_its_own_variable() {
         for Setting { variable, min, max, .. } in SETTINGS {
             let (below, above) = (min.wrapping_sub(1).to_string(), (max + 1).to_string());

@@ -216,6 +216,13 @@ fn other_methods_are_told_what_works() {
 }
 
 #[test]
+fn accounts_are_those_ids_and_no_others() {
+    let accounts = Accounts::new(vec![5, 1, 3]);
+    assert_eq!(accounts.len(), 3);
+    assert!(accounts.are(&[1, 3, 5]) && !accounts.are(&[1, 3]) && !accounts.are(&[1, 3, 6]));
+}
+
+#[test]
 fn the_metrics_have_a_face_of_their_own() {
     let accounts = Accounts::new(vec![1]);
     assert_eq!(route("GET", "/metrics", ListenerKind::Metrics, &accounts), Ok(Route::Metrics));
