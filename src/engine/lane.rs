@@ -230,16 +230,19 @@ impl Lane {
         }
     }
 
-    /// What the shell is to do now, if anything. While it looks a name up or connects, the lane is connecting.
+    /// Whether [`Lane::poll_step`] has something to say.
+    pub fn wants_step(&self, now: Now) -> bool {
+        matches!(self.state, State::Down) && now.is_past(self.connect_deadline_us())
+    }
+
+    /// What the shell is to do now, if the lane wants anything. While it looks a name up or connects, the lane is connecting.
     ///
     /// `served` is the host where another lane is served: it is tried first, since only one of them takes writes.
     pub fn poll_step(&mut self, served: Option<usize>, now: Now) -> Option<ConnectStep> {
-        let is_due = matches!(self.state, State::Down) && now.is_past(self.connect_deadline_us());
-        if is_due && let Some(host) = served {
+        if let Some(host) = served {
             self.connector.prefer(host);
         }
-        let step =
-            if is_due { self.connector.poll_step(Duration::from_micros(now.monotonic_us)) } else { None };
+        let step = self.connector.poll_step(Duration::from_micros(now.monotonic_us));
         if let Some(ConnectStep::Resolve { .. } | ConnectStep::Connect(_)) = step {
             self.state = State::Connecting;
         }
@@ -694,7 +697,8 @@ impl Lane {
 
     /// Leaves a spoilt session once nothing is in flight there: an answer that is still to come would be in doubt.
     fn leave_if_spoilt(&mut self) {
-        if self.batches.is_empty()
+        if self.spoilt.is_some()
+            && self.batches.is_empty()
             && let Some(reason) = self.spoilt.clone()
         {
             self.close(reason);

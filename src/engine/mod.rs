@@ -200,9 +200,10 @@ impl Engine {
             return None;
         }
         for index in 0..self.lanes.len() {
-            let served = self.lanes.iter().find_map(Lane::served_host);
-            let lane = &mut self.lanes[index];
-            while let Some(step) = lane.poll_step(served, now) {
+            while self.lanes[index].wants_step(now) {
+                let served = self.lanes.iter().find_map(Lane::served_host);
+                let lane = &mut self.lanes[index];
+                let Some(step) = lane.poll_step(served, now) else { break };
                 match step {
                     ConnectStep::Wait { error, .. } => {
                         if let Some(error) = error {
@@ -271,7 +272,9 @@ impl Engine {
         for index in 0..self.lanes.len() {
             self.take_lane_events(index);
         }
-        self.leave_demoted_host();
+        if self.demoted.is_some() || self.is_history_news {
+            self.leave_demoted_host();
+        }
         self.note_lanes();
         self.serve_due_clients();
         self.send_batches();
@@ -295,7 +298,9 @@ impl Engine {
                 self.take_lane_events(index);
             }
         }
-        self.leave_demoted_host();
+        if self.demoted.is_some() || self.is_history_news {
+            self.leave_demoted_host();
+        }
         self.note_lanes();
         self.give_up_late_calls();
         self.sweep();
@@ -403,6 +408,8 @@ impl Engine {
     }
 
     /// What one lane has found out about its host the others need not find out for themselves.
+    // Out of line: it is rare, and moves much.
+    #[inline(never)]
     fn leave_demoted_host(&mut self) {
         if std::mem::take(&mut self.is_history_news)
             && let Some(newest) = &self.history
