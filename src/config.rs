@@ -644,6 +644,7 @@ mod tests {
             ("CLIENT_MAX", "CLIENTS_MAX"),
             ("CLIENTS_MAXX", "CLIENTS_MAX"),
             ("DATABSE_URL", "DATABASE_URL"),
+            ("VLIENTS_MAX", "CLIENTS_MAX"),
             ("lanes", "LANES"),
             ("RINHA_LANES", "LANES"),
         ] {
