@@ -26,7 +26,7 @@ const fn breakage(
     Breakage { step, exercise, changes }
 }
 
-const BREAKAGES: [Breakage; 19] = [
+const BREAKAGES: [Breakage; 18] = [
     breakage(1, "one client gets back what it sends", &[("&bytes[..n]", "&bytes[..n - 1]")]),
     breakage(1, "clients leave, the others stay", &[("if n == 0 {", "if n == 4096 {")]),
     breakage(
@@ -55,11 +55,6 @@ const BREAKAGES: [Breakage; 19] = [
         &[("Ok(n) => drop(outbox.drain(..n))", "Ok(_) => outbox.clear()")],
     ),
     breakage(7, "a malformed request is refused", &[("return Err(501)", "continue")]),
-    breakage(
-        7,
-        "a request that is too long is refused",
-        &[("client.stream.shutdown(Shutdown::Write)?", "return Ok(false)")],
-    ),
     breakage(8, "the limit", &[("[None, Some(_)] => (422", "[None, Some(_)] => (200")]),
     breakage(
         9,
