@@ -4,7 +4,7 @@
 //! runs already. It is warmed up for a second, loaded, and audited: a run whose ledger does not add up is an error, never
 //! a figure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -143,8 +143,7 @@ impl MeasureOptions {
         if self.load == LoadKind::Direct {
             return None;
         }
-        let peer = self.stack.server.as_deref().and_then(compile::peer);
-        let is_alone = peer == Some("embedded");
+        let is_alone = self.stack.peer() == Some("peer:embedded");
         let alone = is_alone.then(|| "peer:embedded is a bank of one process: it is for `direct`".to_owned());
         alone.or(self.health.then(|| "--health is for `direct`".to_owned()))
     }
@@ -166,9 +165,9 @@ impl OwnStack {
     }
 
     /// What is measured in place of the server: `peer:batch`.
-    fn peer(&self) -> Option<String> {
-        let peer = self.server.as_deref().and_then(compile::peer);
-        peer.map(|peer| format!("peer:{peer}"))
+    fn peer(&self) -> Option<&str> {
+        let server = self.server.as_deref().filter(|server| compile::peer(server).is_some());
+        server.and_then(Path::to_str)
     }
 
     /// What figures depend on, beside the limits.
@@ -176,7 +175,7 @@ impl OwnStack {
         let settings = self.settings();
         let settings = settings.iter().map(|(name, value)| (name, value));
         let conditions = conditions(
-            self.peer().as_deref(),
+            self.peer(),
             &self.nginx.to_string(),
             self.durable,
             self.cpu_period.cpu_period_ms,
@@ -387,7 +386,7 @@ impl Setup {
             seconds: options.seconds,
             runs: options.runs,
             url,
-            peer: options.stack.peer(),
+            peer: options.stack.peer().map(str::to_owned),
             cpu_period_ms: options.stack.cpu_period.cpu_period_ms,
             limits: known(limits.to_string()),
             services: Vec::new(),

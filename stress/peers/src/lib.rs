@@ -17,6 +17,7 @@ pub use request::{Kind, Transaction};
 pub use settings::Settings;
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -63,6 +64,14 @@ pub enum Outcome {
 /// The bank cannot say what became of a request, or has not begun it.
 #[derive(Debug, Clone, Copy)]
 pub struct Unavailable;
+
+/// What failed goes to the log, and the client gets a 503.
+impl From<Box<dyn Error>> for Unavailable {
+    fn from(error: Box<dyn Error>) -> Unavailable {
+        eprintln!("a call failed: {error}");
+        Unavailable
+    }
+}
 
 struct App<B> {
     bank: B,

@@ -35,7 +35,8 @@ pub fn target_directory(workspace: &Path) -> PathBuf {
 /// Builds the server with a profile: `release`, or `profiling`, which is the same code with symbols and line tables. cargo's
 /// progress is on standard error. Gives the path of its binary.
 pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
-    build_binary("rinha", SERVER, profile, place)
+    let build = Build { sources: &place.workspace, target: None, log: "build.json" };
+    build.run(SERVER, SERVER, profile, place)
 }
 
 /// What stands for a peer where a binary of the server may be named: `peer:batch` is `batch`.
@@ -46,7 +47,8 @@ pub fn peer(server: &Path) -> Option<&str> {
 /// Builds one of the peers in `stress/peers`, optimized as the server is.
 pub fn build_peer(name: &str, place: &Workplace) -> Result<PathBuf, Error> {
     if PEERS.contains(&name) {
-        return build_binary("peers", name, "release", place);
+        let build = Build { sources: &place.workspace, target: None, log: &format!("build-{name}.json") };
+        return build.run("peers", name, "release", place);
     }
     Err(Error::Refused(format!("there is no peer {name}: there are {}", PEERS.join(", "))))
 }
@@ -64,7 +66,6 @@ pub fn build_baseline(what: &str, place: &Workplace) -> Result<PathBuf, Error> {
     let run = |program: &str, arguments: &[&str], directory: &Path| {
         Service::start(Launch {
             arguments: arguments.iter().map(OsString::from).collect(),
-            is_stderr_shown: program == "cargo",
             ..Launch::new(program, Path::new(program), directory, &log)
         })?
         .run_to_end(BUILD_PATIENCE, &place.interrupt)
@@ -88,57 +89,52 @@ pub fn build_baseline(what: &str, place: &Workplace) -> Result<PathBuf, Error> {
     let archive = target.join(format!("{hash}.tar"));
     run("git", &["archive", "--output", &archive.display().to_string(), &hash], &place.workspace)?;
     run("tar", &["-xf", &archive.display().to_string()], &sources)?;
-    let build_target = target.join("build").display().to_string();
-    let build = [
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        SERVER,
-        "--bin",
-        SERVER,
-        "--target-dir",
-        &build_target,
-    ];
-    run("cargo", &build, &sources)?;
-    let server = target.join("build/release").join(SERVER);
+    let build = Build { sources: &sources, target: Some(&target.join("build")), log: "baseline.json" };
+    let server = build.run(SERVER, SERVER, "release", place)?;
     fs::copy(&server, &binary).map_err(Error::io(format!("copy {}", server.display())))?;
     fs::remove_file(&archive).map_err(Error::io(format!("remove {}", archive.display())))?;
     fs::remove_dir_all(&sources).map_err(Error::io(format!("remove {}", sources.display())))?;
     Ok(binary)
 }
 
-fn build_binary(package: &str, name: &str, profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
-    let log = &place.logs.join(format!("build-{name}.json"));
-    let arguments = [
-        "build",
-        "--profile",
-        profile,
-        "--package",
-        package,
-        "--bin",
-        name,
-        "--message-format",
-        "json-render-diagnostics",
-    ];
-    let cargo = cargo();
-    let mut build = Service::start(Launch {
-        arguments: arguments.map(OsString::from).to_vec(),
-        is_stderr_shown: true,
-        ..Launch::new("cargo build", Path::new(cargo.get_program()), &place.workspace, log)
-    })?;
-    match build.run_to_end(BUILD_PATIENCE, &place.interrupt) {
-        Ok(()) => {}
-        Err(Error::Service { what, .. }) => {
-            return Err(Error::Refused(format!(
-                "{name} does not build: cargo {what} (its messages are above)"
-            )));
+/// One run of cargo.
+struct Build<'a> {
+    /// The workspace that is built.
+    sources: &'a Path,
+    /// Where cargo puts what it builds, if not where it usually does.
+    target: Option<&'a Path>,
+    /// What cargo says, among the logs. No two builds share one: it is appended to.
+    log: &'a str,
+}
+
+impl Build<'_> {
+    fn run(&self, package: &str, name: &str, profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
+        let log = &place.logs.join(self.log);
+        let fixed = ["build", "--profile", profile, "--package", package, "--bin", name];
+        let mut arguments: Vec<OsString> = fixed.map(OsString::from).to_vec();
+        arguments.extend(["--message-format", "json-render-diagnostics"].map(OsString::from));
+        if let Some(target) = self.target {
+            arguments.extend(["--target-dir".into(), target.into()]);
         }
-        Err(error) => return Err(error),
+        let cargo = cargo();
+        let mut build = Service::start(Launch {
+            arguments,
+            is_stderr_shown: true,
+            ..Launch::new("cargo build", Path::new(cargo.get_program()), self.sources, log)
+        })?;
+        match build.run_to_end(BUILD_PATIENCE, &place.interrupt) {
+            Ok(()) => {}
+            Err(Error::Service { what, .. }) => {
+                return Err(Error::Refused(format!(
+                    "{name} does not build: cargo {what} (its messages are above)"
+                )));
+            }
+            Err(error) => return Err(error),
+        }
+        let messages = files::read(log)?;
+        executable_in(&messages, name)
+            .ok_or_else(|| Error::Refused(format!("cargo names no executable {name} in {}", log.display())))
     }
-    let messages = files::read(log)?;
-    executable_in(&messages, name)
-        .ok_or_else(|| Error::Refused(format!("cargo names no executable {name} in {}", log.display())))
 }
 
 /// Format: The Cargo Book, "External tools", JSON messages: one object per line; an artifact names its executable.

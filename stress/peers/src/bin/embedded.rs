@@ -27,11 +27,11 @@ struct Store {
 
 impl Bank for Store {
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, Unavailable> {
-        self.write(&transaction).map_err(unavailable)
+        Ok(self.write(&transaction)?)
     }
 
     async fn statement(&self, client: i32) -> Result<String, Unavailable> {
-        self.read(client).map_err(unavailable)
+        Ok(self.read(client)?)
     }
 
     async fn is_healthy(&self) -> bool {
@@ -39,7 +39,7 @@ impl Bank for Store {
     }
 
     async fn books(&self) -> Result<String, Unavailable> {
-        self.sum_up().map_err(unavailable)
+        Ok(self.sum_up()?)
     }
 }
 
@@ -134,12 +134,6 @@ fn now_us() -> u64 {
 fn time(us: u64) -> String {
     humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(us))
         .to_string()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
-fn unavailable(error: Box<dyn Error>) -> Unavailable {
-    eprintln!("a call failed: {error}");
-    Unavailable
 }
 
 #[tokio::main(flavor = "current_thread")]

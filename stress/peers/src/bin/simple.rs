@@ -12,11 +12,11 @@ struct Pooled {
 
 impl Bank for Pooled {
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, Unavailable> {
-        self.call(&transaction).await.map_err(unavailable)
+        Ok(self.call(&transaction).await?)
     }
 
     async fn statement(&self, client: i32) -> Result<String, Unavailable> {
-        self.read(client).await.map_err(unavailable)?.ok_or(Unavailable)
+        self.read(client).await?.ok_or(Unavailable)
     }
 
     async fn is_healthy(&self) -> bool {
@@ -44,12 +44,6 @@ impl Pooled {
         let prepared = connection.prepare_cached(database::STATEMENT).await?;
         Ok(database::statement(&connection, &prepared, client).await?)
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
-fn unavailable(error: Box<dyn Error>) -> Unavailable {
-    eprintln!("a call failed: {error}");
-    Unavailable
 }
 
 #[tokio::main(flavor = "current_thread")]
