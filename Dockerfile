@@ -11,6 +11,8 @@ FROM --platform=${BUILDPLATFORM:-linux} rust:1.95-slim-bookworm AS builder
 # The linker of the machine's own architecture is part of the image under its long name, too.
 ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
+# Line tables are for profilers, which look at a build of their own.
+ENV CARGO_PROFILE_RELEASE_DEBUG=false
 ARG TARGETARCH
 RUN own=$(dpkg --print-architecture) \
  && case "${TARGETARCH:-$own}" in \
@@ -30,15 +32,17 @@ WORKDIR /build
 # need BuildKit, and would be lost with the machine's build cache; a layer can be pulled.)
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo/config.toml .cargo/
+COPY benches/Cargo.toml benches/
 COPY docs/learn/Cargo.toml docs/learn/
 COPY proto-pg/Cargo.toml proto-pg/
 COPY stress/Cargo.toml stress/
 COPY stress/peers/Cargo.toml stress/peers/
 # Each member is an empty library for now; `//!` because the lints refuse a crate without documentation.
-# The stubs of `learn` and below `stress` stay for good: they are never compiled here, but without them the workspace does
-# not load.
-RUN mkdir src docs/learn/src proto-pg/src stress/src stress/peers/src \
- && for root in src/lib.rs docs/learn/src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs stress/peers/src/lib.rs; do \
+# The stubs of the benches, of `learn` and below `stress` stay for good: they are never compiled here, but without them the
+# workspace does not load.
+RUN mkdir src benches/src docs/learn/src proto-pg/src stress/src stress/peers/src \
+ && for root in src/lib.rs benches/src/lib.rs docs/learn/src/lib.rs proto-pg/src/lib.rs stress/src/lib.rs \
+        stress/peers/src/lib.rs; do \
       echo '//! Stub.' > "$root"; \
     done \
  && printf '//! Stub.\nfn main() {}\n' > src/main.rs \

@@ -12,9 +12,6 @@ use rinha::http::response::{self, Persistence, Response, Status};
 
 use bare_core::{BareCore, Request, TRANSACTION_BODY, idle, message, transaction_answer};
 
-#[path = "../tests/thrift/bare_core.rs"]
-mod bare_core;
-
 fn main() {
     divan::main();
 }

@@ -3,8 +3,6 @@
 
 mod support;
 
-#[path = "thrift/bare_core.rs"]
-mod bare_core;
 #[path = "thrift/resident.rs"]
 mod resident;
 #[path = "thrift/trace.rs"]

@@ -97,7 +97,7 @@ pub fn require_perf(view: View) -> Result<PathBuf, Error> {
 /// Starts PostgreSQL and one instance, loads it, samples it, and stops both.
 pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<Profile, Error> {
     let wrk = Generator::find(LoadKind::Direct, &place.logs, None, place)?;
-    let server = compile::build("profiling", place)?;
+    let server = compile::build(place)?;
     let solo = Solo::start(SoloOptions::new(&server, place))?;
     let target = format!("http://{}", solo.address()?);
     place.steps.run("warm-up", "done", || {

@@ -27,7 +27,7 @@ fn profile(options: &ProfileOptions, place: &Workplace) -> Result<Profile, Error
     place.install(&[&install::POSTGRES, &install::WRK, &install::PERF])?;
     // Before the build, which takes a minute.
     let perf = profile::require_perf(options.view())?;
-    place.steps.line("server: cargo build --profile profiling --bin rinha");
+    place.steps.line("server: cargo build --release --bin rinha");
     profile::take(options, &perf, place)
 }
 

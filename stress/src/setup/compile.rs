@@ -32,11 +32,10 @@ pub fn target_directory(workspace: &Path) -> PathBuf {
     workspace.join(directory.unwrap_or_else(|| "target".into()))
 }
 
-/// Builds the server with a profile: `release`, or `profiling`, which is the same code with symbols and line tables. cargo's
-/// progress is on standard error. Gives the path of its binary.
-pub fn build(profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
+/// Builds the server, optimized. cargo's progress is on standard error. Gives the path of its binary.
+pub fn build(place: &Workplace) -> Result<PathBuf, Error> {
     let build = Build { sources: &place.workspace, target: None, log: "build.json" };
-    build.run(SERVER, SERVER, profile, place)
+    build.run(SERVER, SERVER, place)
 }
 
 /// What stands for a peer where a binary of the server may be named: `peer:batch` is `batch`.
@@ -48,7 +47,7 @@ pub fn peer(server: &Path) -> Option<&str> {
 pub fn build_peer(name: &str, place: &Workplace) -> Result<PathBuf, Error> {
     if PEERS.contains(&name) {
         let build = Build { sources: &place.workspace, target: None, log: &format!("build-{name}.json") };
-        return build.run("peers", name, "release", place);
+        return build.run("peers", name, place);
     }
     Err(Error::Refused(format!("there is no peer {name}: there are {}", PEERS.join(", "))))
 }
@@ -90,7 +89,7 @@ pub fn build_baseline(what: &str, place: &Workplace) -> Result<PathBuf, Error> {
     run("git", &["archive", "--output", &archive.display().to_string(), &hash], &place.workspace)?;
     run("tar", &["-xf", &archive.display().to_string()], &sources)?;
     let build = Build { sources: &sources, target: Some(&target.join("build")), log: "baseline.json" };
-    let server = build.run(SERVER, SERVER, "release", place)?;
+    let server = build.run(SERVER, SERVER, place)?;
     fs::copy(&server, &binary).map_err(Error::io(format!("copy {}", server.display())))?;
     fs::remove_file(&archive).map_err(Error::io(format!("remove {}", archive.display())))?;
     fs::remove_dir_all(&sources).map_err(Error::io(format!("remove {}", sources.display())))?;
@@ -108,9 +107,9 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn run(&self, package: &str, name: &str, profile: &str, place: &Workplace) -> Result<PathBuf, Error> {
+    fn run(&self, package: &str, name: &str, place: &Workplace) -> Result<PathBuf, Error> {
         let log = &place.logs.join(self.log);
-        let fixed = ["build", "--profile", profile, "--package", package, "--bin", name];
+        let fixed = ["build", "--release", "--package", package, "--bin", name];
         let mut arguments: Vec<OsString> = fixed.map(OsString::from).to_vec();
         arguments.extend(["--message-format", "json-render-diagnostics"].map(OsString::from));
         if let Some(target) = self.target {

@@ -40,7 +40,7 @@ impl Workplace {
 
     /// The binary of the server that is given, or else a fresh build in release mode; of a peer, where one is named.
     pub fn server(&self, given: Option<&PathBuf>) -> Result<PathBuf, Error> {
-        let Some(given) = given else { return compile::build("release", self) };
+        let Some(given) = given else { return compile::build(self) };
         match compile::peer(given) {
             Some(peer) => compile::build_peer(peer, self),
             None => Ok(given.clone()),

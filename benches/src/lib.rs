@@ -14,7 +14,7 @@ use rinha::slots::Slot;
 
 /// What a client asks for, every time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub enum Request {
     /// A credit, its body with a `Content-Length`.
     Transaction,
     /// The same credit, its body chunked.
@@ -27,7 +27,7 @@ pub(crate) enum Request {
 ///
 /// [`BareCore::round`] is the one thing to measure: it allocates nothing itself, asks no clock, and does the same work
 /// each time.
-pub(crate) struct BareCore {
+pub struct BareCore {
     engine: Engine,
     now: Now,
     clients: Vec<(Slot, Vec<u8>)>,
@@ -45,7 +45,7 @@ impl BareCore {
     ///
     /// # Panics
     /// If the core does not get ready.
-    pub(crate) fn new(requests: &[Request]) -> BareCore {
+    pub fn new(requests: &[Request]) -> BareCore {
         let config = Config::from_environment(|name| match name {
             "DATABASE_URL" => Some("postgresql://rinha@/rinha?host=/run/db".to_owned()),
             "LISTEN" => Some("127.0.0.1:0".to_owned()),
@@ -75,7 +75,7 @@ impl BareCore {
     ///
     /// # Panics
     /// If an answer is not a 200, or the core sent another batch than the written answer fits.
-    pub(crate) fn round(&mut self) {
+    pub fn round(&mut self) {
         self.now.monotonic_us += ROUND_MS * 1_000;
         self.now.looked_us = self.now.monotonic_us;
         self.now.unix_s = self.now.monotonic_us / 1_000_000;
@@ -92,7 +92,7 @@ impl BareCore {
     }
 
     /// Runs rounds until nothing grows any more: the buffers of a new core are empty.
-    pub(crate) fn warm_up(&mut self) {
+    pub fn warm_up(&mut self) {
         for _ in 0..WARM_UP_ROUNDS {
             self.round();
         }
@@ -163,7 +163,7 @@ const WARM_UP_ROUNDS: u32 = 1_100;
 
 impl Request {
     /// As a client sends it, with the fields that nginx would pass on.
-    pub(crate) fn text(self) -> Vec<u8> {
+    pub fn text(self) -> Vec<u8> {
         let body = TRANSACTION_BODY;
         let text = match self {
             Request::Transaction => format!(
@@ -190,7 +190,7 @@ impl Request {
 }
 
 /// The body of each transaction.
-pub(crate) const TRANSACTION_BODY: &str = r#"{"valor": 1000, "tipo": "c", "descricao": "deposito"}"#;
+pub const TRANSACTION_BODY: &str = r#"{"valor": 1000, "tipo": "c", "descricao": "deposito"}"#;
 
 /// The balance after each transaction and the limit, in cents.
 const BALANCE_CENTS: i64 = -9_098;
@@ -212,7 +212,7 @@ fn batch_answer(requests: &[Request], config: &Config) -> Vec<u8> {
 }
 
 /// The answer to one transaction that is sent by itself.
-pub(crate) fn transaction_answer() -> Vec<u8> {
+pub fn transaction_answer() -> Vec<u8> {
     call_answer(&[&BALANCE_CENTS.to_be_bytes(), &LIMIT_CENTS.to_be_bytes()])
 }
 
@@ -245,14 +245,17 @@ fn call_answer(columns: &[&[u8]]) -> Vec<u8> {
 }
 
 /// `ReadyForQuery`: the batch is committed.
-pub(crate) fn idle() -> Vec<u8> {
+pub fn idle() -> Vec<u8> {
     message(b'Z', b"I")
 }
 
 /// A backend message.
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats.
-pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+///
+/// # Panics
+/// If it is as long as 4 GiB.
+pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     bytes.extend(u32::try_from(body.len() + 4).expect("a short message").to_be_bytes());
     bytes.extend(body);

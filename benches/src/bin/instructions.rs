@@ -3,8 +3,8 @@
 //! that count is the same on a busy machine.
 //!
 //! ```text
-//! cargo bench --bench instructions              # check
-//! cargo bench --bench instructions -- --record  # write the file anew
+//! cargo instructions           # check
+//! cargo instructions --record  # write the file anew
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,9 +16,6 @@ use std::{env, fs};
 use bare_core::{BareCore, Request};
 use rinha::http::response::Status;
 use rinha::metrics::{Endpoint, LaneState, Metrics};
-
-#[path = "../tests/thrift/bare_core.rs"]
-mod bare_core;
 
 /// What one round is, by name.
 const CASES: [(&str, &[Request]); 4] = [
@@ -42,14 +39,12 @@ const ROUNDS: u32 = 100;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo bench` adds `--bench`.
-    let arguments: Vec<&str> =
-        arguments.iter().map(String::as_str).filter(|text| *text != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         [] => check(),
         ["--record"] => record(),
         ["--run", case] => run(case),
-        _ => Err("usage: cargo bench --bench instructions [-- --record]".to_owned()),
+        _ => Err("usage: cargo instructions [--record]".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -214,12 +209,12 @@ fn read_record() -> Result<BTreeMap<String, u64>, String> {
 }
 
 fn record_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(RECORD)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(RECORD)
 }
 
 const RECORD: &str = "benches/instructions.txt";
-const REMEDY: &str = "record it with: cargo bench --bench instructions -- --record";
+const REMEDY: &str = "record it with: cargo instructions --record";
 const HEADER: &str = "\
 # Instructions of the core for one round of requests, counted by callgrind.
-# Written by: cargo bench --bench instructions -- --record
+# Written by: cargo instructions --record
 ";
