@@ -167,11 +167,19 @@ fn the_counts_of_instructions_are_those_of_the_bench() {
     let thousands = |count: u64| format!("{},{:03}", count / 1_000, count % 1_000);
     let (one, of_16) = (of("one_transaction"), of("set_of_16") / 16);
     let about = |count: u64| thousands((count + 50) / 100 * 100);
+    let percent = |part: u64, whole: u64| {
+        let hundredths = (part * 10_000 + whole / 2) / whole;
+        format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    };
     let says = [
         ("learn/exercises.md", format!("counts {} for one transaction", thousands(one))),
         ("reference/performance.md", format!("The core takes {} instructions for a transaction", about(one))),
         ("reference/performance.md", format!("16 takes {} for each", about(of_16))),
-        ("reference/observability.md", format!(" of the {} instructions", thousands(one))),
+        (
+            "reference/observability.md",
+            format!("takes {} of the {} instructions", of("recording"), thousands(one)),
+        ),
+        ("reference/observability.md", format!("{} %; `cargo instructions", percent(of("recording"), one))),
         ("learn/microseconds.md", format!("| one transaction, from bytes to bytes | {} |", thousands(one))),
         ("learn/microseconds.md", format!("| one statement | {} |", thousands(of("one_statement")))),
         ("learn/microseconds.md", format!("| a transaction in a set of 16 | {} |", about(of_16))),
@@ -411,6 +419,20 @@ fn every_test_that_the_book_names_exists() {
         }
     }
     assert!(count > 60, "the book names tests");
+}
+
+#[test]
+fn only_the_page_with_the_table_says_how_soon_a_planted_bug_is_found() {
+    let bugs = files_below(&workspace().join("src/sim/bugs"));
+    let bugs: Vec<String> =
+        bugs.iter().filter_map(|path| Some(format!("`{}`", path.file_stem()?.to_string_lossy()))).collect();
+    assert!(bugs.len() > 10, "there are planted bugs");
+    for (name, text) in pages().into_iter().filter(|(name, _)| name != "learn/testing.md") {
+        for paragraph in text.split("\n\n").filter(|paragraph| paragraph.contains("world")) {
+            let named = bugs.iter().find(|bug| paragraph.contains(bug.as_str()));
+            assert_eq!(named, None, "docs/{name} counts worlds, which change with the core: {paragraph}");
+        }
+    }
 }
 
 /// The commands of a page: its blocks in `sh`.
