@@ -66,33 +66,35 @@ pub(crate) fn peers_table(peers: &[Peer]) -> String {
 
 /// The picture of the first page: two panels of bars.
 pub(crate) fn peers_picture(peers: &[Peer]) -> String {
-    const ROW: f64 = 34.0;
-    let height = 2.0 * (60.0 + ROW * len(peers)) + 10.0;
-    let mut svg = open(720.0, height, "Requests per second and CPU time per request, beside three peers");
-    let panels: [(&str, Figure<Peer>); 2] = [
-        ("Requests per second, 32 connections (more is better)", |peer| peer.rates[0]),
-        ("CPU time per request, all parts, in microseconds (less is better)", |peer| peer.cpu_us[3]),
+    const ROW: f64 = 42.0;
+    let height = 2.0 * (60.0 + ROW * len(peers));
+    let mut svg = open(height, "Requests per second and CPU time per request, beside three peers");
+    let panels: [(&str, &str, Figure<Peer>); 2] = [
+        ("Requests per second", "32 connections; more is better", |peer| peer.rates[0]),
+        ("CPU time per request, in microseconds", "all parts together; less is better", |peer| {
+            peer.cpu_us[3]
+        }),
     ];
-    let mut y = 20.0;
-    for (title, figure) in panels {
-        y += 14.0;
-        text(&mut svg, 20.0, y, "start", "bold", title);
-        y += 16.0;
+    let mut y = 0.0;
+    for (title, subtitle, figure) in panels {
+        text(&mut svg, "b", LEFT, y + 20.0, title);
+        text(&mut svg, "s", LEFT, y + 37.0, subtitle);
+        y += 44.0;
         let most = peers.iter().map(figure).fold(0.0, f64::max);
         for (position, peer) in peers.iter().enumerate() {
-            let color = if position + 1 == peers.len() { "#0f766e" } else { "#94a3b8" };
-            text(&mut svg, 200.0, y + 19.0, "end", "normal", &peer.name);
-            let width = (figure(peer) / most * 400.0).max(2.0);
+            let class = if position + 1 == peers.len() { "good" } else { "box" };
+            text(&mut svg, "", LEFT, y + 15.0, &peer.name);
+            let width = (figure(peer) / most * 320.0).max(2.0);
+            let top = y + 20.0;
             writeln!(
                 svg,
-                r#"<rect x="210" y="{}" width="{width:.1}" height="22" rx="3" fill="{color}"/>"#,
-                y + 3.0
+                r#"<rect x="{LEFT}" y="{top}" width="{width:.1}" height="16" rx="3" class="{class}"/>"#
             )
             .expect("writing to memory");
-            text(&mut svg, 218.0 + width, y + 19.0, "start", "bold", &plain(figure(peer)));
+            text(&mut svg, "b", LEFT + 8.0 + width, y + 33.0, &plain(figure(peer)));
             y += ROW;
         }
-        y += 24.0;
+        y += 16.0;
     }
     svg + "</svg>\n"
 }
@@ -127,67 +129,74 @@ fn sweep(performance: &str) -> Vec<Point> {
 /// What a request costs, by the size of the batches.
 pub(crate) fn batches_picture(performance: &str) -> String {
     let points = sweep(performance);
-    let mut svg = open(720.0, 340.0, "CPU time per request falls as batches grow");
-    text(&mut svg, 20.0, 30.0, "start", "bold", "CPU time per request, in microseconds, by BATCH_CALLS_MAX");
+    let mut svg = open(300.0, "CPU time per request falls as batches grow");
+    text(&mut svg, "b", LEFT, 20.0, "CPU time per request, in microseconds");
     let most = 100.0;
-    let x_of = |position: usize| 70.0 + 100.0 * f64::from(u32::try_from(position).expect("few"));
-    let y_of = |us: f64| 290.0 - us / most * 230.0;
+    let x_of = |position: usize| 56.0 + 62.0 * f64::from(u32::try_from(position).expect("few"));
+    let y_of = |us: f64| 260.0 - us / most * 200.0;
     for step in 0..=4 {
         let us = f64::from(step) * 25.0;
         let y = y_of(us);
-        writeln!(svg, r##"<line x1="60" x2="575" y1="{y:.1}" y2="{y:.1}" stroke="#e2e8f0"/>"##)
+        writeln!(svg, r#"<line x1="36" x2="392" y1="{y:.1}" y2="{y:.1}" class="line" opacity="0.35"/>"#)
             .expect("writing to memory");
-        text(&mut svg, 52.0, y + 4.0, "end", "normal", &plain(us));
+        text(&mut svg, "s end", 30.0, y + 4.0, &plain(us));
     }
     for (position, point) in points.iter().enumerate() {
-        text(&mut svg, x_of(position), 312.0, "middle", "normal", &plain(point.calls_max));
+        text(&mut svg, "s middle", x_of(position), 278.0, &plain(point.calls_max));
     }
-    let series: [(&str, &str, Figure<Point>); 2] = [
-        ("all parts", "#0f766e", |point| point.all_us),
-        ("of it PostgreSQL", "#b45309", |point| point.postgresql_us),
+    text(&mut svg, "s end", 392.0, 294.0, "most requests in a batch: BATCH_CALLS_MAX");
+    let series: [(&str, &str, f64, Figure<Point>); 2] = [
+        ("all parts", "g", LEFT, |point| point.all_us),
+        ("of it PostgreSQL", "w", 80.0, |point| point.postgresql_us),
     ];
-    for (name, color, figure) in series {
+    for (name, color, x, figure) in series {
+        text(&mut svg, &format!("b {color}t"), x, 38.0, name);
         let line: Vec<String> = points
             .iter()
             .enumerate()
             .map(|(position, point)| format!("{:.1},{:.1}", x_of(position), y_of(figure(point))))
             .collect();
-        writeln!(
-            svg,
-            r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="2.5"/>"#,
-            line.join(" ")
-        )
-        .expect("writing to memory");
+        writeln!(svg, r#"<polyline points="{}" class="{color}a"/>"#, line.join(" "))
+            .expect("writing to memory");
         for (position, point) in points.iter().enumerate() {
             let (x, y) = (x_of(position), y_of(figure(point)));
-            writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{color}"/>"#)
+            writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" class="{color}t"/>"#)
                 .expect("writing to memory");
-            text(&mut svg, x, y - 9.0, "middle", "normal", &plain(figure(point)));
+            text(&mut svg, "s middle", x, y - 8.0, &plain(figure(point)));
         }
-        let last = points.last().expect("points");
-        writeln!(svg, r#"<g fill="{color}">"#).expect("writing to memory");
-        text(&mut svg, x_of(points.len() - 1) + 14.0, y_of(figure(last)) + 4.0, "start", "bold", name);
-        writeln!(svg, "</g>").expect("writing to memory");
         assert!(points.iter().all(|point| figure(point) < most), "the axis ends at {most}");
     }
     svg + "</svg>\n"
 }
 
-/// A picture on a light ground of its own, so that it can be read on a page of any theme.
-fn open(width: f64, height: f64, title: &str) -> String {
+/// The left edge of what is drawn.
+const LEFT: f64 = 8.0;
+
+/// Colours for a light page and for a dark one, as in the other pictures of the book.
+const COLOURS: &str = "\
+text { font: 13px sans-serif; fill: #1e293b }
+.b { font-weight: bold } .s { font-size: 12px; fill: #475569 } .middle { text-anchor: middle } .end { text-anchor: end }
+.line { stroke: #64748b } .good { fill: #0f766e } .box { fill: #94a3b8 }
+.gt { fill: #0f766e } .wt { fill: #92400e }
+.ga { stroke: #0f766e; stroke-width: 2; fill: none } .wa { stroke: #b45309; stroke-width: 2; fill: none }
+@media (prefers-color-scheme: dark) {
+text { fill: #e2e8f0 } .s { fill: #a8b3c4 } .line { stroke: #94a3b8 } .good { fill: #2dd4bf } .box { fill: #64748b }
+.gt { fill: #5eead4 } .wt { fill: #fbbf24 } .ga { stroke: #5eead4 } .wa { stroke: #fbbf24 }
+}
+";
+
+/// A picture that is as wide as a phone, so that its text can be read there, and has no ground of its own, so that it fits a
+/// page of any theme.
+fn open(height: f64, title: &str) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n<title>{title}</title>\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#f8fafc\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 400 {height}\" width=\"520\" height=\"{:.0}\">\n\
+         <title>{title}</title>\n<style>\n{COLOURS}</style>\n",
+        height * 1.3
     )
 }
 
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, weight: &str, text: &str) {
-    writeln!(
-        svg,
-        r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" font-weight="{weight}">{text}</text>"#
-    )
-    .expect("writing to memory");
+fn text(svg: &mut String, class: &str, x: f64, y: f64, text: &str) {
+    writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" class="{class}">{text}</text>"#).expect("writing to memory");
 }
 
 fn len(peers: &[Peer]) -> f64 {

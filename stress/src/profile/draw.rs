@@ -45,8 +45,17 @@ fn options<'a>(title: &str, view: View, subtitle: &str) -> Options<'a> {
 fn draw(lines: &str, options: &mut Options<'_>) -> Result<String, Error> {
     let mut svg = Vec::new();
     flamegraph::from_lines(options, lines.lines(), &mut svg).map_err(Error::io("draw a flamegraph"))?;
-    Ok(String::from_utf8_lossy(&svg).into_owned())
+    Ok(String::from_utf8_lossy(&svg).replacen("</style>", &format!("{THEME}</style>"), 1))
 }
+
+/// On a dark page, and on a narrow one, which the subtitle does not fit.
+const THEME: &str = "\
+@media (prefers-color-scheme: dark) {
+#background stop { stop-color: #1b2129 }
+#title, #subtitle, #details, #unzoom, #search, #matched { fill: #e2e8f0 }
+}
+@media (max-width: 700px) { #title { font-size: 13px } #subtitle { display: none } }
+";
 
 const WIDTH_MIN_PERCENT: f64 = 0.1;
 
@@ -70,6 +79,7 @@ mod tests {
             (&drawn, "wait (6,000 samples, 59.99%)"),
             (&drawn, "100 req/s"),
             (&compared, "send (75 samples, 75.00%; +25.00%)"),
+            (&drawn, "prefers-color-scheme: dark"),
             (&compared, "wait (25 samples, 25.00%; -25.00%)"),
         ] {
             assert!(svg.contains(text), "{text} in {svg}");
