@@ -890,15 +890,14 @@ impl<T: Clone> Connection<T> {
                 });
                 return Some(Output::Told);
             }
-            let result = match self.inbox.next_frame() {
+            match self.inbox.next_frame() {
                 Ok(None) => return None,
-                Ok(Some(frame)) => self.receive(frame),
-                Err(error) => Err(error.into()),
-            };
-            match result {
-                Ok(None) => {}
-                Ok(Some(output)) => return Some(output),
-                Err(reason) => self.close(reason),
+                Ok(Some(frame)) => {
+                    if let Some(output) = self.receive(frame) {
+                        return Some(output);
+                    }
+                }
+                Err(error) => self.close(error.into()),
             }
         }
     }
@@ -922,56 +921,78 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// Takes one message, and says what it comes to.
-    ///
-    /// # Errors
-    /// The lane must close.
-    fn receive(&mut self, frame: Frame) -> Result<Option<Output>, CloseReason> {
+    /// Takes one message, and says what it comes to. Closes the lane if it may not come.
+    // A result would be moved at each step of the way, and be an error once in a lane's life.
+    fn receive(&mut self, frame: Frame) -> Option<Output> {
         if !matches!(self.phase, Phase::Ready | Phase::Leaving) {
-            self.told = self.receive_at_start(&frame)?;
-            return Ok(self.told.is_some().then_some(Output::Told));
+            return self.start(&frame);
         }
-        let output = match self.inbox.message(&frame)? {
+        let message = match self.inbox.message(&frame) {
+            Ok(message) => message,
+            Err(error) => return self.refuse(error.into()),
+        };
+        Some(match message {
             Message::BindComplete => match self.flight.bind_complete() {
-                Ok(None) => return Ok(None),
+                Ok(None) => return None,
                 Ok(Some(step)) => Output::Done { step, frame },
-                Err(Unexpected) => return Err(self.unexpected(frame.tag)),
+                Err(Unexpected) => return self.refuse_unexpected(frame.tag),
             },
             Message::DataRow => match self.flight.data_row() {
                 Ok((step, false)) => Output::Row { step, frame },
                 Ok((step, true)) => Output::TextRow { step, frame },
-                Err(Unexpected) => return Err(self.unexpected(frame.tag)),
+                Err(Unexpected) => return self.refuse_unexpected(frame.tag),
             },
             Message::CommandComplete { commits } => match self.flight.command_complete(commits) {
                 Ok(step) => Output::Done { step, frame },
-                Err(Unexpected) => return Err(self.unexpected(frame.tag)),
+                Err(Unexpected) => return self.refuse_unexpected(frame.tag),
             },
             Message::ReadyForQuery { status: byte } => {
                 let Some(status) = TransactionStatus::from_byte(byte) else {
-                    return Err(ProtocolError::Malformed { tag: frame.tag }.into());
+                    return self.refuse(ProtocolError::Malformed { tag: frame.tag }.into());
                 };
                 let is_in_block = status != TransactionStatus::Idle;
                 if is_in_block && self.forbids_blocks {
-                    return Err(ProtocolError::NotIdle { status: byte }.into());
+                    return self.refuse(ProtocolError::NotIdle { status: byte }.into());
                 }
                 self.transaction_status = status;
                 match self.flight.ready_for_query(is_in_block) {
                     Ok(End::Done) if is_in_block => Output::InTransaction,
                     Ok(End::Done) => Output::Committed,
-                    Ok(End::Failed) => return Ok(None),
-                    Err(Unexpected) => return Err(self.unexpected(frame.tag)),
+                    Ok(End::Failed) => return None,
+                    Err(Unexpected) => return self.refuse_unexpected(frame.tag),
                 }
             }
             message => {
                 let tag = frame.tag;
                 let receiver = (&mut self.flight, &mut self.told, &mut self.server_version);
-                return receive_other(receiver, message, frame).map_err(|refusal| match refusal {
-                    Refusal::Unexpected => self.unexpected(tag),
-                    Refusal::Close(reason) => reason,
-                });
+                return match receive_other(receiver, message, frame) {
+                    Ok(output) => output,
+                    Err(Refusal::Unexpected) => self.refuse_unexpected(tag),
+                    Err(Refusal::Close(reason)) => self.refuse(reason),
+                };
             }
-        };
-        Ok(Some(output))
+        })
+    }
+
+    /// Takes one message before the lane is ready.
+    #[inline(never)]
+    fn start(&mut self, frame: &Frame) -> Option<Output> {
+        match self.receive_at_start(frame) {
+            Ok(told) => self.told = told,
+            Err(reason) => return self.refuse(reason),
+        }
+        self.told.is_some().then_some(Output::Told)
+    }
+
+    #[cold]
+    fn refuse(&mut self, reason: CloseReason) -> Option<Output> {
+        self.close(reason);
+        None
+    }
+
+    #[cold]
+    fn refuse_unexpected(&mut self, tag: u8) -> Option<Output> {
+        self.refuse(self.unexpected(tag))
     }
 
     /// Takes one message before the lane is ready. The last arm is the list of refusals: a message that no arm above has
@@ -979,7 +1000,6 @@ impl<T: Clone> Connection<T> {
     ///
     /// # Errors
     /// The lane must close.
-    #[inline(never)]
     fn receive_at_start(&mut self, frame: &Frame) -> Result<Option<Event<'static, T>>, CloseReason> {
         let message = match tell(self.inbox.message(frame)?, &mut self.server_version) {
             Ok(event) => return Ok(Some(event)),
