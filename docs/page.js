@@ -56,10 +56,14 @@
     [...code.children].forEach((line, index) => fill(line, texts?.[index] ?? line.innerHTML));
   }
 
-  // An image runs no script: as a document, the picture fits its text to the width, and can be zoomed.
+  // An image runs no script: in a frame, the picture fits its text to the width, and can be zoomed. It asks for its width at
+  // once, so the frame has one before the picture.
   for (const image of document.querySelectorAll('.content img[src*="flamegraph/"]')) {
-    const picture = document.createElement("object");
-    Object.assign(picture, { data: image.src, type: "image/svg+xml", ariaLabel: image.alt, className: "flamegraph" });
-    (image.closest("a") ?? image).replaceWith(picture);
+    image.decode().then(() => {
+      const frame = document.createElement("iframe");
+      Object.assign(frame, { title: image.alt, className: "flamegraph", height: image.naturalHeight });
+      (image.closest("a") ?? image).replaceWith(frame);
+      if (frame.clientWidth > 0) frame.src = image.src;
+    });
   }
 })();

@@ -64,6 +64,14 @@ const bugs = Object.keys(JSON.parse(fs.readFileSync(path.join(root, "bugs.json")
 const size = fs.readdirSync(root).filter((name) => !bugs.includes(name.replace(".wasm", ""))).reduce((sum, name) => sum + fs.statSync(path.join(root, name)).size, 0);
 assert.ok(size < SIZE_MAX_BYTES, `the page has ${size} bytes`);
 
+{
+  // From a file, nothing runs but what says so.
+  const page = await browser.newPage();
+  await page.goto(`file://${path.resolve(root, "bank.html")}`);
+  assert.match(await page.locator("#from-disk").innerText(), /http\.server/);
+  await page.close();
+}
+
 await check("each request is answered", async (page) => {
   for (const [kind, status] of [["credit", "200"], ["statement", "200"], ["malformed", "400"]]) {
     await page.click(`[data-ask=${kind}]`);

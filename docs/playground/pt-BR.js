@@ -7,6 +7,9 @@ export const TEXTS = {
   "this book": "deste livro",
   ", compiled to WebAssembly: its event loop, engine, HTTP and PostgreSQL code, in the simulated network that tests it. Nothing is drawn that did not happen.":
     ", compilado para WebAssembly: o laço de eventos, o motor, o código de HTTP e de PostgreSQL, dentro da rede simulada que o testa. Nada é desenhado que não tenha acontecido.",
+  "A browser loads this page only from a server, not from a file. In the folder of the page:":
+    "O navegador só carrega esta página de um servidor, não de um arquivo. Na pasta da página:",
+  ", then open": ", e abra",
   "Run": "Rodar",
   "Step": "Passo",
   "Turn": "Volta",
