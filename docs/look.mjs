@@ -102,6 +102,11 @@ const failed = [];
 for (const name of pages) {
   problems = [];
   await page.goto(base + name);
+  // The network of the machine has changed meanwhile, which is no fault of the page.
+  if (problems.some((problem) => problem.includes("ERR_NETWORK_CHANGED"))) {
+    problems = [];
+    await page.goto(base + name);
+  }
   // page.js puts each of them into a frame.
   await page.waitForFunction(() => !document.querySelector('.content img[src*="flamegraph/"]'));
   const found = await page.evaluate(layout);

@@ -12,11 +12,13 @@
   }
 
   /** Says where code may be broken besides spaces, and that an option may not. Tags and entities stay as they are. */
-  function withBreaks(html) {
-    return html.replace(/<[^>]*>|&\w+;|[(/]|::|\.(?=[a-z])|(?<=\s)--[a-z][\w-]*/g, (part) => {
-      if (part.startsWith("--")) return `<span class="word">${part}</span>`;
-      if (part.startsWith("<") || part.startsWith("&")) return part;
-      return part === "." ? "<wbr>." : `${part}<wbr>`;
+  function withBreaks(html, places) {
+    return html.replace(/<[^>]*>|&\w+;|(?<=\s|^)--?[a-z][\w-]*|[(/_.]|::/g, (part, index) => {
+      if (part[0] === "-") return `<span class="word">${part}</span>`;
+      if (!places.includes(part)) return part;
+      // In front of the name of a method, and behind everything else.
+      if (part === ".") return /^[a-z]/.test(html.slice(index + 1)) ? "<wbr>." : part;
+      return `${part}<wbr>`;
     });
   }
 
@@ -28,7 +30,7 @@
 
   /** Fills the element of a line. */
   function fill(line, html) {
-    line.innerHTML = withBreaks(html);
+    line.innerHTML = withBreaks(html, ["(", "/", "::", "."]);
     line.style.setProperty("--hang", `${hangOf(line.textContent)}ch`);
   }
 
@@ -45,7 +47,7 @@
   }
   // Names of tests and of files, which are long words.
   for (const code of document.querySelectorAll(".content :not(pre) > code")) {
-    if (code.textContent.length > 20 || code.closest("td, th")) code.innerHTML = code.innerHTML.replace(/<[^>]*>|_|\/|::/g, (part) => (part[0] === "<" ? part : `${part}<wbr>`));
+    if (code.textContent.length > 20 || code.closest("td, th")) code.innerHTML = withBreaks(code.innerHTML, ["/", "::", "_"]);
   }
 
   // The pages that docs/build makes of sources have an element for each line, so that links lead to lines without this.
