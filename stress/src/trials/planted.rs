@@ -183,7 +183,7 @@ fn mirror(source: &Path, copy: &Path) -> std::io::Result<()> {
 
 const DIRECTORY: &str = "src/sim/bugs";
 /// What the workspace cannot be built without.
-const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "proto-pg", "stress", "docs/learn"];
+const SOURCES: [&str; 7] = ["Cargo.toml", "Cargo.lock", "src", "benches", "proto-pg", "stress", "docs/learn"];
 /// How cargo builds and runs the simulation.
 #[rustfmt::skip]
 pub const SIMULATION: [&str; 11] = [
@@ -201,6 +201,18 @@ mod tests {
         assert!(bugs.len() > 50, "only {} patches were found", bugs.len());
         for bug in bugs {
             copy.check(&bug).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_member_of_the_workspace_is_in_the_copy() {
+        let copy = BrokenCopy::new().unwrap();
+        let manifest = fs::read_to_string(copy.directory.join("Cargo.toml")).unwrap();
+        let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+        let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+        assert!(members.len() > 3, "{members:?}");
+        for member in members {
+            assert!(copy.directory.join(member).join("Cargo.toml").exists(), "{member} is not copied");
         }
     }
 }
