@@ -827,6 +827,8 @@ impl Lane {
         let failure = match self.state {
             // The next session may well be as this one was: elsewhere first, and without a rush.
             _ if was_spoilt => Some(Failure::Host),
+            // It may be a primary that its standbys have left: it takes sessions, and none of its commits ever ends.
+            State::Ready { .. } if matches!(reason, CloseReason::TimedOut) => Some(Failure::Host),
             State::Ready { .. } if !self.is_suspect => None,
             // It has let us in, but cannot serve the bank.
             State::Starting { stage: Stage::SettingUp | Stage::Placing, .. }

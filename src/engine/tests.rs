@@ -1266,6 +1266,23 @@ fn a_session_that_turns_out_spoilt_is_followed_by_the_next_host() {
 }
 
 #[test]
+fn a_session_that_falls_silent_is_followed_by_the_next_host() {
+    let mut world = world_of_hosts("");
+    assert_eq!(world.dialled(), Some(1));
+    world.log_in();
+    let slot = world.credit(1, "a");
+    world.advance();
+    world.carry_to_database();
+    world.now.monotonic_us += 4_000_000;
+    world.advance();
+    assert_eq!(world.status(slot), "503");
+    // The first one would take a session again, and leave it as silent.
+    assert_eq!(world.dialled(), Some(2), "elsewhere first, and at once");
+    world.log_in();
+    assert!(world.engine.lanes[0].is_ready());
+}
+
+#[test]
 fn a_session_on_a_standby_is_left_at_once_for_the_next_host() {
     for attrs in ["any", "read-write", "primary"] {
         for reports in [true, false] {
