@@ -1,6 +1,7 @@
 //! The command line: picks the subcommand and turns its result into an exit status: 0, 1 when it fails, 2 when the command
 //! line is refused.
 
+mod cluster;
 mod completions;
 mod endure;
 mod flamegraph;
@@ -42,6 +43,7 @@ enum Command {
     Trace(trace::Arguments),
     Endure(EndureOptions),
     Soak(SoakOptions),
+    Cluster(cluster::Arguments),
     Sim(sim::Arguments),
     Completions(completions::Arguments),
 }
@@ -69,6 +71,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Trace(arguments) => ("trace", trace::run(arguments)),
         Command::Endure(options) => ("endure", endure::run(options)),
         Command::Soak(options) => ("soak", soak::run(options)),
+        Command::Cluster(arguments) => ("cluster", cluster::run(arguments)),
         Command::Sim(arguments) => ("sim", sim::run(arguments)),
         Command::Completions(arguments) => {
             completions::run(arguments, &mut CommandLine::command());
@@ -182,6 +185,15 @@ mod tests {
             "soak --minutes 1 --seconds 60",
             "flamegraph --seconds 0",
             "trace now",
+            "cluster",
+            "cluster up --instances 0",
+            "cluster up --set LANES",
+            "cluster faults reboot",
+            "cluster faults --rounds 0",
+            "cluster faults --rounds 2 --minutes 2",
+            "cluster kill",
+            "cluster kill cable",
+            "soak --cluster --seconds 9",
             "completions tcsh",
             "report a b",
         ] {

@@ -13,6 +13,7 @@
 //! - [`ledger`]: whether the bank's books are right, by its counts or by what each client was told.
 //! - [`measure`]: a bank under load, measured, as `cargo stress run` does. [`reports`]: the runs that are kept.
 //! - [`trials`]: the challenge in k6, overload, hostile clients, the soak, and the planted bugs.
+//! - [`cluster`]: the bank on several hosts, under Patroni, and what it is put to there.
 //! - [`mod@profile`]: an instance sampled under load. [`mod@syscalls`]: its system calls, explained.
 //!
 //! What fails leaves nothing running and nothing behind, and its [`Error`] ends with the remedy where there is one.
@@ -53,6 +54,8 @@ pub mod measure;
 pub mod reports;
 
 pub mod trials;
+
+pub mod cluster;
 
 pub mod profile;
 

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod install;
 
 mod k6;
+mod python;
 mod tools;
 
 mod workplace;

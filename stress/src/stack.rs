@@ -7,11 +7,13 @@ pub use split::{LIMITS, Split, TUNED_LIMITS};
 
 mod postgresql;
 pub use postgresql::{Durability, Postgres, PostgresOptions};
+pub(crate) use postgresql::{apply_sql, remove_segment};
 
 mod instance;
 pub use instance::{Instance, InstanceOptions, Readiness};
 
 mod nginx;
+pub(crate) use nginx::privately;
 pub use nginx::{Nginx, NginxOptions};
 
 mod frozen;

@@ -1,11 +1,22 @@
 //! `cargo stress soak`: the soak, and what becomes of its report.
 
+use stress::cluster::{ClusterOptions, TrialOptions};
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::trials::soak::{self, SoakOptions};
 use stress::{Error, Workplace, install, measure};
 
 pub(super) fn run(options: &SoakOptions) -> Result<(), Error> {
+    if options.cluster {
+        let usual: TrialOptions = stress::options("");
+        return super::cluster::faults(&TrialOptions {
+            minutes: Some(options.minutes),
+            rate: options.rate.unwrap_or(usual.rate),
+            clients: options.clients,
+            cluster: ClusterOptions { server: options.server.clone(), ..usual.cluster },
+            ..usual
+        });
+    }
     measure::groups_for(options.limits)?;
     let logs = Throwaway::new("logs")?;
     let place = Workplace::of_command(logs.path())?;

@@ -84,6 +84,14 @@ pub fn last_first(
     Some(firsts?.into_iter().max()?.saturating_duration_since(since))
 }
 
+/// The longest time between two such outcomes that followed each other.
+pub fn longest_gap(records: &[Record], is_such: impl Fn(&Outcome) -> bool) -> Option<(Instant, Instant)> {
+    let such = records.iter().filter(|record| is_such(&record.outcome));
+    let mut times: Vec<Instant> = such.map(|record| record.ended_at).collect();
+    times.sort_unstable();
+    times.windows(2).map(|pair| (pair[0], pair[1])).max_by_key(|(from, to)| *to - *from)
+}
+
 /// The clients under way, until [`RunningLoad::finish`]. Dropping it tells them to stop.
 #[derive(Debug)]
 pub struct RunningLoad {

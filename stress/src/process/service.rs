@@ -31,6 +31,8 @@ pub struct Launch<'a> {
     pub directory: &'a Path,
     /// Whom to run as; `None`: as ourselves.
     pub user: Option<&'a User>,
+    /// In which network namespace, by the name that `ip netns` has for it; `None`: in ours.
+    pub namespace: Option<&'a str>,
     pub group: Option<Arc<Group>>,
     /// Its standard output and standard error are appended here.
     pub log: PathBuf,
@@ -54,6 +56,7 @@ impl<'a> Launch<'a> {
             environment: Vec::new(),
             directory,
             user: None,
+            namespace: None,
             group: None,
             log: log.into(),
             is_stderr_shown: false,
@@ -227,7 +230,11 @@ fn command(launch: &Launch<'_>, log: File) -> io::Result<Command> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", ENTER_GROUPS_SCRIPT, "stress", launch.umask]);
     command.args(launch.group.iter().flat_map(|group| group.members_files()));
-    command.args(["--", "setpriv", "--pdeathsig", launch.orphan_signal]);
+    command.arg("--");
+    if let Some(namespace) = launch.namespace {
+        command.args(["ip", "netns", "exec", namespace]);
+    }
+    command.args(["setpriv", "--pdeathsig", launch.orphan_signal]);
     if let Some(user) = launch.user {
         command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--clear-groups"]);
     }

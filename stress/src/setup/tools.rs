@@ -71,7 +71,7 @@ impl Tool {
     }
 
     /// Asks a program who it is. Its exit status says nothing: wrk takes it for misuse to be asked for no more.
-    fn look_at(&self, program: PathBuf) -> Option<Found> {
+    pub(super) fn look_at(&self, program: PathBuf) -> Option<Found> {
         let output = Command::new(&program).args(self.arguments).output().ok()?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         let version = self.version_in(&said)?;
@@ -112,11 +112,22 @@ pub static NGINX: Tool = Tool {
 pub static WRK: Tool = Tool::new("wrk", &["wrk"], "wrk ");
 pub static PGBOUNCER: Tool =
     Tool { service: Some("pgbouncer"), ..Tool::new("PgBouncer", &["pgbouncer"], "PgBouncer ") };
+/// Its own server only: who is the leader is asked of PostgreSQL.
+pub static ETCD: Tool = Tool {
+    packages: ["etcd-server", "etcd-server", "etcd", "etcd", "etcd"],
+    service: Some("etcd"),
+    ..Tool::new("etcd", &["etcd"], "etcd Version: ")
+};
+pub static IP: Tool = Tool {
+    packages: ["iproute2", "iproute2", "iproute", "iproute2", "iproute2"],
+    arguments: &["-V"],
+    ..Tool::new("ip of iproute2", &["ip"], "iproute2-")
+};
 /// One that makes virtual environments with pip in them.
 pub static PYTHON: Tool = Tool {
     packages: ["python3-venv", "python3-venv", "python3", "python", "python3"],
     arguments: &["-c", "import venv, ensurepip, platform; print('Python', platform.python_version())"],
-    ..Tool::new("Python 3 with venv, for k6", &["python3"], "Python ")
+    ..Tool::new("Python 3 with venv", &["python3"], "Python ")
 };
 pub static PROMETHEUS: Tool =
     Tool { service: Some("prometheus"), ..Tool::new("Prometheus", &["prometheus"], "prometheus, version ") };

@@ -32,6 +32,8 @@ pub struct InstanceOptions {
     pub metrics_listen: String,
     pub environment: Vec<(String, String)>,
     pub readiness: Readiness,
+    /// The network namespace in which it runs; `None`: ours.
+    pub namespace: Option<String>,
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into a throwaway directory.
     pub log: Option<PathBuf>,
@@ -49,6 +51,7 @@ impl InstanceOptions {
             metrics_listen: "127.0.0.1:0".to_owned(),
             environment: Vec::new(),
             readiness: Readiness::Healthy,
+            namespace: None,
             group: None,
             log: None,
             interrupt: Interrupt::default(),
@@ -79,6 +82,7 @@ impl Instance {
         let executable = files::absolute(&options.executable)?;
         let service = Service::start(Launch {
             environment,
+            namespace: options.namespace.as_deref(),
             group: options.group.clone(),
             // Its sockets are for nginx's workers, too, which are another user when we are root.
             umask: "000",

@@ -138,21 +138,31 @@ fn render(
     directory: &Path,
     stream_module: Option<&Path>,
 ) -> Result<String, Error> {
-    let directory = directory.display();
     let replacements = [
         ("/run/rinha/webapi1.sock", upstream_1.display().to_string()),
         ("/run/rinha/webapi2.sock", upstream_2.display().to_string()),
         ("listen 9999", format!("listen {port}")),
-        ("pid /tmp/nginx.pid;", format!("pid {directory}/{PID_FILE};")),
     ];
+    privately(template, &replacements, directory, stream_module)
+}
+
+/// A copy that writes into its own directory, with these places replaced.
+pub(crate) fn privately(
+    template: &str,
+    replacements: &[(&str, String)],
+    directory: &Path,
+    stream_module: Option<&Path>,
+) -> Result<String, Error> {
+    let directory = directory.display();
+    let pid_file = ("pid /tmp/nginx.pid;", format!("pid {directory}/{PID_FILE};"));
     let mut copy = template.to_owned();
-    for (original, replacement) in replacements {
+    for (original, replacement) in replacements.iter().chain([&pid_file]) {
         if !copy.contains(original) {
             return Err(Error::Refused(format!(
                 "nginx.conf has no `{original}` to replace for use outside its container: write it that way"
             )));
         }
-        copy = copy.replace(original, &replacement);
+        copy = copy.replace(original, replacement);
     }
     // Built-in paths for temporary files belong to the system's nginx, and not every user may write there.
     if let Some((before, after)) = copy.split_once("http {") {

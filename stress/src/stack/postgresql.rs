@@ -120,16 +120,7 @@ impl Postgres {
 
     /// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
     pub fn apply_sql(&self, database: &str, directory: &Path) -> Result<(), Error> {
-        let files = sql_files(directory)?;
-        let mut client = self.connect(database)?;
-        for file in files {
-            let sql = files::read(&file)?;
-            client.batch_execute(&sql).map_err(|error| {
-                let line = line_of(&sql, &error).map(|line| format!(":{line}")).unwrap_or_default();
-                Error::sql(format!("{}{line}", file.display()))(error)
-            })?;
-        }
-        Ok(())
+        apply_sql(&mut self.connect(database)?, directory)
     }
 
     /// Makes a database with the bank in it, from the project's directory `sql`; in durable mode its tables are logged.
@@ -215,13 +206,31 @@ impl Deref for Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.service.stop();
-        // A clean end removes this file. After a crash it names the System V segment that marks the data as in use.
-        // Format: PostgreSQL source, "pidfile.h": line 7 is the segment's key and id.
-        let Ok(pid_file) = fs::read_to_string(self.home().join("data/postmaster.pid")) else { return };
-        if let Some(id) = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
-            let _ = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
-        }
+        remove_segment(&self.home().join("data"));
     }
+}
+
+/// Removes the System V segment that marks the data of a crashed server as in use. A clean end removes it, and the file that
+/// names it.
+///
+/// Format: PostgreSQL source, "pidfile.h": line 7 is the segment's key and id.
+pub(crate) fn remove_segment(data: &Path) {
+    let Ok(pid_file) = fs::read_to_string(data.join("postmaster.pid")) else { return };
+    if let Some(id) = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+        let _ = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
+pub(crate) fn apply_sql(client: &mut Client, directory: &Path) -> Result<(), Error> {
+    for file in sql_files(directory)? {
+        let sql = files::read(&file)?;
+        client.batch_execute(&sql).map_err(|error| {
+            let line = line_of(&sql, &error).map(|line| format!(":{line}")).unwrap_or_default();
+            Error::sql(format!("{}{line}", file.display()))(error)
+        })?;
+    }
+    Ok(())
 }
 
 /// Every setting that differs from PostgreSQL's defaults. All of them are on the command line, where `ps` shows them.

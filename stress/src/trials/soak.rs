@@ -50,6 +50,9 @@ pub struct SoakOptions {
     /// Clients, each with one request under way at most; connections live for 2 to 4 s
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub clients: u32,
+    /// On a cluster of its own, with the faults of `cargo stress cluster faults` in turn; needs root
+    #[arg(long, conflicts_with_all = ["seconds", "every", "limits", "out"])]
+    pub cluster: bool,
     /// The services' shares of the 1.5 CPU and 550 MB
     #[arg(long, value_enum, default_value_t, value_name = "SPLIT")]
     pub limits: Split,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Footprint, SoakOptions};
 use crate::load::traffic::{Outcome, Record};
-use crate::load::{ClosedRun, last_first};
+use crate::load::{ClosedRun, last_first, longest_gap};
 use crate::measure::Machine;
 use crate::table::{Table, float, known};
 use crate::{Error, files};
@@ -208,16 +208,12 @@ impl Minute {
     }
 }
 
-pub(super) fn served(records: &[Record]) -> f64 {
-    float(count(records.iter().filter(|record| record.outcome.is_served())))
+fn silence(records: &[Record]) -> Duration {
+    longest_gap(records, Outcome::is_served).map(|(from, to)| to - from).unwrap_or_default()
 }
 
-/// The longest time between two good answers.
-fn silence(records: &[Record]) -> Duration {
-    let served = records.iter().filter(|record| record.outcome.is_served());
-    let mut times: Vec<Instant> = served.map(|record| record.ended_at).collect();
-    times.sort_unstable();
-    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+pub(super) fn served(records: &[Record]) -> f64 {
+    float(count(records.iter().filter(|record| record.outcome.is_served())))
 }
 
 /// PostgreSQL's processes share their buffers, which fill with the ledger up to what they may: only what is each

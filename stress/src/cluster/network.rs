@@ -1,0 +1,262 @@
+//! Hosts without machines: a network namespace with one address each, on a bridge that this process reaches, too.
+
+use std::fs;
+use std::path::Path;
+use std::process::{self, Command};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+use super::distance::put_between;
+use crate::{Error, files};
+
+/// A bridge and its hosts. Dropping it kills what still runs in them and removes all of it.
+#[derive(Debug)]
+pub struct Network {
+    /// `rinha-PID-` before a host's name is its namespace; `rPID-` before it is its end of the cable, at most 15 bytes.
+    owner: u32,
+    /// The first three numbers of each address. The last one is the host's.
+    prefix: String,
+    hosts: Vec<(String, u8)>,
+    /// Hosts whose PostgreSQL is reached through a proxy.
+    distant: Vec<String>,
+}
+
+impl Network {
+    /// Makes a network of these hosts, each with the last number of its address. What a killed run left is removed first.
+    pub fn new(hosts: &[(&str, u8)]) -> Result<Network, Error> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::Refused("network namespaces are for root only: run it with sudo".to_owned()));
+        }
+        sweep();
+        let hosts = hosts.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+        let network = Network { owner: process::id(), prefix: free_prefix()?, hosts, distant: Vec::new() };
+        let bridge = network.bridge();
+        ip(&["link", "add", &bridge, "type", "bridge"])?;
+        ip(&["addr", "add", &format!("{}/24", network.own_address()), "dev", &bridge])?;
+        ip(&["link", "set", &bridge, "up"])?;
+        for (host, number) in &network.hosts {
+            let (namespace, cable) = (network.namespace(host), network.cable(host));
+            let address = format!("{}.{number}/24", network.prefix);
+            ip(&["netns", "add", &namespace])?;
+            ip(&["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
+            ip(&["link", "set", &cable, "up"])?;
+            ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
+            ip(&["-n", &namespace, "addr", "add", &address, "dev", "eth0"])?;
+            ip(&["-n", &namespace, "link", "set", "eth0", "up"])?;
+            network.plug(host)?;
+        }
+        network.name_hosts(&[])?;
+        Ok(network)
+    }
+
+    pub fn namespace(&self, host: &str) -> String {
+        format!("{NAMESPACES}{}-{host}", self.owner)
+    }
+
+    pub fn address(&self, host: &str) -> String {
+        let number = self.hosts.iter().find(|(name, _)| name == host).map_or(0, |(_, number)| *number);
+        format!("{}.{number}", self.prefix)
+    }
+
+    /// Where others reach PostgreSQL on this host.
+    pub fn database_address(&self, host: &str) -> String {
+        let number = self.hosts.iter().find(|(name, _)| name == host).map_or(0, |(_, number)| *number);
+        if self.distant.iter().any(|distant| distant == host) {
+            return format!("{}.{}", self.prefix, number + 100);
+        }
+        self.address(host)
+    }
+
+    /// From now on PostgreSQL on this host is so far away from everybody: bytes take `delay` in each direction.
+    pub(super) fn put_away(&mut self, host: &str, delay: Duration) -> Result<(), Error> {
+        self.distant.push(host.to_owned());
+        let (near, far) = (self.database_address(host), self.address(host));
+        ip(&["addr", "add", &format!("{near}/24"), "dev", &self.bridge()])?;
+        put_between(&format!("{near}:5432"), &format!("{far}:5432"), delay)?;
+        self.name_hosts(&[])
+    }
+
+    /// That of this process on the bridge.
+    pub fn own_address(&self) -> String {
+        format!("{}.254", self.prefix)
+    }
+
+    pub fn range(&self) -> String {
+        format!("{}.0/24", self.prefix)
+    }
+
+    /// An address at which nobody is.
+    pub fn nowhere(&self) -> String {
+        format!("{}.253", self.prefix)
+    }
+
+    /// What each host finds when it looks a name up. `instead` are addresses of some hosts that are not theirs.
+    ///
+    /// Format: the manual pages hosts(5) and ip-netns(8): the file is mounted over `/etc/hosts` by `ip netns exec`. It is
+    /// written in place: another file would not be seen by what runs already.
+    pub fn name_hosts(&self, instead: &[(&str, String)]) -> Result<(), Error> {
+        let address = |host: &str| {
+            let other = instead.iter().find(|(name, _)| *name == host).map(|(_, address)| address.clone());
+            other.unwrap_or_else(|| self.database_address(host))
+        };
+        let lines = self.hosts.iter().map(|(host, _)| format!("{} {host}\n", address(host)));
+        let text = format!("127.0.0.1 localhost\n{}", lines.collect::<String>());
+        for (host, _) in &self.hosts {
+            let directory = Path::new(NAMESPACE_FILES).join(self.namespace(host));
+            files::make_directory(&directory)?;
+            files::write(directory.join("hosts"), &text)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a host's cable out: nothing arrives, and nobody is told.
+    pub fn unplug(&self, host: &str) -> Result<(), Error> {
+        ip(&["link", "set", &self.cable(host), "nomaster"])
+    }
+
+    pub fn plug(&self, host: &str) -> Result<(), Error> {
+        ip(&["link", "set", &self.cable(host), "master", &self.bridge()])
+    }
+
+    /// Lets nothing pass between two hosts, in either direction, and tells neither: each sends to a device that is not there.
+    pub fn cut(&self, one: &str, other: &str) -> Result<(), Error> {
+        for (from, to) in [(one, other), (other, one)] {
+            let (namespace, to) = (self.namespace(from), self.address(to));
+            let nobody = ["lladdr", "02:00:00:00:00:01", "dev", "eth0", "nud", "permanent"];
+            ip(&[&["-n", &namespace, "neigh", "replace", &to], &nobody[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Sets `net.ipv4.SETTING` of a host's kernel.
+    pub(super) fn set_kernel(&self, host: &str, setting: &str, value: &str) -> Result<(), Error> {
+        let (namespace, file) = (self.namespace(host), format!("/proc/sys/net/ipv4/{setting}"));
+        ip(&["netns", "exec", &namespace, "sh", "-c", "echo \"$1\" > \"$2\"", "stress", value, &file])
+    }
+
+    /// Undoes [`unplug`](Network::unplug), [`cut`](Network::cut) and [`name_hosts`](Network::name_hosts).
+    pub fn heal(&self) -> Result<(), Error> {
+        for (host, _) in &self.hosts {
+            self.plug(host)?;
+            ip(&["-n", &self.namespace(host), "neigh", "flush", "dev", "eth0", "nud", "permanent"])?;
+        }
+        self.name_hosts(&[])
+    }
+
+    /// Kills all processes of a host at once, as when its power fails.
+    pub fn kill_all(&self, host: &str) {
+        kill_all(&self.namespace(host));
+    }
+
+    fn bridge(&self) -> String {
+        format!("{CABLES}{}-br", self.owner)
+    }
+
+    fn cable(&self, host: &str) -> String {
+        format!("{CABLES}{}-{host}", self.owner)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        remove(self.owner);
+    }
+}
+
+/// Removes the networks of runs that were killed.
+fn sweep() {
+    let mut owners: Vec<u32> = namespaces().filter_map(|name| owner_of(&name)).collect();
+    owners.dedup();
+    for owner in owners.into_iter().filter(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
+        remove(owner);
+    }
+}
+
+fn remove(owner: u32) {
+    for namespace in namespaces().filter(|name| owner_of(name) == Some(owner)) {
+        kill_all(&namespace);
+        let _ = ip(&["netns", "del", &namespace]);
+        let _ = fs::remove_dir_all(Path::new(NAMESPACE_FILES).join(&namespace));
+    }
+    // Refused where somebody else's are in it.
+    let _ = fs::remove_dir(NAMESPACE_FILES);
+    // The kernel takes a cable away some time after the namespace at its end, but at once when it is asked.
+    let links = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let links = links.filter_map(|link| link.file_name().into_string().ok());
+    for link in links.filter(|link| link.starts_with(&format!("{CABLES}{owner}-"))) {
+        let _ = ip(&["link", "del", &link]);
+    }
+}
+
+fn namespaces() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// The process that made a namespace of ours.
+fn owner_of(namespace: &str) -> Option<u32> {
+    namespace.strip_prefix(NAMESPACES)?.split_once('-')?.0.parse().ok()
+}
+
+pub(super) fn kill_all(namespace: &str) {
+    // Twice: what was started meanwhile is found the second time.
+    for _ in 0..2 {
+        let listed = Command::new("ip").args(["netns", "pids", namespace]).output();
+        let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        for pid in listed.unwrap_or_default().lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// The first three numbers of a network that no address of this machine is in, among those for tests of network devices.
+///
+/// Source: RFC 2544, appendix C.2.2: 198.18.0.0/15.
+fn free_prefix() -> Result<String, Error> {
+    let addresses = Command::new("ip").args(["-o", "-4", "address"]).output();
+    let taken = addresses.map_err(Error::io("run ip"))?.stdout;
+    let taken = String::from_utf8_lossy(&taken);
+    let mut prefixes = (0..512).map(|number| number + process::id()).map(|number| {
+        let [second, third] = [18 + (number / 256) % 2, number % 256];
+        format!("198.{second}.{third}")
+    });
+    let free = prefixes.find(|prefix| !taken.contains(&format!(" {prefix}.")));
+    free.ok_or_else(|| Error::Refused("every network of 198.18.0.0/15 is in use here".to_owned()))
+}
+
+fn ip(arguments: &[&str]) -> Result<(), Error> {
+    let attempt = || format!("ip {}", arguments.join(" "));
+    let output = Command::new("ip").args(arguments).output().map_err(Error::io(attempt()))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Refused(format!("{}: {}", attempt(), told.trim())))
+}
+
+const NAMESPACES: &str = "rinha-";
+const CABLES: &str = "r";
+const NAMESPACE_FILES: &str = "/etc/netns";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_namespaces_have_an_owner() {
+        assert_eq!(owner_of("rinha-4194304-db1"), Some(4_194_304));
+        for others in ["rinha-db1", "blue", "rinha-x-db1", "4194304-db1"] {
+            assert_eq!(owner_of(others), None, "{others}");
+        }
+        // The kernel allows 15 bytes.
+        let network = Network {
+            owner: 4_194_304,
+            prefix: "198.18.0".to_owned(),
+            hosts: Vec::new(),
+            distant: Vec::new(),
+        };
+        assert!(network.cable("api1").len() <= 15);
+        std::mem::forget(network);
+    }
+}
