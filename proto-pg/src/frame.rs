@@ -262,7 +262,7 @@ impl<'a> Message<'a> {
         match (tag, body) {
             (b'D', body) => Row::decode(body).map(|_| Message::DataRow).ok_or(malformed),
             (b'2', []) => Ok(Message::BindComplete),
-            (b'C', [tag @ .., 0]) if !tag.contains(&0) => {
+            (b'C', [tag @ .., 0]) if tag.iter().all(|byte| *byte != 0) => {
                 Ok(Message::CommandComplete { commits: matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION") })
             }
             (b'Z', &[status]) => Ok(Message::ReadyForQuery { status }),

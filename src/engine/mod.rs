@@ -6,9 +6,9 @@ pub mod clients;
 pub mod complaints;
 pub mod drain_rate;
 pub mod lane;
+pub mod queue;
 
 use core::net::SocketAddr;
-use std::collections::VecDeque;
 use std::fmt::Display;
 
 use proto_pg::{CloseReason, ConnectStep};
@@ -17,8 +17,8 @@ use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
-use crate::engine::drain_rate::DrainRate;
 use crate::engine::lane::{History, Lane, LaneEvent, Ticket};
+use crate::engine::queue::Queue;
 use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
@@ -35,18 +35,11 @@ pub struct Engine {
     context: Context,
     clients: Clients,
     lanes: Vec<Lane>,
-    /// Calls that wait for a lane, oldest first. With `again`, at most `queue_calls_max`, but for those that come back
-    /// from a lane: they were counted before.
-    queue: VecDeque<Ticket>,
-    /// Calls that were rolled back and go before all others, one to a batch.
-    again: VecDeque<Ticket>,
+    /// What waits for each lane. Together at most `queue_calls_max` calls, but for those that come back from a lane: they were
+    /// counted before.
+    queues: Vec<Queue>,
     /// The batch in the making; empty between two.
     gathered: Vec<Ticket>,
-    drain_rate: DrainRate,
-    /// Calls of the newest batch: as many are gathered for the next one.
-    last_batch_calls: usize,
-    /// When the oldest call of `queue` stops waiting for others to share its batch, in monotonic microseconds.
-    gather_deadline_us: u64,
     next_number: u64,
     next_sweep_us: u64,
     /// Since when no lane is ready, in monotonic microseconds.
@@ -99,12 +92,8 @@ impl Engine {
         Engine {
             clients: Clients::new(config.clients_max),
             lanes,
-            queue: VecDeque::with_capacity(config.queue_calls_max),
-            again: VecDeque::new(),
+            queues: (0..config.lanes).map(|_| Queue::new(config.queue_calls_max)).collect(),
             gathered: Vec::with_capacity(config.batch_calls_max),
-            drain_rate: DrainRate::default(),
-            last_batch_calls: 0,
-            gather_deadline_us: 0,
             next_number: 0,
             next_sweep_us: now.monotonic_us,
             unserved_since_us: Some(now.monotonic_us),
@@ -253,12 +242,13 @@ impl Engine {
     /// When there will be something to do although nothing came in, in monotonic microseconds.
     pub fn deadline_us(&self) -> u64 {
         let sweep_us = if self.clients.is_empty() { u64::MAX } else { self.next_sweep_us };
-        let queue_us = [&self.again, &self.queue]
-            .map(|calls| calls.front().map_or(u64::MAX, |ticket| ticket.send_deadline_us));
         let lanes = self.lanes.iter().map(|lane| lane.deadline_us(&self.context.config));
-        let lane_us = lanes.min().unwrap_or(u64::MAX);
-        let gather_us = if self.is_gathering() { self.gather_deadline_us } else { u64::MAX };
-        sweep_us.min(queue_us[0]).min(queue_us[1]).min(lane_us).min(gather_us)
+        let queues = self.queues.iter().enumerate().map(|(index, queue)| {
+            let gathers_until_us = queue.gathers_until_us(&self.context.config);
+            let gather_us = gathers_until_us.filter(|_| self.lane_for(index).is_some());
+            queue.send_deadline_us().min(gather_us.unwrap_or(u64::MAX))
+        });
+        sweep_us.min(lanes.min().unwrap_or(u64::MAX)).min(queues.min().unwrap_or(u64::MAX))
     }
 
     /// One step of everything: results to clients, requests to the queue, the queue to the lanes.
@@ -324,7 +314,7 @@ impl Engine {
                 self.unserved_since_us = Some(now.monotonic_us);
                 // Calls that wait for it to come back have a patience of their own, and it may come back as another
                 // one.
-                self.drain_rate = DrainRate::default();
+                self.queues.iter_mut().for_each(Queue::forget_rate);
             }
         }
     }
@@ -372,13 +362,8 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) => {
                     self.context.metrics.calls_run_again += 1;
-                    if ticket.is_alone {
-                        self.again.push_back(ticket);
-                    } else {
-                        // In company: back to where it came from, ahead of all that came later.
-                        let place = self.queue.partition_point(|other| other.number < ticket.number);
-                        self.queue.insert(place, ticket);
-                    }
+                    let home = home(&ticket.call, self.queues.len());
+                    self.queues[home].put_back(ticket);
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     if reason == Unavailable::Failed {
@@ -430,10 +415,8 @@ impl Engine {
     /// Answers the calls that have waited too long. They did not run.
     fn give_up_late_calls(&mut self) {
         let reason = self.unserved_since_us.map_or(Unavailable::QueueTimeout, |_| self.why_down);
-        for calls in [&mut self.again, &mut self.queue] {
-            while let Some(ticket) =
-                calls.pop_front_if(|ticket| self.context.now.is_past(ticket.send_deadline_us))
-            {
+        for queue in &mut self.queues {
+            while let Some(ticket) = queue.pop_late(self.context.now) {
                 let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                 self.clients.deliver(ticket.slot, outcome, &mut self.context);
             }
@@ -453,8 +436,9 @@ impl Engine {
         for index in 0..self.clients.due().len() {
             let slot = self.clients.due()[index];
             while let Some(call) = self.clients.advance(slot, &mut self.context) {
-                match self.admit() {
-                    Ok(()) => self.enqueue(slot, call),
+                let home = home(&call, self.queues.len());
+                match self.admit(home) {
+                    Ok(()) => self.enqueue(home, slot, call),
                     Err(reason) => {
                         let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                         self.clients.deliver(slot, outcome, &mut self.context);
@@ -464,8 +448,8 @@ impl Engine {
         }
     }
 
-    /// Whether one more call may wait for a lane.
-    fn admit(&mut self) -> Result<(), Unavailable> {
+    /// Whether one more call may wait for this lane.
+    fn admit(&mut self, home: usize) -> Result<(), Unavailable> {
         let config = &self.context.config;
         let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
         if self
@@ -473,41 +457,32 @@ impl Engine {
             .is_some_and(|since_us| self.context.now.is_past(since_us.saturating_add(timeout_us)))
         {
             Err(self.why_down)
-        } else if self.is_behind() || self.is_queue_full() {
+        } else if self.queues[home].is_behind(config) || self.are_queues_full() {
             Err(Unavailable::QueueFull)
         } else {
             Ok(())
         }
     }
 
-    /// Whether a call that joins the queue would be given up before its turn, as far as the drain rate tells. One batch may
-    /// always wait.
-    ///
-    /// A refusal at once is worth more than one after a long wait: the client knows where it stands, and PostgreSQL works for
-    /// those who still wait. The number of calls alone does not tell: a thousand are 70 ms to one database and 2 s to another.
-    fn is_behind(&self) -> bool {
-        let config = &self.context.config;
-        let queued = self.queue.len() + self.again.len();
-        let wait_max_us = config.queue_wait_max_ms.saturating_mul(1_000);
-        queued >= config.batch_calls_max && self.drain_rate.wait_us(queued).is_some_and(|us| us > wait_max_us)
-    }
-
-    /// Whether the queue is at its limit. Calls whose clients have left are dropped first: they take no client's place.
-    fn is_queue_full(&mut self) -> bool {
+    /// Whether the queues are at their limit. Calls whose clients have left are dropped first: they take no client's place.
+    fn are_queues_full(&mut self) -> bool {
         let calls_max = self.context.config.queue_calls_max;
-        if self.queue.len() + self.again.len() >= calls_max {
-            let waiting = self.queue.len();
-            self.queue.retain(|ticket| self.clients.is_awaiting(ticket.slot));
-            self.context.metrics.calls_abandoned += (waiting - self.queue.len()) as u64;
+        if self.queued_calls() >= calls_max {
+            let waiting = self.queued_calls();
+            for queue in &mut self.queues {
+                queue.retain(|ticket| self.clients.is_awaiting(ticket.slot));
+            }
+            self.context.metrics.calls_abandoned += (waiting - self.queued_calls()) as u64;
         }
-        self.queue.len() + self.again.len() >= calls_max
+        self.queued_calls() >= calls_max
     }
 
-    fn enqueue(&mut self, slot: Slot, call: Call) {
-        if self.queue.is_empty() {
-            self.gather_deadline_us = self.context.now.after_ms(self.context.config.gather_ms);
-        }
-        self.queue.push_back(Ticket {
+    fn queued_calls(&self) -> usize {
+        self.queues.iter().map(Queue::len).sum()
+    }
+
+    fn enqueue(&mut self, home: usize, slot: Slot, call: Call) {
+        let ticket = Ticket {
             number: self.next_number,
             slot,
             call,
@@ -515,56 +490,48 @@ impl Engine {
             attempts: 0,
             spoilt_sessions: 0,
             is_alone: false,
-        });
+        };
+        self.queues[home].push(ticket, self.context.now.after_ms(self.context.config.gather_ms));
         self.next_number += 1;
     }
 
-    /// Gives every lane that is free what waits, as one batch, unless it is worth waiting for more.
+    /// Gives every lane that is free what waits for it, as one batch, unless it is worth waiting for more.
     fn send_batches(&mut self) {
-        for index in 0..self.lanes.len() {
-            while self.lanes[index].can_take_batch(&self.context.config) {
-                if self.is_gathering() && !self.context.now.is_past(self.gather_deadline_us) {
-                    return;
+        for index in 0..self.queues.len() {
+            while !self.queues[index].is_empty()
+                && let Some(lane) = self.lane_for(index)
+            {
+                let gathers_until_us = self.queues[index].gathers_until_us(&self.context.config);
+                if gathers_until_us.is_some_and(|until_us| !self.context.now.is_past(until_us)) {
+                    break;
                 }
-                self.gather_batch();
+                self.gather_batch(index);
                 if self.gathered.is_empty() {
-                    return;
+                    break;
                 }
-                self.lanes[index].send_batch(&self.gathered, &self.context.config, self.context.now);
-                self.last_batch_calls = self.gathered.len();
-                let is_full = self.gathered.len() >= self.context.config.batch_calls_max;
-                let leaves_some = !self.queue.is_empty();
-                self.drain_rate.record_batch(
-                    self.gathered.len(),
-                    is_full,
-                    leaves_some,
-                    self.context.now.monotonic_us,
-                );
+                self.lanes[lane].send_batch(&self.gathered, &self.context.config, self.context.now);
+                self.queues[index].record_batch(self.gathered.len(), &self.context.config, self.context.now);
                 self.context.metrics.record_batch(self.gathered.len() as u64);
                 self.gathered.clear();
             }
         }
     }
 
-    /// Whether a lane is free and calls wait for others to share their batch.
-    ///
-    /// Clients whose answers went out together ask again within a moment of each other. Sent at once, the first of them
-    /// would go alone, and the others would wait until it is committed; a batch costs PostgreSQL about as much as thirty
-    /// more calls in it. After a small batch nothing waits: then there is no crowd, and the latency of one call counts.
-    fn is_gathering(&self) -> bool {
+    /// The lane that takes a batch of this queue now: its own one, or while that has no session, any other.
+    fn lane_for(&self, queue: usize) -> Option<usize> {
         let config = &self.context.config;
-        self.again.is_empty()
-            && !self.queue.is_empty()
-            && self.queue.len() < self.last_batch_calls
-            && self.last_batch_calls >= config.group_calls_min
-            && self.lanes.iter().any(|lane| lane.can_take_batch(config))
+        if self.lanes[queue].served_host().is_some() {
+            self.lanes[queue].can_take_batch(config).then_some(queue)
+        } else {
+            self.lanes.iter().position(|lane| lane.can_take_batch(config))
+        }
     }
 
-    /// Takes the next batch off the queues: a call that was rolled back goes alone and first.
-    fn gather_batch(&mut self) {
+    /// Takes the next batch off a queue: a call that was rolled back goes alone and first.
+    fn gather_batch(&mut self, queue: usize) {
         let calls_max = self.context.config.batch_calls_max;
         while self.gathered.is_empty()
-            && let Some(ticket) = self.again.pop_front()
+            && let Some(ticket) = self.queues[queue].pop_alone()
         {
             self.gather(ticket);
         }
@@ -572,7 +539,7 @@ impl Engine {
             return;
         }
         while self.gathered.len() < calls_max
-            && let Some(ticket) = self.queue.pop_front()
+            && let Some(ticket) = self.queues[queue].pop()
         {
             self.gather(ticket);
         }
@@ -598,28 +565,29 @@ impl Engine {
     /// The calls that wait for a lane, in the order in which they will go.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Ticket> {
-        self.again.iter().chain(&self.queue)
+        self.queues.iter().flat_map(Queue::calls)
     }
 
-    /// When the calls that wait for others to share their batch stop doing so, in monotonic microseconds. `None` if they
+    /// When the first calls that wait for others to share their batch stop doing so, in monotonic microseconds. `None` if they
     /// wait for something else.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn gathers_until_us(&self) -> Option<u64> {
-        self.is_gathering().then_some(self.gather_deadline_us)
+        let free = (0..self.queues.len()).filter(|index| self.lane_for(*index).is_some());
+        free.filter_map(|index| self.queues[index].gathers_until_us(&self.context.config)).min()
     }
 
     /// What it holds, for the checks of the simulation.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn census(&mut self) -> Census {
         use crate::buf::Pipe as _;
+        // They were counted before: rolled back, or come back from a server that takes no writes.
+        let again = self.waiting().filter(|ticket| ticket.is_alone || ticket.spoilt_sessions > 0).count();
         let outboxes = self.clients.iter_mut().map(|client| client.send_pending().len());
-        // They were counted before, and came back from a server that takes no writes.
-        let back = self.queue.iter().filter(|ticket| ticket.spoilt_sessions > 0).count();
         Census {
             outbox_len_max_bytes: outboxes.max().unwrap_or(0),
             clients: self.clients.len(),
-            queued: self.queue.len() - back,
-            again: self.again.len() + back,
+            queued: self.queued_calls() - again,
+            again,
             in_flight: self.lanes.iter().map(Lane::in_flight_calls).collect(),
             lanes_ready: self.lanes.iter().filter(|lane| lane.is_ready()).count(),
         }
@@ -628,10 +596,16 @@ impl Engine {
     fn set_gauges(&mut self) {
         let metrics = &mut self.context.metrics;
         metrics.connections_open = self.clients.len() as u64;
-        metrics.calls_queued = (self.queue.len() + self.again.len()) as u64;
+        metrics.calls_queued = self.queues.iter().map(|queue| queue.len() as u64).sum();
         metrics.calls_in_flight = self.lanes.iter().map(|lane| lane.in_flight_calls() as u64).sum();
         metrics.set_lanes(self.lanes.iter().map(Lane::metered_state));
     }
+}
+
+/// Whose queue a call waits in. The calls of one account go over one lane, as long as that has a session: those of another lane
+/// would only wait for the lock of its row, and keep the locks of their own batch meanwhile.
+fn home(call: &Call, lanes: usize) -> usize {
+    call.account().unsigned_abs() as usize % lanes
 }
 
 #[cfg(test)]

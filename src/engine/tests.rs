@@ -126,8 +126,10 @@ impl World {
         loop {
             self.advance();
             let answer = self.carry_to_database();
-            if answer.is_empty() && self.engine.is_gathering() {
-                self.now.monotonic_us = self.engine.gather_deadline_us;
+            if answer.is_empty()
+                && let Some(until_us) = self.engine.gathers_until_us()
+            {
+                self.now.monotonic_us = until_us;
             } else if answer.is_empty() {
                 return;
             }
@@ -802,7 +804,7 @@ fn a_queue_that_would_take_too_long_refuses_at_once() {
         slots.extend((0..calls).map(|number| world.credit(1, &format!("{round}-{number}"))));
         world.advance();
         // By then it has worked off what it let in before it knew the rate.
-        let queued = world.engine.queue.len();
+        let queued = world.engine.queues[0].len();
         assert!(round < 100 || (2..=6).contains(&queued), "{queued} calls wait in round {round}");
         let answer = world.carry_to_database();
         world.now.monotonic_us += 20_000;
@@ -906,9 +908,9 @@ fn after_the_database_was_away_its_rate_is_learned_anew() {
     let settings = [("BATCH_CALLS_MAX", "2"), ("QUEUE_WAIT_MAX_MS", "50"), ("GATHER_MS", "0")];
     let mut world = World::new(&settings);
     for batch in 0..6 {
-        world.engine.drain_rate.record_batch(2, true, true, batch * 300_000);
+        world.engine.queues[0].drain_rate.record_batch(2, true, true, batch * 300_000);
     }
-    assert!(world.engine.drain_rate.wait_us(2).is_some_and(|wait_us| wait_us > 50_000));
+    assert!(world.engine.queues[0].drain_rate.wait_us(2).is_some_and(|wait_us| wait_us > 50_000));
     world.engine.lanes[0].close(CloseReason::TimedOut);
     let slots = ["a", "b", "c", "d", "e", "f"].map(|name| world.credit(1, name));
     world.advance();
@@ -1397,6 +1399,58 @@ fn a_standby_is_left_before_any_statement_is_prepared() {
     assert!(!world.engine.lanes[0].wants_socket());
     assert_eq!(world.carry_to_database(), b"", "no Parse");
     assert_eq!(world.dialled(), Some(2));
+}
+
+/// A world with two lanes that are ready; the bytes of the second are moved.
+fn world_of_two_lanes() -> World {
+    let mut world = World::down(&[("LANES", "2"), ("GROUP_CALLS_MIN", "257")]);
+    for lane in 0..2 {
+        assert!(matches!(world.engine.poll_connect(world.now), Some((dialled, _)) if dialled == lane));
+    }
+    for lane in 0..2 {
+        world.lane = lane;
+        world.engine.lane_connected(lane, world.now);
+        world.session = world.database.connect();
+        world.settle();
+    }
+    world
+}
+
+fn in_flight(world: &World) -> [usize; 2] {
+    [0, 1].map(|lane| world.engine.lanes[lane].in_flight_calls())
+}
+
+#[test]
+fn the_calls_of_an_account_wait_for_one_lane() {
+    let mut world = world_of_two_lanes();
+    // Statements take the way of the transactions.
+    let statement = "GET /clientes/3/extrato HTTP/1.1\r\nHost: bank\r\n\r\n";
+    for account in [1, 1, 2] {
+        world.credit(account, "first");
+    }
+    world.request(statement);
+    world.advance();
+    assert_eq!(in_flight(&world), [1, 3], "of account 2, and of 1 and 3");
+    // The first lane is free again, and has nothing to do: what waits is for the account of the other one.
+    world.credit(1, "behind it");
+    world.advance();
+    assert_eq!((in_flight(&world), world.engine.waiting().count()), ([1, 3], 1));
+    let answer = world.carry_to_database();
+    world.carry_to_lane(&answer);
+    world.advance();
+    assert_eq!((in_flight(&world), world.engine.waiting().count()), ([1, 1], 0));
+}
+
+#[test]
+fn the_calls_of_a_lane_without_a_session_take_another_one() {
+    let mut world = world_of_two_lanes();
+    world.engine.lanes[0].close(CloseReason::TimedOut);
+    let slots = [1, 2].map(|account| world.credit(account, "a"));
+    world.advance();
+    // Its own calls first, and then, as a batch of their own, those of the lane that is gone.
+    assert_eq!((in_flight(&world), world.engine.waiting().count()), ([0, 1], 1));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200"; 2]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl BrokenCopy {
             return Ok(Found { seed: first, check: check.to_owned() });
         }
         let errors = String::from_utf8_lossy(&output.stderr);
-        Err(Error::Refused(if errors.contains("error: could not compile") {
+        Err(Error::Refused(if errors.lines().any(|line| line.starts_with("error")) {
             format!("{} does not build:\n{errors}", bug.name)
         } else {
             format!("{} is not found by {} within {seeds} seeds", bug.name, bug.check)
