@@ -1,5 +1,6 @@
-// Looks at each page of the book in a real browser, as wide as a phone and in the dark theme: nothing may be cut off or scroll
-// sideways, and no picture may be a light box or have text too small to read. Usage: node look.mjs BOOK [SCREENSHOTS]
+// Looks at each page of the book, and at some of its sources, in a real browser, as wide as a phone and in the dark theme:
+// nothing may be cut off or scroll sideways, and no picture may be a light box or have text too small to read.
+// Usage: node look.mjs BOOK [SCREENSHOTS]
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -16,12 +17,20 @@ const TEXT_MIN_PX = 10;
 const TABLES_MAX = 12;
 
 /** Every page but those that only lead to another one, and the whole book as one page, which opens a dialog to print it. */
-const pages = fs
+const all = fs
   .readdirSync(root, { recursive: true })
   .filter((name) => name.endsWith(".html") && !["print.html", "404.html", "toc.html"].includes(name))
   .filter((name) => !fs.readFileSync(path.join(root, name), "utf8").includes('http-equiv="refresh"'))
   .sort();
-assert.ok(pages.length > 100, `the book has ${pages.length} pages`);
+// The pages of sources are made alike: the longest of each kind stands for the others.
+const longest = {};
+for (const name of all.filter((name) => name.startsWith("source/"))) {
+  const kind = path.extname(path.basename(name, ".html"));
+  const size = fs.statSync(path.join(root, name)).size;
+  if (size > (longest[kind]?.size ?? 0)) longest[kind] = { name, size };
+}
+const pages = [...all.filter((name) => !name.startsWith("source/")), ...Object.values(longest).map(({ name }) => name)];
+assert.ok(all.length > 100 && pages.length > 40, `the book has ${all.length} pages`);
 
 const server = createServer((request, response) => {
   // A browser asks for it where a page names no icon.
