@@ -48,15 +48,17 @@ impl Bank for Batched {
 struct Session {
     client: Client,
     transact: Statement,
+    transact_set: Statement,
     statement: Statement,
 }
 
 impl Session {
     async fn open(config: &Config) -> Result<Session, tokio_postgres::Error> {
         let client = database::connect(config).await?;
-        let transact = client.prepare(TRANSACT).await?;
+        let transact = client.prepare(database::TRANSACT).await?;
+        let transact_set = client.prepare(TRANSACT_SET).await?;
         let statement = client.prepare(database::STATEMENT).await?;
-        Ok(Session { client, transact, statement })
+        Ok(Session { client, transact, transact_set, statement })
     }
 
     /// Everything that waits, as often as there is something, until the connection fails.
@@ -112,8 +114,14 @@ impl Session {
         &self,
         set: Vec<(Transaction, oneshot::Sender<Outcome>)>,
     ) -> Result<(), tokio_postgres::Error> {
-        if set.is_empty() {
-            return Ok(());
+        if set.len() < SET_LEN_MIN {
+            // A few are cheaper one by one.
+            let each = set.into_iter().map(|(transaction, answer)| async move {
+                let outcome = database::transact(&self.client, &self.transact, &transaction).await?;
+                let _ = outcome.map(|outcome| answer.send(outcome));
+                Ok::<_, tokio_postgres::Error>(())
+            });
+            return future::try_join_all(each).await.map(|_| ());
         }
         let ids: Vec<i32> = set.iter().map(|(transaction, _)| transaction.client).collect();
         let values: Vec<i32> = set.iter().map(|(transaction, _)| transaction.value).collect();
@@ -121,13 +129,11 @@ impl Session {
         let descriptions: Vec<&str> =
             set.iter().map(|(transaction, _)| transaction.description.as_str()).collect();
         // Returns with ReadyForQuery: the implicit transaction of this one statement is committed.
-        let row = self.client.query_one(&self.transact, &[&ids, &values, &kinds, &descriptions]).await?;
+        let row = self.client.query_one(&self.transact_set, &[&ids, &values, &kinds, &descriptions]).await?;
         let balances: Vec<Option<i64>> = row.try_get(0)?;
         let limits: Vec<Option<i64>> = row.try_get(1)?;
         for ((_, answer), (balance, limit)) in set.into_iter().zip(balances.into_iter().zip(limits)) {
-            let Some(limit) = limit else { continue };
-            let outcome = balance.map_or(Outcome::PastLimit, |balance| Outcome::Done { limit, balance });
-            let _ = answer.send(outcome);
+            let _ = database::outcome(balance, limit).map(|outcome| answer.send(outcome));
         }
         Ok(())
     }
@@ -160,8 +166,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const TRANSACT: &str = "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)";
-/// As the server's `BATCH_CALLS_MAX` and `GATHER_MS`.
+const TRANSACT_SET: &str = "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)";
+/// As the server's `GROUP_CALLS_MIN`, `BATCH_CALLS_MAX` and `GATHER_MS`.
+const SET_LEN_MIN: usize = 4;
 const BATCH_CALLS_MAX: usize = 64;
 const GATHER: Duration = Duration::from_millis(1);
 /// More that wait are refused.

@@ -30,13 +30,8 @@ impl Bank for Pooled {
 impl Pooled {
     async fn call(&self, transaction: &Transaction) -> Result<Outcome, Box<dyn Error>> {
         let connection = self.pool.get().await?;
-        let prepared = connection.prepare_cached(TRANSACT).await?;
-        let Transaction { client, value, kind, description } = transaction;
-        // Without BEGIN: one statement is one transaction, and its answer comes after the commit.
-        let row = connection.query_one(&prepared, &[client, value, &kind.as_str(), description]).await?;
-        let limit = row.try_get::<_, Option<i64>>(1)?.ok_or("the client is gone")?;
-        let balance = row.try_get::<_, Option<i64>>(0)?;
-        Ok(balance.map_or(Outcome::PastLimit, |balance| Outcome::Done { limit, balance }))
+        let prepared = connection.prepare_cached(database::TRANSACT).await?;
+        Ok(database::transact(&connection, &prepared, transaction).await?.ok_or("the client is gone")?)
     }
 
     async fn read(&self, client: i32) -> Result<Option<String>, Box<dyn Error>> {
@@ -57,6 +52,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const TRANSACT: &str = "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)";
 /// PostgreSQL has half a CPU, and five rows to lock: more connections only wait for each other.
 const CONNECTIONS: usize = 5;
