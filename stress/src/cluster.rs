@@ -404,9 +404,9 @@ const HOSTS: [(&str, u8); 6] =
 const DATABASES: [&str; 3] = ["db1", "db2", "db3"];
 const APIS: [&str; 2] = ["api1", "api2"];
 const BALANCER: &str = "lb";
-/// Of the instances: a host of this network that does not take a connection within 250 ms is away, and while there is no
+/// Of the instances: a host of this network that does not take a connection within 100 ms is away, and while there is no
 /// primary the hosts are asked 20 times a second.
-const SETTINGS: [(&str, &str); 2] = [("CONNECT_TIMEOUT_MS", "250"), ("RECONNECT_MAX_MS", "50")];
+const SETTINGS: [(&str, &str); 2] = [("CONNECT_TIMEOUT_MS", "100"), ("RECONNECT_MAX_MS", "50")];
 const FOLLOWERS: &str = "SELECT count(*) FILTER (WHERE state = 'streaming'), \
     count(*) FILTER (WHERE sync_state IN ('quorum', 'sync')) FROM pg_stat_replication WHERE application_name LIKE 'db_'";
 const WHOLE_PATIENCE: Duration = Duration::from_mins(2);

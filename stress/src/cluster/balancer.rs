@@ -33,7 +33,7 @@ impl Balancer {
         files::make_directory(&directory)?;
         // As the configuration says.
         for setting in ["tcp_retries2", "tcp_orphan_retries"] {
-            network.set_kernel(host, setting, "2")?;
+            network.set_kernel(host, setting, "1")?;
         }
         let template = files::read(&place.workspace.join("nginx/nginx-tcp.conf"))?;
         let configuration = configuration(&directory);
