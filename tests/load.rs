@@ -29,11 +29,12 @@ fn a_report_fits_together() {
     let (report, baseline) = measure::measure(&options, &place(&logs), &Progress::hidden()).expect("measure");
 
     let baseline = baseline.expect("the report of the baseline");
-    assert_eq!((report.setup.peer.as_deref(), baseline.setup.peer.as_deref()), (None, Some(SERVER)));
+    let (ours, theirs) = (&report.setup.conditions, &baseline.setup.conditions);
+    assert_eq!((ours.peer.as_deref(), theirs.peer.as_deref()), (None, Some(SERVER)));
     assert_eq!(baseline.cases.len(), 1);
     assert!(baseline.cases[0].runs[0].ledger.answered_200 > 0, "{baseline:?}");
 
-    assert_eq!(report.setup.settings["BATCH_CALLS_MAX"], "8");
+    assert_eq!(ours.settings["BATCH_CALLS_MAX"], "8");
     let [case] = &report.cases[..] else { panic!("{} cases", report.cases.len()) };
     assert_eq!((case.connections, case.runs.len()), (Some(4), 1));
     let run = &case.runs[0];

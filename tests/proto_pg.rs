@@ -24,7 +24,8 @@ use std::{env, fs};
 
 use proto_pg::{Connection, Event, Host, Limits, ProtocolVersion, Session, SqlState, Url, Value, oid};
 use rinha::config::Config;
-use rinha::engine::lane::{HISTORY, STATEMENTS};
+use rinha::engine::lane::session::HISTORY;
+use rinha::engine::lane::statements::STATEMENTS;
 use sessions::{Exchange, Scene};
 use stress::throwaway::Throwaway;
 use stress::{Postgres, PostgresOptions};

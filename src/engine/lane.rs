@@ -1,5 +1,8 @@
-//! CORE: one connection to PostgreSQL and what is on it: its life from down to ready, the batches in flight, and the
-//! answers held back until their batch is committed.
+//! CORE: one connection to PostgreSQL: its life from down to ready, and the batches in flight on it.
+
+mod held;
+pub mod session;
+pub mod statements;
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -8,36 +11,25 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use proto_pg::{
-    Channel, CloseReason, ConnectStep, Connection, Connector, Event, Failure, RoundError, Row, RowError,
-    ServerError, SqlState, Statement, TargetMismatch, TextRow, Value, Verdict, oid,
+    Channel, CloseReason, ConnectStep, Connection, Connector, Event, Failure, RoundError, ServerError,
+    SqlState, Verdict,
 };
 
-use crate::bank::{Accounts, Call, Outcome, Reject, Unavailable};
+use crate::bank::{Accounts, Call, Outcome, Unavailable};
 use crate::buf::Pipe;
-use crate::config::{BATCH_CALLS_LIMIT, Config};
+use crate::config::Config;
 use crate::engine::complaints::Complaints;
+use crate::engine::lane::held::{Held, HeldAnswers};
+use crate::engine::lane::session::{
+    HISTORY, History, NO_ACCOUNTS, OLD_TIMELINE, READ_ONLY, accounts_problem, read_history, remedy,
+    remedy_for, session_problem,
+};
+use crate::engine::lane::statements::{
+    Asked, STATEMENTS, ask_for_accounts, send_call, send_probe, send_set, send_settings,
+};
+use crate::engine::ticket::{End, Ticket, is_of_session, spoils_session, without_answer};
 use crate::metrics::LaneState;
 use crate::now::Now;
-use crate::slots::Slot;
-
-/// One call with what is needed to answer it, to run it again, or to give it up.
-#[derive(Clone, Copy, Debug)]
-pub struct Ticket {
-    /// Counts up: the order in which the calls came.
-    pub number: u64,
-    /// The client that awaits the answer.
-    pub slot: Slot,
-    /// What to do.
-    pub call: Call,
-    /// When its wait ends if it was not sent before, in monotonic microseconds.
-    pub send_deadline_us: u64,
-    /// How often it was sent, but for those that met a spoilt session.
-    pub attempts: u8,
-    /// How many sessions were left because it met them spoilt.
-    pub spoilt_sessions: u8,
-    /// It was in a batch that was rolled back, so it now goes by itself: only the culprit fails again.
-    pub is_alone: bool,
-}
 
 /// One connection to PostgreSQL.
 ///
@@ -52,11 +44,7 @@ pub struct Lane {
     /// The members of a set that ended without an answer, to be told one by one.
     ended: VecDeque<(Ticket, End)>,
     /// The answers of the oldest batch, provisional until it is committed.
-    held: VecDeque<Held>,
-    /// The bytes of held statements.
-    held_bytes: Vec<u8>,
-    /// The batch of the held answers is committed: they may go.
-    is_releasing: bool,
+    held: HeldAnswers,
     account_ids: Vec<i32>,
     /// Why the session can do nothing more: it takes no more batches, and is left once those in flight have ended.
     spoilt: Option<CloseReason>,
@@ -100,24 +88,6 @@ enum Stage {
     SettingUp,
 }
 
-/// Which line of history a server is on. Each promotion of a standby begins the next timeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
-    /// The same for a primary and all its standbys, and for no other servers.
-    pub system: String,
-    /// Counts promotions.
-    pub timeline: u32,
-    /// The server has standbys, and a table of the bank is UNLOGGED, so that it is empty there.
-    pub is_lost_in_failover: bool,
-}
-
-impl History {
-    /// Whether a server with this history was replaced by one with the other.
-    pub fn is_older_than(&self, other: &History) -> bool {
-        self.system == other.system && self.timeline < other.timeline
-    }
-}
-
 impl State {
     fn connection(&mut self) -> Option<&mut Connection<Asked>> {
         match self {
@@ -127,28 +97,6 @@ impl State {
     }
 }
 
-/// What a result belongs to.
-#[derive(Clone, Copy, Debug)]
-pub enum Asked {
-    /// Whether the session is what `target_session_attrs` asks for, while starting.
-    Fitness,
-    /// The server's history, while starting.
-    History,
-    /// The settings of the session, while starting.
-    Settings,
-    /// The list of accounts, while starting or in a probe.
-    Accounts,
-    /// A call of a probe: it only has to succeed.
-    Probe,
-    /// A client's call.
-    Call(Ticket),
-    /// The transactions of a batch as one call; their tickets are in the lane's `sets`.
-    Set {
-        /// How many.
-        len: usize,
-    },
-}
-
 struct Batch {
     /// With those of its set; 0 is a probe.
     calls: usize,
@@ -156,31 +104,6 @@ struct Batch {
     /// A probe that has read the accounts.
     reads_accounts: bool,
     deadline_us: u64,
-}
-
-/// How a call ended that has no answer.
-enum End {
-    Failed(ServerError),
-    RolledBack,
-    /// Its batch was rolled back because the server takes no writes.
-    Demoted,
-    InDoubt,
-}
-
-struct Held {
-    ticket: Ticket,
-    result: HeldResult,
-}
-
-enum HeldResult {
-    Transaction {
-        balance_cents: Option<i64>,
-        limit_cents: Option<i64>,
-    },
-    /// Where the statement ends in `held_bytes`; it starts where the one before it ended. `None`: no such account.
-    Statement {
-        bytes: Option<std::ops::Range<usize>>,
-    },
 }
 
 /// What a lane reports to the engine.
@@ -214,9 +137,7 @@ impl Lane {
             batches: VecDeque::with_capacity(config.batches_in_flight_max + 1),
             sets: VecDeque::with_capacity(config.batch_calls_max * config.batches_in_flight_max),
             ended: VecDeque::new(),
-            held: VecDeque::with_capacity(config.batch_calls_max),
-            held_bytes: Vec::new(),
-            is_releasing: false,
+            held: HeldAnswers::with_capacity(config.batch_calls_max),
             account_ids: Vec::new(),
             spoilt: None,
             is_batch_demoted: false,
@@ -429,18 +350,7 @@ impl Lane {
         for &ticket in tickets {
             match ticket.call {
                 Call::Transaction { .. } if set_len > 0 => self.sets.push_back(ticket),
-                Call::Transaction { account, transaction } => {
-                    let parameters = [
-                        Value::Int4(account),
-                        Value::Int4(transaction.value_cents),
-                        Value::Text(transaction.kind.as_str()),
-                        Value::Text(transaction.description.as_str()),
-                    ];
-                    call(connection, Asked::Call(ticket), INSERT_TRANSACAO, &parameters);
-                }
-                Call::Statement { account } => {
-                    call(connection, Asked::Call(ticket), GET_SALDO_CLIENTE_BY_ID, &[Value::Int4(account)]);
-                }
+                Call::Transaction { .. } | Call::Statement { .. } => send_call(connection, ticket),
             }
         }
         connection.sync();
@@ -496,14 +406,13 @@ impl Lane {
     pub fn poll_event(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'_>> {
         loop {
             if let Some((ticket, end)) = self.ended.pop_front() {
-                return Some(without_answer(ticket, &end, config));
+                return Some(match without_answer(ticket, &end, config) {
+                    Ok(again) => LaneEvent::RunAgain(again),
+                    Err(reason) => LaneEvent::Unavailable(ticket, reason),
+                });
             }
-            if self.is_releasing {
-                if let Some(held) = self.held.pop_front() {
-                    return Some(self.release(held));
-                }
-                self.is_releasing = false;
-                self.held_bytes.clear();
+            if let Some(Held { ticket, result }) = self.held.pop_released() {
+                return Some(LaneEvent::Answered(ticket, self.held.outcome(result)));
             }
             let connection = self.state.connection()?;
             let Some(event) = connection.poll_event() else {
@@ -536,13 +445,12 @@ impl Lane {
                     Err(error) => self.close(CloseReason::Row(error)),
                 },
                 Event::Row { ticket: Asked::Call(ticket), row } => {
-                    match HeldResult::read(&ticket.call, &row, &mut self.held_bytes) {
-                        Ok(result) => self.held.push_back(Held { ticket, result }),
-                        Err(error) => self.close(CloseReason::Row(error)),
+                    if let Err(error) = self.held.hold(ticket, &row) {
+                        self.close(CloseReason::Row(error));
                     }
                 }
                 Event::Row { ticket: Asked::Set { len }, row } => {
-                    if let Err(reason) = hold_set(&mut self.held, self.sets.iter().take(len), &row) {
+                    if let Err(reason) = self.held.hold_set(self.sets.iter().take(len), &row) {
                         self.close(reason);
                     }
                 }
@@ -582,7 +490,6 @@ impl Lane {
                     }
                     self.leave_if_spoilt();
                     self.held.clear();
-                    self.held_bytes.clear();
                 }
                 Event::Notice(notice) => log::debug!("PostgreSQL: {notice}"),
                 Event::Parameter { name, value } => self.take_parameter(&name, &value),
@@ -632,9 +539,7 @@ impl Lane {
     fn set_up_session(&mut self, config: &Config) {
         let State::Starting { connection, stage, .. } = &mut self.state else { return };
         *stage = Stage::SettingUp;
-        let (names, values): (Vec<&str>, Vec<&str>) =
-            config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
-        call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
+        send_settings(connection, config);
         ask_for_accounts(connection, config);
         connection.sync();
     }
@@ -707,7 +612,7 @@ impl Lane {
 
     /// Each procedure returns exactly one row, so by the end of a call its answer is held.
     fn expect_held(&mut self, number: Option<u64>) {
-        if self.held.back().map(|held| held.ticket.number) != number {
+        if self.held.last_number() != number {
             self.close(CloseReason::Other("a procedure returned no row"));
         }
     }
@@ -735,7 +640,7 @@ impl Lane {
                 self.history.clone().map_or(Committed::Nothing, Committed::Placed)
             }
             State::Starting { mut connection, deadline_us, stage } => {
-                if let Some(problem) = self.accounts_problem(config) {
+                if let Some(problem) = accounts_problem(self.account_ids.len(), config) {
                     connection.close(CloseReason::Other(problem));
                     self.state = State::Starting { connection, deadline_us, stage };
                     return Committed::Nothing;
@@ -759,7 +664,7 @@ impl Lane {
                     return self.probed(&batch, config);
                 }
                 self.sets.drain(..batch.set_len);
-                self.is_releasing = true;
+                self.held.release();
                 Committed::Calls
             }
             state @ (State::Down | State::Connecting) => {
@@ -781,7 +686,7 @@ impl Lane {
             log::info!("the bank is served again");
             self.is_serving = true;
         }
-        match self.accounts_problem(config) {
+        match accounts_problem(self.account_ids.len(), config) {
             Some(NO_ACCOUNTS) if probe.reads_accounts => {
                 self.close(CloseReason::Other(NO_ACCOUNTS));
                 Committed::Nothing
@@ -793,32 +698,6 @@ impl Lane {
             }
             Some(_) | None => Committed::Probe { has_accounts: probe.reads_accounts },
         }
-    }
-
-    /// Why the accounts that were read cannot be served.
-    fn accounts_problem(&self, config: &Config) -> Option<&'static str> {
-        match self.account_ids.len() {
-            0 => Some(NO_ACCOUNTS),
-            len if len > config.accounts_max => Some("the table clientes has more rows than ACCOUNTS_MAX"),
-            _ => None,
-        }
-    }
-
-    fn release(&self, held: Held) -> LaneEvent<'_> {
-        let outcome = match held.result {
-            HeldResult::Transaction {
-                balance_cents: Some(balance_cents),
-                limit_cents: Some(limit_cents),
-            } => Outcome::Accepted { limit_cents, balance_cents },
-            HeldResult::Transaction { balance_cents: None, limit_cents: Some(_) } => {
-                Outcome::Rejected(Reject::PastLimit)
-            }
-            HeldResult::Transaction { limit_cents: None, .. } | HeldResult::Statement { bytes: None } => {
-                Outcome::Rejected(Reject::NotFound)
-            }
-            HeldResult::Statement { bytes: Some(bytes) } => Outcome::Statement(&self.held_bytes[bytes]),
-        };
-        LaneEvent::Answered(held.ticket, outcome)
     }
 
     /// Goes down, and tells the connector why. Whether it was ready.
@@ -849,8 +728,6 @@ impl Lane {
         self.batches.clear();
         self.sets.clear();
         self.held.clear();
-        self.held_bytes.clear();
-        self.is_releasing = false;
         self.end = None;
         matches!(std::mem::replace(&mut self.state, State::Down), State::Ready { .. })
     }
@@ -866,65 +743,6 @@ enum Committed {
     /// Its answers are released.
     Calls,
     Nothing,
-}
-
-/// What helps against the reason for which a lane closed, for its line in the log.
-fn remedy(reason: &CloseReason) -> &'static str {
-    reason.server_error().map_or("", remedy_for)
-}
-
-fn remedy_for(error: &ServerError) -> &'static str {
-    let message = error.message.as_str();
-    match error.code.as_bytes() {
-        b"42883" | b"42P01" => "; apply sql/*.sql in name order",
-        b"28P01" => "; the password in DATABASE_URL is wrong",
-        // PostgreSQL has one code for all of these. The name of the file is the same in every language of the server.
-        // On a Unix socket, `[local]`, there is no TLS to miss.
-        b"28000"
-            if message.contains("pg_hba.conf")
-                && message.contains("no encryption")
-                && !message.contains("[local]") =>
-        {
-            "; no rule of pg_hba.conf lets this user in without TLS: with sslmode=require one might"
-        }
-        b"28000" if message.contains("pg_hba.conf") => {
-            "; no rule of pg_hba.conf lets this user in from this address: add one. The password was not looked at"
-        }
-        b"28000" => "; look at user and role in DATABASE_URL: the password was not looked at",
-        b"3D000" => "; look at the database in DATABASE_URL",
-        b"53300" => {
-            "; all instances need LANES connections each, besides those of others: raise max_connections of PostgreSQL, or \
-             the limit of the role, database or pooler, or lower LANES"
-        }
-        b"08P01" if message.contains("startup parameter") => {
-            "; a pooler refuses it: take it out of DATABASE_URL, or see docs/reference/settings.md about PgBouncer"
-        }
-        _ if is_of_session(error) => "; the session is left, and calls go on in a new one",
-        _ => "",
-    }
-}
-
-/// What clients are told while no lane is ready.
-pub fn why_down(reason: &CloseReason) -> Unavailable {
-    match reason {
-        CloseReason::Other(problem) if *problem == NO_ACCOUNTS => Unavailable::BankMissing,
-        _ if takes_no_writes(reason) => Unavailable::ReadOnly,
-        _ => match reason.code() {
-            Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION) => Unavailable::BankMissing,
-            _ => Unavailable::DatabaseDown,
-        },
-    }
-}
-
-/// Whether the server has become one, or is one, that takes no transactions.
-pub fn takes_no_writes(reason: &CloseReason) -> bool {
-    match reason {
-        CloseReason::Other(problem) => matches!(*problem, READ_ONLY | OLD_TIMELINE),
-        CloseReason::TargetSession(mismatch) => {
-            matches!(mismatch, TargetMismatch::ReadOnly | TargetMismatch::Standby)
-        }
-        _ => reason.code() == Some(SqlState::READ_ONLY_SQL_TRANSACTION),
-    }
 }
 
 impl Pipe for Lane {
@@ -965,232 +783,7 @@ impl Pipe for Lane {
     }
 }
 
-/// Queues the transactions among the tickets as one call of the set-based procedure.
-fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], len: usize) {
-    let mut accounts = [0; BATCH_CALLS_LIMIT];
-    let mut values_cents = [0; BATCH_CALLS_LIMIT];
-    let mut kinds = [""; BATCH_CALLS_LIMIT];
-    let mut descriptions = [""; BATCH_CALLS_LIMIT];
-    let transactions = tickets.iter().filter_map(|ticket| match &ticket.call {
-        Call::Transaction { account, transaction } => Some((account, transaction)),
-        Call::Statement { .. } => None,
-    });
-    for (position, (account, transaction)) in transactions.enumerate() {
-        accounts[position] = *account;
-        values_cents[position] = transaction.value_cents;
-        kinds[position] = transaction.kind.as_str();
-        descriptions[position] = transaction.description.as_str();
-    }
-    let parameters = [
-        Value::Int4Array(&accounts[..len]),
-        Value::Int4Array(&values_cents[..len]),
-        Value::TextArray(&kinds[..len]),
-        Value::TextArray(&descriptions[..len]),
-    ];
-    call(connection, Asked::Set { len }, INSERT_TRANSACOES, &parameters);
-}
-
 /// Whether there is room for a probe: besides the batches in flight, of which none is one.
 fn can_probe(batches: &VecDeque<Batch>, config: &Config) -> bool {
     batches.len() < config.batches_in_flight_max && batches.iter().all(|batch| batch.calls > 0)
 }
-
-/// Queues the calls of a probe: the procedures as calls use them, but for no account, so that nothing is done.
-///
-/// NULL is no account's id, whatever the table holds. A Sync alone would only tell that PostgreSQL is there.
-fn send_probe(connection: &mut Connection<Asked>, reads_accounts: bool, config: &Config) {
-    let nothing =
-        [Value::Int4Array(&[]), Value::Int4Array(&[]), Value::TextArray(&[]), Value::TextArray(&[])];
-    call(connection, Asked::Probe, INSERT_TRANSACOES, &nothing);
-    call(connection, Asked::Probe, INSERT_TRANSACAO, &[Value::Null, Value::Null, Value::Null, Value::Null]);
-    call(connection, Asked::Probe, GET_SALDO_CLIENTE_BY_ID, &[Value::Null]);
-    if reads_accounts {
-        ask_for_accounts(connection, config);
-    }
-    connection.sync();
-}
-
-/// Queues the question for the accounts: one more than there may be, to know of too many.
-fn ask_for_accounts(connection: &mut Connection<Asked>, config: &Config) {
-    let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
-    call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
-}
-
-/// Which line of history the server is on; none while it is a standby, which begins no timeline.
-fn read_history(row: &TextRow<'_>) -> Option<History> {
-    let field = |column| row.text(column).ok().flatten();
-    Some(History {
-        system: field(0)?.to_owned(),
-        timeline: field(1)?.parse().ok()?,
-        is_lost_in_failover: field(2)? == "t",
-    })
-}
-
-/// Why the bank cannot be served in this session.
-fn session_problem(row: &Row<'_>) -> Result<Option<&'static str>, RowError> {
-    Ok(if !row.bool(0)? {
-        Some(NOT_UTF8)
-    } else if row.bool(1)? {
-        Some(READ_ONLY)
-    } else {
-        None
-    })
-}
-
-/// Queues one call, for which there is room: the limits of the connection are made for the largest batches.
-fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, parameters: &[Value<'_>]) {
-    let queued = connection.call(asked, statement, parameters);
-    assert!(queued.is_ok(), "a lane has room for every batch that it takes");
-}
-
-/// Holds the answers of a set, one for each of its tickets.
-fn hold_set<'a>(
-    held: &mut VecDeque<Held>,
-    tickets: impl ExactSizeIterator<Item = &'a Ticket>,
-    row: &Row<'_>,
-) -> Result<(), CloseReason> {
-    let (balances_cents, limits_cents) = (row.i64_array(0)?, row.i64_array(1)?);
-    if balances_cents.len() != tickets.len() || limits_cents.len() != tickets.len() {
-        return Err(CloseReason::Other("InsertTransacoes answered another number of transactions"));
-    }
-    for ((&ticket, balance_cents), limit_cents) in tickets.zip(balances_cents).zip(limits_cents) {
-        held.push_back(Held { ticket, result: HeldResult::Transaction { balance_cents, limit_cents } });
-    }
-    Ok(())
-}
-
-// ANCHOR: without_answer
-/// What becomes of a call that ended without an answer.
-///
-/// In company the culprit gets one more chance by itself, as the others do: what failed may have been their sum, a
-/// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help. A batch that met a demoted
-/// server stays together: none of its calls is to blame.
-fn without_answer(ticket: Ticket, end: &End, config: &Config) -> LaneEvent<'static> {
-    match end {
-        End::InDoubt => LaneEvent::Unavailable(ticket, Unavailable::InDoubt),
-        End::Failed(error) if spoils_session(&ticket, error, config) => run_in_next_session(ticket),
-        End::Demoted if may_meet_spoilt_session(&ticket, config) => run_in_next_session(ticket),
-        End::Failed(error) if ticket.is_alone && !is_conflict(error) => {
-            log::warn!("PostgreSQL refused a call for account {}: {error}", ticket.call.account());
-            LaneEvent::Unavailable(ticket, Unavailable::Failed)
-        }
-        End::Failed(_) | End::RolledBack | End::Demoted if ticket.attempts >= config.attempts_max => {
-            LaneEvent::Unavailable(ticket, Unavailable::Failed)
-        }
-        End::Failed(_) | End::RolledBack | End::Demoted => {
-            LaneEvent::RunAgain(Ticket { is_alone: true, ..ticket })
-        }
-    }
-}
-// ANCHOR_END: without_answer
-
-/// The session was to blame, so this was no attempt.
-fn run_in_next_session(ticket: Ticket) -> LaneEvent<'static> {
-    LaneEvent::RunAgain(Ticket {
-        attempts: ticket.attempts.saturating_sub(1),
-        spoilt_sessions: ticket.spoilt_sessions + 1,
-        ..ticket
-    })
-}
-
-/// Whether the session is to blame for the failure of a call, which then runs again in the next one.
-///
-/// The error has ended the batch, so nothing was done. A call that fails so once more than there are lanes has met at
-/// least one new session: then it is to blame itself, and the session stays.
-///
-/// In company the culprit is not known for sure, and each call then runs by itself. Only that a server takes no writes is never
-/// the fault of a call.
-fn spoils_session(ticket: &Ticket, error: &ServerError, config: &Config) -> bool {
-    let is_to_blame =
-        error.code == SqlState::READ_ONLY_SQL_TRANSACTION || ticket.is_alone && is_of_session(error);
-    is_to_blame && may_meet_spoilt_session(ticket, config)
-}
-
-fn may_meet_spoilt_session(ticket: &Ticket, config: &Config) -> bool {
-    usize::from(ticket.spoilt_sessions) < config.lanes
-}
-
-/// Whether an error is about the session rather than about the call.
-///
-/// Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
-fn is_of_session(error: &ServerError) -> bool {
-    matches!(
-        error.code.as_bytes(),
-        // Read-only: the server was demoted, or the database is fenced off.
-        b"25006"
-        // A prepared statement is gone, is there already, or is another one, as behind a pooler that swaps sessions.
-        | b"26000" | b"42P05" | b"08P01"
-        // A cached plan must not change its result type: a migration.
-        | b"0A000"
-    )
-}
-
-fn is_conflict(error: &ServerError) -> bool {
-    matches!(error.code, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED)
-}
-
-impl HeldResult {
-    fn read(call: &Call, row: &Row<'_>, held_bytes: &mut Vec<u8>) -> Result<HeldResult, RowError> {
-        match call {
-            Call::Transaction { .. } => Ok(HeldResult::Transaction {
-                balance_cents: optional_i64(row, 0)?,
-                limit_cents: optional_i64(row, 1)?,
-            }),
-            Call::Statement { .. } if row.is_null(0)? => Ok(HeldResult::Statement { bytes: None }),
-            Call::Statement { .. } => {
-                let start = held_bytes.len();
-                held_bytes.extend_from_slice(row.jsonb(0)?);
-                Ok(HeldResult::Statement { bytes: Some(start..held_bytes.len()) })
-            }
-        }
-    }
-}
-
-fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
-    if row.is_null(column)? { Ok(None) } else { row.i64(column).map(Some) }
-}
-
-/// What every lane prepares; the constants below are positions in it.
-pub static STATEMENTS: [Statement<'static>; 5] = [
-    Statement::new(
-        "t",
-        "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
-        &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
-    ),
-    Statement::new(
-        "s",
-        "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
-        &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    ),
-    Statement::new("e", "SELECT GetSaldoClienteById($1)", &[oid::INT4]),
-    Statement::new("c", "SELECT id FROM clientes ORDER BY id LIMIT $1", &[oid::INT8]),
-    Statement::new(
-        "v", // A setting that this version does not have is left out.
-        "SELECT current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'), \
-              current_setting('transaction_read_only')::boolean, count(set_config(name, value, false)) \
-              FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
-        &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    ),
-];
-const INSERT_TRANSACAO: usize = 0;
-const INSERT_TRANSACOES: usize = 1;
-const GET_SALDO_CLIENTE_BY_ID: usize = 2;
-const ACCOUNTS: usize = 3;
-const SETTINGS: usize = 4;
-/// What a lane asks for the history of a server. Any role may; a standby has no timeline to tell.
-pub const HISTORY: &str = "SELECT system_identifier, \
-     CASE WHEN NOT pg_is_in_recovery() \
-     THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END, \
-     EXISTS (SELECT FROM pg_stat_replication) AND EXISTS (SELECT FROM pg_class \
-     WHERE oid IN (to_regclass('clientes'), to_regclass('transacoes')) AND relpersistence = 'u') \
-     FROM pg_control_system()";
-const OLD_TIMELINE: &str = "the server is on an older timeline than one that was seen before: a standby was promoted in its \
-                            place, so what it answers is old. Stop it, or make a standby of it with pg_rewind";
-const NO_ACCOUNTS: &str = "the table clientes is empty: apply sql/*.sql in name order";
-const READ_ONLY: &str = "the session is read-only, as on a standby or with default_transaction_read_only: \
-                         DATABASE_URL must name a primary";
-const NOT_UTF8: &str = "server_encoding is not UTF8, so not every descricao could be stored: make the database anew with \
-                        CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0";
-
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,7 @@ pub mod complaints;
 pub mod drain_rate;
 pub mod lane;
 pub mod queue;
+pub mod ticket;
 
 use core::net::SocketAddr;
 use std::fmt::Display;
@@ -17,8 +18,10 @@ use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
-use crate::engine::lane::{History, Lane, LaneEvent, Ticket};
+use crate::engine::lane::session::{History, takes_no_writes, why_down};
+use crate::engine::lane::{Lane, LaneEvent};
 use crate::engine::queue::Queue;
+use crate::engine::ticket::Ticket;
 use crate::http::response;
 use crate::metrics::Metrics;
 use crate::now::Now;
@@ -262,9 +265,6 @@ impl Engine {
         for index in 0..self.lanes.len() {
             self.take_lane_events(index);
         }
-        if self.demoted.is_some() || self.is_history_news {
-            self.leave_demoted_host();
-        }
         self.note_lanes();
         self.serve_due_clients();
         self.send_batches();
@@ -288,9 +288,6 @@ impl Engine {
                 self.take_lane_events(index);
             }
         }
-        if self.demoted.is_some() || self.is_history_news {
-            self.leave_demoted_host();
-        }
         self.note_lanes();
         self.give_up_late_calls();
         self.sweep();
@@ -298,15 +295,17 @@ impl Engine {
         self.clients.due().len() > due_before
     }
 
-    /// Notes whether the database can be reached.
+    /// Acts on what the events of the lanes said: leaves hosts that serve no longer, and notes whether the database can be
+    /// reached.
     fn note_lanes(&mut self) {
+        if self.demoted.is_some() || self.is_history_news {
+            self.leave_demoted_host();
+        }
         let now = self.context.now;
         let is_serving = self.lanes.iter().any(Lane::is_serving) && self.failures != Failures::OfSeveral;
         let is_reached = self.lanes.iter().any(Lane::is_ready);
         if is_reached {
             self.context.problem = if is_serving { None } else { Some(Unavailable::Failed) };
-        }
-        if is_reached {
             self.unserved_since_us = None;
         } else {
             self.context.problem = Some(self.why_down);
@@ -380,10 +379,10 @@ impl Engine {
                 }
                 LaneEvent::Closed { reason, was_ready } => {
                     self.context.metrics.lane_closes += 1;
-                    self.why_down = lane::why_down(&reason);
+                    self.why_down = why_down(&reason);
                     if was_ready {
                         lane.complain_of_session(index, &reason, now);
-                        if lane::takes_no_writes(&reason) {
+                        if takes_no_writes(&reason) {
                             self.demoted = Some((lane.last_host(), reason));
                         }
                     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::config::Config;
 use crate::engine::drain_rate::DrainRate;
-use crate::engine::lane::Ticket;
+use crate::engine::ticket::Ticket;
 use crate::now::Now;
 
 /// Calls that wait for a lane. How many they may be is the owner's to say.

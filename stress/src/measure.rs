@@ -24,8 +24,7 @@ pub(crate) use usage::Moment;
 
 mod report;
 pub(crate) use report::DISTURBING_CPUS;
-use report::conditions;
-pub use report::{Case, Part, Report, Run, ServiceLimits, Setup};
+pub use report::{Case, Conditions, Part, Report, Run, ServiceLimits, Setup};
 mod table;
 pub(crate) use table::parts_table;
 
@@ -170,18 +169,19 @@ impl OwnStack {
         server.and_then(Path::to_str)
     }
 
+    fn conditions(&self) -> Conditions {
+        Conditions {
+            peer: self.peer().map(str::to_owned),
+            cpu_period_ms: self.cpu_period.cpu_period_ms,
+            nginx: self.nginx.to_string(),
+            is_durable: self.durable,
+            settings: self.settings().into_iter().collect(),
+        }
+    }
+
     /// What figures depend on, beside the limits.
     pub(crate) fn describe(&self) -> String {
-        let settings = self.settings();
-        let settings = settings.iter().map(|(name, value)| (name, value));
-        let conditions = conditions(
-            self.peer(),
-            &self.nginx.to_string(),
-            self.durable,
-            self.cpu_period.cpu_period_ms,
-            settings,
-        );
-        conditions.join(", ")
+        self.conditions().words().join(", ")
     }
 
     /// Where its groups are made; `None` without limits where no account can be kept.
@@ -319,7 +319,7 @@ impl Side {
         if let Some(baseline) = &options.baseline {
             let server = Some(compile::build_baseline(baseline, place)?);
             let mut compared = side(options, OwnStack { server, ..options.stack.clone() }, true);
-            compared.setup.peer = Some(baseline.clone());
+            compared.setup.conditions.peer = Some(baseline.clone());
             sides.push(compared);
         }
         Ok(sides)
@@ -327,7 +327,7 @@ impl Side {
 
     fn name(&self, connections: Option<u32>) -> String {
         let case = LoadKind::case_name(connections);
-        match &self.setup.peer {
+        match &self.setup.conditions.peer {
             Some(other) => format!("{case}, {other}"),
             None => case,
         }
@@ -376,23 +376,22 @@ pub fn measure_bank(
 
 impl Setup {
     fn of(options: &MeasureOptions, generator: &Generator) -> Setup {
-        let OwnStack { limits, nginx, durable, .. } = &options.stack;
         let url = options.running.as_ref().map(|running| running.url.clone());
-        let is_own = url.is_none();
         let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program().version()];
-        let known = |name: String| if is_own { name } else { String::new() };
+        let mut limits = options.stack.limits.to_string();
+        let mut conditions = options.stack.conditions();
+        if url.is_some() {
+            limits.clear();
+            conditions.nginx.clear();
+        }
         Setup {
             load: options.kind(),
             seconds: options.seconds,
             runs: options.runs,
             url,
-            peer: options.stack.peer().map(str::to_owned),
-            cpu_period_ms: options.stack.cpu_period.cpu_period_ms,
-            limits: known(limits.to_string()),
+            limits,
             services: Vec::new(),
-            nginx: known(nginx.to_string()),
-            is_durable: *durable,
-            settings: options.stack.settings().into_iter().collect(),
+            conditions,
             versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
         }
     }

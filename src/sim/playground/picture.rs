@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Drive, Playground, counted};
 use crate::bank::{Call, Kind};
-use crate::engine::lane::{Lane, Ticket};
+use crate::engine::lane::Lane;
+use crate::engine::ticket::Ticket;
 use crate::metrics::LaneState;
 use crate::sim::peer::Peer;
 use crate::sim::request::Expect;

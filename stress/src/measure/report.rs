@@ -32,21 +32,28 @@ pub struct Setup {
     /// Where the bank was when it was not ours: then nothing below is known.
     #[serde(default)]
     pub url: Option<String>,
+    /// The name of the split: `default`, `tuned` or `none`.
+    pub limits: String,
+    pub services: Vec<ServiceLimits>,
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    pub versions: BTreeMap<String, String>,
+}
+
+/// What the figures of a stack depend on, beside its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
     /// What was measured in place of the server as it is: `peer:batch`, or the baseline.
     #[serde(default)]
     pub peer: Option<String>,
     /// Over which span the limits of CPU were kept.
     #[serde(default = "cpu_period_default_ms")]
     pub cpu_period_ms: u32,
-    /// The name of the split: `default`, `tuned` or `none`.
-    pub limits: String,
-    pub services: Vec<ServiceLimits>,
     /// nginx's configuration: `stream` or `http`.
     pub nginx: String,
     pub is_durable: bool,
     /// The settings of the instances and of PostgreSQL that are not as usual.
     pub settings: BTreeMap<String, String>,
-    pub versions: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,19 +114,25 @@ impl Setup {
     pub(crate) fn describe(&self) -> String {
         let mut words = match &self.url {
             Some(_) => Vec::new(),
-            None => conditions(
-                self.peer.as_deref(),
-                &self.nginx,
-                self.is_durable,
-                self.cpu_period_ms,
-                self.settings.iter(),
-            ),
+            None => self.conditions.words(),
         };
         words.push(format!("{} s", self.seconds));
         if self.runs > 1 {
             words.push(format!("medians of {} runs", self.runs));
         }
         words.join(", ")
+    }
+}
+
+impl Conditions {
+    /// One word for each thing that is not as usual, and for nginx.
+    pub(super) fn words(&self) -> Vec<String> {
+        let nginx = format!("nginx {}", self.nginx);
+        let durable = self.is_durable.then(|| "durable".to_owned());
+        let is_usual = self.cpu_period_ms == CPU_PERIOD_DEFAULT_MS;
+        let period = (!is_usual).then(|| format!("CPU period {} ms", self.cpu_period_ms));
+        let settings = self.settings.iter().map(|(name, value)| format!("{name}={value}"));
+        self.peer.iter().cloned().chain([nginx]).chain(durable).chain(period).chain(settings).collect()
     }
 }
 
@@ -254,23 +267,6 @@ impl Report {
     }
 }
 
-/// One word for each thing that is not as usual, and for nginx.
-pub(super) fn conditions<'a>(
-    peer: Option<&str>,
-    nginx: &str,
-    is_durable: bool,
-    cpu_period_ms: u32,
-    settings: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Vec<String> {
-    let durable = is_durable.then(|| "durable".to_owned());
-    let settings = settings.map(|(name, value)| format!("{name}={value}"));
-    let peer = peer.map(str::to_owned);
-    let is_usual = cpu_period_ms == CPU_PERIOD_DEFAULT_MS;
-    let period = (!is_usual).then(|| format!("CPU period {cpu_period_ms} ms"));
-    let words = peer.into_iter().chain([format!("nginx {nginx}")]);
-    words.chain(durable).chain(period).chain(settings).collect()
-}
-
 /// Of a report from before it could be chosen.
 fn cpu_period_default_ms() -> u32 {
     CPU_PERIOD_DEFAULT_MS
@@ -343,13 +339,15 @@ pub(crate) mod tests {
                 seconds: 10,
                 runs: 1,
                 url: None,
-                peer: None,
-                cpu_period_ms: 100,
                 limits: "default".to_owned(),
                 services: Vec::new(),
-                nginx: "stream".to_owned(),
-                is_durable: false,
-                settings: BTreeMap::from([("LANES".to_owned(), "2".to_owned())]),
+                conditions: Conditions {
+                    peer: None,
+                    cpu_period_ms: 100,
+                    nginx: "stream".to_owned(),
+                    is_durable: false,
+                    settings: BTreeMap::from([("LANES".to_owned(), "2".to_owned())]),
+                },
                 versions: BTreeMap::from([("nginx".to_owned(), "1.22.1".to_owned())]),
             },
             cases: vec![Case {
@@ -376,7 +374,7 @@ pub(crate) mod tests {
     #[test]
     fn each_part_has_its_bar_and_figure_and_text_cannot_break_the_document() {
         let mut report = report(&[run(12_000.0, 40.0)]);
-        report.setup.settings.insert("A".to_owned(), "<&>".to_owned());
+        report.setup.conditions.settings.insert("A".to_owned(), "<&>".to_owned());
         let svg = report.chart().unwrap();
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"), "{svg}");
         assert_eq!(svg.matches("height=\"24\"").count(), 5, "four parts and the rate");

@@ -1,6 +1,6 @@
 //! What the log says to do about each refusal of PostgreSQL.
 
-use proto_pg::{Limits, Session};
+use proto_pg::{Connection, Event, Limits, Session};
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn refused(code: &str, message: &str) -> CloseReason {
         send_len_max_bytes: 512,
         in_flight_calls_max: 1,
     };
-    let mut connection = Connection::<Asked>::new(&session, &[], limits);
+    let mut connection = Connection::<()>::new(&session, &[], limits);
     let mut bytes = Vec::new();
     let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
     crate::sim::postgres::message(&mut bytes, b'E', fields.as_bytes());

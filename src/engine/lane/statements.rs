@@ -1,0 +1,134 @@
+//! CORE: what a lane sends to PostgreSQL: the statements that it prepares, and calls of them.
+
+use proto_pg::{Connection, Statement, Value, oid};
+
+use crate::bank::Call;
+use crate::config::{BATCH_CALLS_LIMIT, Config};
+use crate::engine::ticket::Ticket;
+
+/// What a result belongs to.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// Whether the session is what `target_session_attrs` asks for, while starting.
+    Fitness,
+    /// The server's history, while starting.
+    History,
+    /// The settings of the session, while starting.
+    Settings,
+    /// The list of accounts, while starting or in a probe.
+    Accounts,
+    /// A call of a probe: it only has to succeed.
+    Probe,
+    /// A client's call.
+    Call(Ticket),
+    /// The transactions of a batch as one call; their tickets are in the lane's `sets`.
+    Set {
+        /// How many.
+        len: usize,
+    },
+}
+
+/// Queues one call of a client.
+pub(super) fn send_call(connection: &mut Connection<Asked>, ticket: Ticket) {
+    match ticket.call {
+        Call::Transaction { account, transaction } => {
+            let parameters = [
+                Value::Int4(account),
+                Value::Int4(transaction.value_cents),
+                Value::Text(transaction.kind.as_str()),
+                Value::Text(transaction.description.as_str()),
+            ];
+            call(connection, Asked::Call(ticket), INSERT_TRANSACAO, &parameters);
+        }
+        Call::Statement { account } => {
+            call(connection, Asked::Call(ticket), GET_SALDO_CLIENTE_BY_ID, &[Value::Int4(account)]);
+        }
+    }
+}
+
+/// Queues the transactions among the tickets as one call of the set-based procedure.
+pub(super) fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], len: usize) {
+    let mut accounts = [0; BATCH_CALLS_LIMIT];
+    let mut values_cents = [0; BATCH_CALLS_LIMIT];
+    let mut kinds = [""; BATCH_CALLS_LIMIT];
+    let mut descriptions = [""; BATCH_CALLS_LIMIT];
+    let transactions = tickets.iter().filter_map(|ticket| match &ticket.call {
+        Call::Transaction { account, transaction } => Some((account, transaction)),
+        Call::Statement { .. } => None,
+    });
+    for (position, (account, transaction)) in transactions.enumerate() {
+        accounts[position] = *account;
+        values_cents[position] = transaction.value_cents;
+        kinds[position] = transaction.kind.as_str();
+        descriptions[position] = transaction.description.as_str();
+    }
+    let parameters = [
+        Value::Int4Array(&accounts[..len]),
+        Value::Int4Array(&values_cents[..len]),
+        Value::TextArray(&kinds[..len]),
+        Value::TextArray(&descriptions[..len]),
+    ];
+    call(connection, Asked::Set { len }, INSERT_TRANSACOES, &parameters);
+}
+
+/// Queues the calls of a probe: the procedures as calls use them, but for no account, so that nothing is done.
+///
+/// NULL is no account's id, whatever the table holds. A Sync alone would only tell that PostgreSQL is there.
+pub(super) fn send_probe(connection: &mut Connection<Asked>, reads_accounts: bool, config: &Config) {
+    let nothing =
+        [Value::Int4Array(&[]), Value::Int4Array(&[]), Value::TextArray(&[]), Value::TextArray(&[])];
+    call(connection, Asked::Probe, INSERT_TRANSACOES, &nothing);
+    call(connection, Asked::Probe, INSERT_TRANSACAO, &[Value::Null, Value::Null, Value::Null, Value::Null]);
+    call(connection, Asked::Probe, GET_SALDO_CLIENTE_BY_ID, &[Value::Null]);
+    if reads_accounts {
+        ask_for_accounts(connection, config);
+    }
+    connection.sync();
+}
+
+/// Queues the settings of the session; their row says whether it will do.
+pub(super) fn send_settings(connection: &mut Connection<Asked>, config: &Config) {
+    let (names, values): (Vec<&str>, Vec<&str>) =
+        config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
+    call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
+}
+
+/// Queues the question for the accounts: one more than there may be, to know of too many.
+pub(super) fn ask_for_accounts(connection: &mut Connection<Asked>, config: &Config) {
+    let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
+    call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
+}
+
+/// Queues one call, for which there is room: the limits of the connection are made for the largest batches.
+fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, parameters: &[Value<'_>]) {
+    let queued = connection.call(asked, statement, parameters);
+    assert!(queued.is_ok(), "a lane has room for every batch that it takes");
+}
+
+/// What every lane prepares; the constants below are positions in it.
+pub static STATEMENTS: [Statement<'static>; 5] = [
+    Statement::new(
+        "t",
+        "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
+        &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
+    ),
+    Statement::new(
+        "s",
+        "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
+        &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
+    ),
+    Statement::new("e", "SELECT GetSaldoClienteById($1)", &[oid::INT4]),
+    Statement::new("c", "SELECT id FROM clientes ORDER BY id LIMIT $1", &[oid::INT8]),
+    Statement::new(
+        "v", // A setting that this version does not have is left out.
+        "SELECT current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'), \
+              current_setting('transaction_read_only')::boolean, count(set_config(name, value, false)) \
+              FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
+        &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
+    ),
+];
+const INSERT_TRANSACAO: usize = 0;
+const INSERT_TRANSACOES: usize = 1;
+const GET_SALDO_CLIENTE_BY_ID: usize = 2;
+const ACCOUNTS: usize = 3;
+const SETTINGS: usize = 4;
