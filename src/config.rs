@@ -123,7 +123,7 @@ struct Setting {
 
 settings! {
     lanes: usize, "LANES" = 1 in 1..=16, "connections",
-        "Connections to PostgreSQL.";
+        "Connections to PostgreSQL. With several, the calls of one account take one of them.";
     batch_calls_max: usize, "BATCH_CALLS_MAX" = 64 in 1..=256, "calls",
         "Maximum calls in one transaction. 1 sends each call by itself.";
     group_calls_min: usize, "GROUP_CALLS_MIN" = 4 in 2..=257, "calls",
