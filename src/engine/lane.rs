@@ -1,11 +1,11 @@
-//! CORE: one connection to PostgreSQL: its life from down to ready, and the batches in flight on it.
+//! CORE: one connection to PostgreSQL: its life from down to ready, and what each of its events means.
 
 mod held;
+mod in_flight;
 pub mod session;
 pub mod statements;
 
 use core::net::SocketAddr;
-use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::buf::Pipe;
 use crate::config::Config;
 use crate::engine::complaints::Complaints;
 use crate::engine::lane::held::{Held, HeldAnswers};
+use crate::engine::lane::in_flight::{Batch, InFlight};
 use crate::engine::lane::session::{
     HISTORY, History, NO_ACCOUNTS, OLD_TIMELINE, READ_ONLY, accounts_problem, read_history, remedy,
     remedy_for, session_problem,
@@ -37,12 +38,8 @@ use crate::now::Now;
 /// and moves bytes through its [`Pipe`]. The engine drains [`Lane::poll_event`] to `None` after each input.
 pub struct Lane {
     state: State,
-    /// One entry for each Sync that is not answered yet, oldest first. Empty unless ready.
-    batches: VecDeque<Batch>,
-    /// The tickets of the transactions that were sent as sets, oldest first; each batch has at most one set.
-    sets: VecDeque<Ticket>,
-    /// The members of a set that ended without an answer, to be told one by one.
-    ended: VecDeque<(Ticket, End)>,
+    /// The batches that were sent and have not ended. Empty unless ready.
+    in_flight: InFlight,
     /// The answers of the oldest batch, provisional until it is committed.
     held: HeldAnswers,
     account_ids: Vec<i32>,
@@ -97,15 +94,6 @@ impl State {
     }
 }
 
-struct Batch {
-    /// With those of its set; 0 is a probe.
-    calls: usize,
-    set_len: usize,
-    /// A probe that has read the accounts.
-    reads_accounts: bool,
-    deadline_us: u64,
-}
-
 /// What a lane reports to the engine.
 pub enum LaneEvent<'a> {
     /// The server has told its history; before it is ready.
@@ -134,9 +122,7 @@ impl Lane {
     pub fn new(config: &Config, seed: u64) -> Lane {
         Lane {
             state: State::Down,
-            batches: VecDeque::with_capacity(config.batches_in_flight_max + 1),
-            sets: VecDeque::with_capacity(config.batch_calls_max * config.batches_in_flight_max),
-            ended: VecDeque::new(),
+            in_flight: InFlight::new(config),
             held: HeldAnswers::with_capacity(config.batch_calls_max),
             account_ids: Vec::new(),
             spoilt: None,
@@ -310,20 +296,19 @@ impl Lane {
 
     /// Whether it takes a batch now.
     pub fn can_take_batch(&self, config: &Config) -> bool {
-        let has_room = self.batches.len() < config.batches_in_flight_max;
-        self.is_ready() && self.spoilt.is_none() && has_room
+        self.is_ready() && self.spoilt.is_none() && self.in_flight.has_room(config)
     }
 
     /// Calls that were sent and whose batch has not ended.
     pub fn in_flight_calls(&self) -> usize {
-        self.batches.iter().map(|batch| batch.calls).sum()
+        self.in_flight.calls()
     }
 
     /// Calls, members of a set, and deadline in monotonic microseconds of each batch that is out, oldest first; a probe has no
     /// call.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn batches(&self) -> impl DoubleEndedIterator<Item = (usize, usize, u64)> {
-        self.batches.iter().map(|batch| (batch.calls, batch.set_len, batch.deadline_us))
+        self.in_flight.batches().map(|batch| (batch.calls, batch.set_len, batch.deadline_us))
     }
 
     /// How many answers it holds until their batch is committed.
@@ -349,14 +334,14 @@ impl Lane {
         }
         for &ticket in tickets {
             match ticket.call {
-                Call::Transaction { .. } if set_len > 0 => self.sets.push_back(ticket),
+                Call::Transaction { .. } if set_len > 0 => self.in_flight.push_of_set(ticket),
                 Call::Transaction { .. } | Call::Statement { .. } => send_call(connection, ticket),
             }
         }
         connection.sync();
         self.channel.exchange(connection);
         let deadline_us = now.after_ms(config.answer_timeout_ms);
-        self.batches.push_back(Batch { calls: tickets.len(), set_len, reads_accounts: false, deadline_us });
+        self.in_flight.push(Batch { calls: tickets.len(), set_len, reads_accounts: false, deadline_us });
     }
 
     /// Acts on deadlines that have passed: gives up a silent lane, and probes one that is ready, also between batches.
@@ -369,10 +354,10 @@ impl Lane {
                 }
             }
             State::Ready { connection, probe_at_us } => {
-                if self.batches.front().is_some_and(|oldest| now.is_past(oldest.deadline_us)) {
+                if now.is_past(self.in_flight.deadline_us()) {
                     connection.close(CloseReason::TimedOut);
                 } else if now.is_past(*probe_at_us)
-                    && can_probe(&self.batches, config)
+                    && self.in_flight.has_room_for_probe(config)
                     && self.spoilt.is_none()
                     && connection.is_ready()
                 {
@@ -381,7 +366,7 @@ impl Lane {
                     send_probe(connection, reads_accounts, config);
                     self.channel.exchange(connection);
                     let deadline_us = now.after_ms(config.answer_timeout_ms);
-                    self.batches.push_back(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
+                    self.in_flight.push(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
                 }
             }
         }
@@ -393,8 +378,8 @@ impl Lane {
             State::Down | State::Connecting => self.connect_deadline_us(),
             State::Starting { deadline_us, .. } => *deadline_us,
             State::Ready { probe_at_us, .. } => {
-                let answer_us = self.batches.front().map_or(u64::MAX, |batch| batch.deadline_us);
-                let can_probe = can_probe(&self.batches, config) && self.spoilt.is_none();
+                let answer_us = self.in_flight.deadline_us();
+                let can_probe = self.in_flight.has_room_for_probe(config) && self.spoilt.is_none();
                 if can_probe { answer_us.min(*probe_at_us) } else { answer_us }
             }
         }
@@ -405,7 +390,7 @@ impl Lane {
     #[inline(never)]
     pub fn poll_event(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'_>> {
         loop {
-            if let Some((ticket, end)) = self.ended.pop_front() {
+            if let Some((ticket, end)) = self.in_flight.pop_ended() {
                 return Some(match without_answer(ticket, &end, config) {
                     Ok(again) => LaneEvent::RunAgain(again),
                     Err(reason) => LaneEvent::Unavailable(ticket, reason),
@@ -450,7 +435,7 @@ impl Lane {
                     }
                 }
                 Event::Row { ticket: Asked::Set { len }, row } => {
-                    if let Err(reason) = self.held.hold_set(self.sets.iter().take(len), &row) {
+                    if let Err(reason) = self.held.hold_set(self.in_flight.set(len), &row) {
                         self.close(reason);
                     }
                 }
@@ -459,18 +444,19 @@ impl Lane {
                     self.expect_held(Some(ticket.number));
                 }
                 Event::Done { ticket: Asked::Set { len }, .. } => {
-                    self.expect_held(self.sets.get(len - 1).map(|ticket| ticket.number));
+                    let last = self.in_flight.set(len).next_back().map(|ticket| ticket.number);
+                    self.expect_held(last);
                 }
                 Event::Failed { ticket, error } => {
                     self.is_batch_demoted = error.code == SqlState::READ_ONLY_SQL_TRANSACTION;
                     self.judge_session(ticket, &error, config);
-                    self.end(ticket, || End::Failed(error.clone()));
+                    self.in_flight.end(ticket, || End::Failed(error.clone()));
                 }
                 Event::RolledBack { ticket } => {
                     let is_demoted = self.is_batch_demoted;
-                    self.end(ticket, || if is_demoted { End::Demoted } else { End::RolledBack });
+                    self.in_flight.end(ticket, || if is_demoted { End::Demoted } else { End::RolledBack });
                 }
-                Event::InDoubt { ticket } => self.end(ticket, || End::InDoubt),
+                Event::InDoubt { ticket } => self.in_flight.end(ticket, || End::InDoubt),
                 Event::Committed => match self.committed(config, now) {
                     Committed::Placed(history) => return Some(LaneEvent::Placed(history)),
                     Committed::Ready(accounts) => return Some(LaneEvent::Ready(accounts)),
@@ -483,7 +469,7 @@ impl Lane {
                     if let Some(error) = error {
                         log::warn!("PostgreSQL refused a commit: {error}");
                     }
-                    self.batches.pop_front();
+                    self.in_flight.abort();
                     self.is_batch_demoted = false;
                     if self.is_placing() {
                         self.set_up_session(config);
@@ -572,7 +558,7 @@ impl Lane {
                 }
             }
             Asked::Set { len } => {
-                if self.sets.iter().take(len).any(|ticket| spoils_session(ticket, error, config)) {
+                if self.in_flight.set(len).any(|ticket| spoils_session(ticket, error, config)) {
                     self.spoilt = Some(CloseReason::Server(error.clone()));
                 }
             }
@@ -603,7 +589,7 @@ impl Lane {
     /// Leaves a spoilt session once nothing is in flight there: an answer that is still to come would be in doubt.
     fn leave_if_spoilt(&mut self) {
         if self.spoilt.is_some()
-            && self.batches.is_empty()
+            && self.in_flight.is_empty()
             && let Some(reason) = self.spoilt.clone()
         {
             self.close(reason);
@@ -614,15 +600,6 @@ impl Lane {
     fn expect_held(&mut self, number: Option<u64>) {
         if self.held.last_number() != number {
             self.close(CloseReason::Other("a procedure returned no row"));
-        }
-    }
-
-    /// Notes the end of a call without an answer, or of each member of a set.
-    fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
-        match asked {
-            Asked::Fitness | Asked::History | Asked::Settings | Asked::Accounts | Asked::Probe => {}
-            Asked::Call(ticket) => self.ended.push_back((ticket, end())),
-            Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }
     }
 
@@ -658,12 +635,11 @@ impl Lane {
                     self.is_suspect = false;
                     self.be_established();
                 }
-                let Some(batch) = self.batches.pop_front() else { return Committed::Nothing };
+                let Some(batch) = self.in_flight.commit() else { return Committed::Nothing };
                 self.leave_if_spoilt();
                 if batch.calls == 0 {
                     return self.probed(&batch, config);
                 }
-                self.sets.drain(..batch.set_len);
                 self.held.release();
                 Committed::Calls
             }
@@ -725,8 +701,7 @@ impl Lane {
         }
         self.is_suspect |= was_spoilt;
         self.is_batch_demoted = false;
-        self.batches.clear();
-        self.sets.clear();
+        self.in_flight.clear();
         self.held.clear();
         self.end = None;
         matches!(std::mem::replace(&mut self.state, State::Down), State::Ready { .. })
@@ -781,9 +756,4 @@ impl Pipe for Lane {
     fn lost(&mut self, error: ErrorKind) {
         self.end.get_or_insert(CloseReason::Transport(error));
     }
-}
-
-/// Whether there is room for a probe: besides the batches in flight, of which none is one.
-fn can_probe(batches: &VecDeque<Batch>, config: &Config) -> bool {
-    batches.len() < config.batches_in_flight_max && batches.iter().all(|batch| batch.calls > 0)
 }
