@@ -15,8 +15,8 @@ use stress::{Frozen, Instance, Postgres, PostgresOptions, Readiness, Signal};
 use support::bank::{PATIENT, assert_same, options};
 use support::cluster::assert_ledger_adds_up;
 use support::{
-    Bank, Database, Edge, Proxy, SERVER, Wire, every_edge, get, post, request, transaction, unsent_lock,
-    wait_for, workspace,
+    Bank, Database, Edge, Proxy, SERVER, Wire, every_edge, get, post, request, transaction, wait_for,
+    workspace,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -84,10 +84,7 @@ fn a_statement_shows_the_ten_newest_transactions_newest_first(edge: Edge) {
 #[test]
 fn transactions_of_one_batch_have_their_own_times_in_their_order() {
     let bank = Bank::with(&PATIENT);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut first = bank.connect();
-    first.send(transaction(1, 1, "c", "first"));
-    bank.wait_blocked();
+    let (stranger, mut first) = bank.block(1, "first");
     // These come while the first is out, so they share the next batch.
     let mut wires: Vec<Wire> = (0..9).map(|_| bank.connect()).collect();
     for wire in &mut wires {

@@ -183,10 +183,7 @@ fn a_failure_at_commit_runs_each_call_of_the_batch_again() {
 #[test]
 fn a_backend_that_is_terminated_leaves_its_batch_in_doubt_and_nothing_runs_twice() {
     let bank = Bank::with(&PATIENT);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut wire = bank.connect();
-    wire.send(transaction(1, 1, "c", "doubt"));
-    bank.wait_blocked();
+    let (stranger, mut wire) = bank.block(1, "doubt");
     bank.database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE application_name = 'rinha' AND datname = current_database()",
@@ -223,10 +220,7 @@ fn of_a_batch_that_meets_a_stranger_only_who_needs_that_row_fails() {
         let bank = Bank::with(&settings);
         // Client 2's row comes in the middle of the batch.
         let stranger = unsent_lock(&bank.database, 2);
-        let first = unsent_lock(&bank.database, 5);
-        let mut blocked = bank.connect();
-        blocked.send(transaction(5, 1, "c", "blocked"));
-        bank.wait_blocked();
+        let (first, _blocked) = bank.block(5, "blocked");
         let mut wires: Vec<Wire> = (1..=4).map(|_| bank.connect()).collect();
         for (account, wire) in (1..).zip(&mut wires) {
             wire.send(transaction(account, 1, "c", "batch"));
@@ -246,10 +240,7 @@ fn of_a_batch_that_meets_a_stranger_only_who_needs_that_row_fails() {
 fn a_call_beyond_the_queue_is_refused_at_once_and_not_run() {
     let settings: Vec<_> = PATIENT.into_iter().chain([("QUEUE_CALLS_MAX", "2")]).collect();
     let bank = Bank::with(&settings);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut blocked = bank.connect();
-    blocked.send(transaction(1, 1, "c", "blocked"));
-    bank.wait_blocked();
+    let (stranger, mut blocked) = bank.block(1, "blocked");
     let mut waiting = [bank.connect(), bank.connect()];
     for wire in &mut waiting {
         wire.send(transaction(1, 1, "c", "waiting"));
@@ -272,10 +263,7 @@ fn a_call_beyond_the_queue_is_refused_at_once_and_not_run() {
 fn a_call_that_waits_too_long_for_its_turn_is_refused_and_never_run() {
     let settings = [&PATIENT[..3], &[("QUEUE_TIMEOUT_MS", "300")]].concat();
     let bank = Bank::with(&settings);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut blocked = bank.connect();
-    blocked.send(transaction(1, 1, "c", "blocked"));
-    bank.wait_blocked();
+    let (stranger, mut blocked) = bank.block(1, "blocked");
     let refused = bank.transact(2, 1, "c", "refused");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.erro().contains("nothing was done"), "{refused:?}");
@@ -289,10 +277,7 @@ fn a_call_that_waits_too_long_for_its_turn_is_refused_and_never_run() {
 #[test]
 fn a_call_whose_client_has_left_before_its_turn_is_not_run() {
     let bank = Bank::with(&PATIENT);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut blocked = bank.connect();
-    blocked.send(transaction(1, 1, "c", "blocked"));
-    bank.wait_blocked();
+    let (stranger, mut blocked) = bank.block(1, "blocked");
     let mut leaving = bank.connect();
     leaving.send(transaction(2, 1, "c", "gone"));
     bank.wait_metric("rinha_calls_queued", 1);

@@ -13,8 +13,7 @@ use stress::{Readiness, Signal};
 use support::bank::{PATIENT, options};
 use support::framing::{self, CREDIT, chunks_of, raw};
 use support::{
-    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, post, request, transaction, unsent_lock,
-    wait_for,
+    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, post, request, transaction, wait_for,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -698,10 +697,7 @@ fn it_stops_cleanly_on_either_signal() {
 #[test]
 fn what_is_in_flight_is_finished_before_it_stops() {
     let mut bank = Bank::with(&PATIENT);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut in_flight = bank.connect();
-    in_flight.send(transaction(1, 1, "c", "in flight"));
-    bank.wait_blocked();
+    let (stranger, mut in_flight) = bank.block(1, "in flight");
     let mut idle = bank.connect();
     assert_eq!(idle.ask(get("/healthz")).status, 200);
 
@@ -763,10 +759,7 @@ fn what_does_not_finish_in_time_does_not_keep_it_from_stopping() {
     // The last `DRAIN_TIMEOUT_MS` counts.
     let settings = [&PATIENT[..4], &[("DRAIN_TIMEOUT_MS", "50")]].concat();
     let mut bank = Bank::with(&settings);
-    let stranger = unsent_lock(&bank.database, 1);
-    let mut in_flight = bank.connect();
-    in_flight.send(transaction(1, 1, "c", "too late"));
-    bank.wait_blocked();
+    let (stranger, mut in_flight) = bank.block(1, "too late");
     stop(&mut bank, Signal::TERM);
     in_flight.assert_closed();
     drop(stranger);

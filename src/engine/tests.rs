@@ -160,6 +160,20 @@ impl World {
         self.answer(slot).get(9..12).unwrap_or("none").to_owned()
     }
 
+    /// What a credit that is served now is answered.
+    fn credit_status(&mut self, account: i32, description: &str) -> String {
+        let slot = self.credit(account, description);
+        self.settle();
+        self.status(slot)
+    }
+
+    /// What `/healthz` answers now.
+    fn health(&mut self) -> String {
+        let slot = self.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+        self.advance();
+        self.answer(slot)
+    }
+
     /// The descriptions in the ledger, in order.
     fn rows(&self) -> Vec<&str> {
         self.database.ledger.rows.iter().map(|entry| entry.description.as_str()).collect()
@@ -424,9 +438,7 @@ fn a_batch_that_was_sent_when_the_lane_died_is_in_doubt_and_never_run_again() {
         world.connect();
         world.settle();
         assert_eq!(world.database.ran, ["a", "b"], "once each, before the cut");
-        let next = world.credit(1, "c");
-        world.settle();
-        assert_eq!(world.status(next), "200");
+        assert_eq!(world.credit_status(1, "c"), "200");
     }
 }
 
@@ -1009,16 +1021,12 @@ fn an_empty_bank_is_not_served_until_its_clients_are_there() {
     world.connect();
     world.settle();
     assert!(!world.engine.lanes[0].wants_socket(), "it tries again later");
-    let health = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
-    world.advance();
-    assert_eq!(world.status(health), "503");
+    assert_eq!(&world.health()[9..12], "503");
     world.database.ledger.accounts = accounts;
     world.sleep();
     world.connect();
     world.settle();
-    let slot = world.credit(1, "a");
-    world.settle();
-    assert_eq!(world.status(slot), "200");
+    assert_eq!(world.credit_status(1, "a"), "200");
 }
 
 #[test]
@@ -1031,9 +1039,7 @@ fn clients_are_told_why_a_database_that_can_be_reached_does_not_serve() {
     world.now.monotonic_us += 1_000_000;
     world.advance();
     assert!(world.answer(slot).contains("the database has no clients"));
-    let health = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
-    world.advance();
-    assert!(world.answer(health).contains("the database has no clients"));
+    assert!(world.health().contains("the database has no clients"));
     // What was found last counts.
     world.dial();
     world.engine.lane_connect_failed(0, "refused");
@@ -1046,39 +1052,27 @@ fn clients_are_told_why_a_database_that_can_be_reached_does_not_serve() {
 fn a_new_account_is_known_with_the_next_probe_also_under_load() {
     let mut world = World::new(&[]);
     world.database.ledger.accounts.insert(42, (0, 0));
-    let early = world.credit(42, "a");
-    world.settle();
-    assert_eq!(world.status(early), "404");
+    assert_eq!(world.credit_status(42, "a"), "404");
     for _ in 0..10 {
         // Never idle for as long as a second.
         world.now.monotonic_us += 100_000;
         world.credit(1, "a");
         world.settle();
     }
-    let slot = world.credit(42, "a");
-    world.settle();
-    assert_eq!(world.status(slot), "200");
+    assert_eq!(world.credit_status(42, "a"), "200");
     world.database.ledger.accounts.remove(&42);
     world.now.monotonic_us += 1_000_000;
     world.settle();
-    let slot = world.credit(42, "a");
-    world.settle();
-    assert_eq!(world.status(slot), "404");
+    assert_eq!(world.credit_status(42, "a"), "404");
 }
 
 #[test]
 fn health_is_that_of_calls() {
     let mut world = World::new(&[]);
-    let health = |world: &mut World| {
-        let slot = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
-        world.advance();
-        world.status(slot)
-    };
+    let health = |world: &mut World| world.health()[9..12].to_owned();
     let refuse = |world: &mut World, account: i32| {
         world.database.call_failure = Some("23514");
-        let slot = world.credit(account, "a");
-        world.settle();
-        assert_eq!(world.status(slot), "503");
+        assert_eq!(world.credit_status(account, "a"), "503");
     };
     refuse(&mut world, 1);
     refuse(&mut world, 1);
@@ -1124,9 +1118,7 @@ fn a_probe_finds_a_spoilt_session_although_nobody_asks() {
     world.now.monotonic_us += 1_000_000;
     world.settle();
     assert!(!world.engine.lanes[0].wants_socket());
-    let health = world.request("GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
-    world.advance();
-    assert!(world.answer(health).contains("read-only"));
+    assert!(world.health().contains("read-only"));
 }
 
 #[test]

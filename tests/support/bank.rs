@@ -177,6 +177,15 @@ impl Bank {
         wait_for(&format!("{series} {value}"), || (self.metric(series) == value).then_some(()));
     }
 
+    /// Locks a client's row and sends a credit of 1 that waits for it: the lock, and the connection that awaits the answer.
+    pub(crate) fn block(&self, account: i32, description: &str) -> (Client, Wire) {
+        let lock = unsent_lock(&self.database, account);
+        let mut wire = self.connect();
+        wire.send(transaction(account, 1, "c", description));
+        self.wait_blocked();
+        (lock, wire)
+    }
+
     /// Waits until a statement of the server waits for a lock that a test holds.
     pub(crate) fn wait_blocked(&self) {
         let mut client = self.database.connect();

@@ -74,33 +74,8 @@ fn the_target_follows_the_grammar_of_its_form() {
     ] {
         assert_eq!(target(good), Ok(path.to_owned()), "{good}");
     }
-    for bad in [
-        "*",
-        "!",
-        "healthz",
-        "\"",
-        "<>",
-        "\\",
-        "#",
-        "%zz",
-        "bank:80",
-        "http:///healthz",
-        "http://u@a/healthz",
-        "/\"",
-        "/<>",
-        "/\\",
-        "/%zz",
-        "/#",
-        "/\u{e4}",
-        "/a?\"",
-        "/a?<>",
-        "/a?\\",
-        "/a?%zz",
-        "/a?#",
-        "/a?\u{e4}",
-        "/[",
-        "/a?|",
-    ] {
+    // One of each kind: the tests of `http/uri.rs` have them all.
+    for bad in ["*", "healthz", "bank:80", "http:///healthz", "/%zz", "/#", "/a?%zz", "/\u{e4}"] {
         assert_eq!(target(bad), Err(Violation::Malformed("the request target is malformed")), "{bad}");
     }
     // Not even text.
