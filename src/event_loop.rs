@@ -166,7 +166,7 @@ impl<N: Network> EventLoop<N> {
         self.send_to_lanes();
     }
 
-    /// Whether a socket that was ready before, and still is, can be worked on right away.
+    /// Whether there is work for the next turn that no event will announce.
     fn has_work_that_no_event_tells(&self, now: Now) -> bool {
         self.engine.has_due()
             || self.engine.has_ended_lane()
@@ -341,7 +341,7 @@ impl<N: Network> EventLoop<N> {
         }
     }
 
-    /// Acts on deadlines. Only here: what was known to be ready before has been received, worked on and sent by now.
+    /// Acts on deadlines. This comes late in the turn, so that bytes that came in time are read before a deadline is judged.
     #[inline(never)]
     fn expire(&mut self) {
         let streams = &self.lane_streams;
@@ -358,8 +358,8 @@ impl<N: Network> EventLoop<N> {
         }
     }
 
-    /// Drops the sockets of closed clients and lanes. Only here: earlier in the turn an event could still be under way
-    /// to them.
+    /// Drops the sockets of closed clients and lanes. This comes last, so that no event of this turn finds another client in
+    /// the slot of a closed one.
     #[inline(never)]
     fn reap(&mut self) {
         for slot in self.closing.drain(..) {

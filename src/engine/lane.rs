@@ -500,7 +500,7 @@ impl Lane {
         matches!(self.state, State::Starting { .. })
     }
 
-    /// Goes on with a session that will do, and not with another one.
+    /// Goes on with a session that is what `target_session_attrs` wants, and closes any other.
     fn judge_fitness(&mut self) {
         match self.connector.judge() {
             Verdict::Accept => self.ask(Asked::History, Stage::Placing, HISTORY),
@@ -603,7 +603,7 @@ impl Lane {
         }
     }
 
-    /// The oldest batch is final.
+    /// The oldest batch is committed.
     fn committed(&mut self, config: &Config, now: Now) -> Committed {
         match std::mem::replace(&mut self.state, State::Down) {
             state @ State::Starting { stage: Stage::Judging, .. } => {
@@ -650,7 +650,7 @@ impl Lane {
         }
     }
 
-    /// It has a session that serves: the next one is looked for with the first host, and every problem is news.
+    /// It has a session that serves: the next search begins with the first host again, and the log says every problem anew.
     fn be_established(&mut self) {
         self.connector.established();
         self.complaints.forget();
@@ -680,9 +680,9 @@ impl Lane {
     fn fall(&mut self, reason: &CloseReason) -> bool {
         let was_spoilt = self.spoilt.take().is_some();
         let failure = match self.state {
-            // The next session may well be as this one was: elsewhere first, and without a rush.
+            // The next session on this host may be spoilt, too: try the other hosts first, after a wait.
             _ if was_spoilt => Some(Failure::Host),
-            // It may be a primary that its standbys have left: it takes sessions, and none of its commits ever ends.
+            // It may be a primary whose standbys are gone: it accepts sessions, but no commit on it ever ends.
             State::Ready { .. } if matches!(reason, CloseReason::TimedOut) => Some(Failure::Host),
             State::Ready { .. } if !self.is_suspect => None,
             // It has let us in, but cannot serve the bank.

@@ -58,7 +58,7 @@ pub struct Engine {
     failures: Failures,
 }
 
-/// The calls that PostgreSQL has refused by themselves since the last one that it did, or the last probe.
+/// Calls that PostgreSQL refused although each ran by itself, since a call or a probe last succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failures {
     None,
@@ -79,7 +79,7 @@ pub(crate) struct Census {
     /// Calls that each lane has sent.
     pub(crate) in_flight: Vec<usize>,
     pub(crate) lanes_ready: usize,
-    /// What the client with the most to receive is still to be sent.
+    /// The most bytes that are pending for one client.
     pub(crate) outbox_len_max_bytes: usize,
 }
 
@@ -181,7 +181,7 @@ impl Engine {
         &mut self.lanes
     }
 
-    /// Whether a lane's socket has ended and the next turn must not wait to say so.
+    /// Whether a lane's socket has ended, which the next turn has to handle without a wait.
     pub fn has_ended_lane(&self) -> bool {
         self.lanes.iter().any(Lane::has_ended)
     }
@@ -270,9 +270,9 @@ impl Engine {
         self.send_batches();
     }
 
-    /// Acts on deadlines that had passed when the last look at the sockets began: of lanes, calls and clients. A lane
-    /// that `is_lane_readable`, and a client that is due again, may have what it waits for in its socket; the next turn
-    /// reads on without a wait, and judges then. Whether it made more clients due, which are to be sent to.
+    /// Acts on the deadlines of lanes, calls and clients that had passed when the last look at the sockets began. A lane that
+    /// `is_lane_readable`, or a client that is due again, may have in its socket what it waits for: the next turn comes at once,
+    /// reads it, and judges then. Returns whether more clients became due, which have something to send.
     pub fn expire(&mut self, now: Now, is_lane_readable: impl Fn(usize) -> bool) -> bool {
         self.context.now = now;
         let due_before = self.clients.due().len();
@@ -311,8 +311,7 @@ impl Engine {
             self.context.problem = Some(self.why_down);
             if self.unserved_since_us.is_none() {
                 self.unserved_since_us = Some(now.monotonic_us);
-                // Calls that wait for it to come back have a patience of their own, and it may come back as another
-                // one.
+                // How fast the database was says nothing about the next one, nor about how long this one is away.
                 self.queues.iter_mut().for_each(Queue::forget_rate);
             }
         }
@@ -391,7 +390,7 @@ impl Engine {
         }
     }
 
-    /// What one lane has found out about its host the others need not find out for themselves.
+    /// Makes every lane leave a host that one of them has found to be replaced or to take no writes.
     // Out of line: it is rare, and moves much.
     #[inline(never)]
     fn leave_demoted_host(&mut self) {

@@ -9,7 +9,7 @@ use crate::net::transport::Transport;
 use crate::now::Now;
 use crate::slots::Slot;
 
-/// What a lane has got, on its way to the database.
+/// The result of a lane's look-up or attempt to connect.
 #[derive(Debug)]
 pub enum Connected<S> {
     /// The addresses of the name, one at least.

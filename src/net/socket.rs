@@ -202,7 +202,7 @@ fn is_absent(error: &io::Error) -> bool {
 fn remove_left_over(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
-        // So it is also for a file that is no socket.
+        // Connecting to a file that is no socket is refused as well.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             if std::fs::metadata(path)?.file_type().is_socket() {
                 std::fs::remove_file(path)
@@ -241,7 +241,7 @@ impl Stream {
         UnixStream::connect(path).map(Stream::Unix)
     }
 
-    /// Ends the connecting: no delay of small packets from now on.
+    /// Completes the connect and sets `TCP_NODELAY`.
     ///
     /// # Errors
     /// Why it could not connect.

@@ -6,7 +6,7 @@ use crate::bank::Call;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::engine::ticket::Ticket;
 
-/// What a result belongs to.
+/// What the lane asked for: the ticket that each result of the connection carries.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
     /// Whether the session is what `target_session_attrs` asks for, while starting.
@@ -21,7 +21,7 @@ pub enum Asked {
     Probe,
     /// A client's call.
     Call(Ticket),
-    /// The transactions of a batch as one call; their tickets are in the lane's `sets`.
+    /// The transactions of a batch as one call; the lane keeps their tickets in the same order.
     Set {
         /// How many.
         len: usize,
@@ -93,13 +93,13 @@ pub(super) fn send_settings(connection: &mut Connection<Asked>, config: &Config)
     call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
 }
 
-/// Queues the question for the accounts: one more than there may be, to know of too many.
+/// Asks for the accounts: for one more than `accounts_max`, so that too many are noticed.
 pub(super) fn ask_for_accounts(connection: &mut Connection<Asked>, config: &Config) {
     let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
     call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
 }
 
-/// Queues one call, for which there is room: the limits of the connection are made for the largest batches.
+/// Queues one call. There is always room: the connection's limits allow for the largest batches and a probe.
 fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, parameters: &[Value<'_>]) {
     let queued = connection.call(asked, statement, parameters);
     assert!(queued.is_ok(), "a lane has room for every batch that it takes");
