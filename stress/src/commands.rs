@@ -136,11 +136,12 @@ mod tests {
 
     #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
-        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --postgresql jit=on";
+        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
-        let OwnStack { limits, nginx, durable, set, postgresql, server, cpu_period } = arguments.stack;
+        let OwnStack { limits, nginx, durable, set, postgresql, server, cpu_period, accounts } =
+            arguments.stack;
         assert_eq!((limits, nginx, durable), (Split::Tuned, Balancer::Http, true));
-        assert_eq!(cpu_period.cpu_period_ms, 20);
+        assert_eq!((cpu_period.cpu_period_ms, accounts), (20, Some(1000)));
         assert_eq!(postgresql, [("jit".to_owned(), "on".to_owned())]);
         assert_eq!(
             set,
@@ -158,6 +159,7 @@ mod tests {
             "run saturate --connections 0",
             "run saturate --connections 1,x",
             "run saturate --limits all",
+            "run saturate --accounts 4",
             "run saturate --cpu-period-ms 4",
             "run saturate --nginx tcp",
             "run saturate --set LANES",
@@ -205,6 +207,8 @@ mod tests {
     fn options_that_are_right_one_by_one_may_contradict_each_other() {
         let Ok(Command::Run(run)) = parse("run open --health") else { panic!("refused before") };
         assert!(run.problem().is_some_and(|problem| problem.contains("direct")));
+        let Ok(Command::Run(run)) = parse("run open --accounts 10") else { panic!("refused before") };
+        assert!(run.problem().is_some_and(|problem| problem.contains("saturate")));
         let Ok(Command::Run(run)) = parse("run saturate --server peer:embedded") else {
             panic!("refused before")
         };

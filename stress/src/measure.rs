@@ -95,6 +95,9 @@ pub struct OwnStack {
     /// A setting of PostgreSQL, such as `track_activities=off`; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "url")]
     pub postgresql: Vec<(String, String)>,
+    /// Accounts in place of the challenge's five, each as likely as the others; for saturate and direct
+    #[arg(long, value_name = "N", conflicts_with = "url", value_parser = clap::value_parser!(u32).range(5..=10_000))]
+    pub accounts: Option<u32>,
     /// This binary of the server in place of a fresh build; or a peer of it, built from stress/peers: peer:simple, peer:batch,
     /// peer:embedded
     #[arg(long, value_name = "FILE|PEER", conflicts_with = "url")]
@@ -139,6 +142,9 @@ pub struct Running {
 impl MeasureOptions {
     /// What is wrong with options that are right one by one.
     pub fn problem(&self) -> Option<String> {
+        if self.load == LoadKind::Open && self.stack.accounts.is_some() {
+            return Some("--accounts is for saturate and direct".to_owned());
+        }
         if self.load == LoadKind::Direct {
             return None;
         }
@@ -160,7 +166,8 @@ impl OwnStack {
 
     /// Those of the server and of PostgreSQL that are not as usual.
     fn settings(&self) -> Vec<(String, String)> {
-        [self.set.as_slice(), self.postgresql.as_slice()].concat()
+        let accounts = self.accounts.map(|accounts| ("accounts".to_owned(), accounts.to_string()));
+        [self.set.as_slice(), self.postgresql.as_slice(), accounts.as_slice()].concat()
     }
 
     /// What is measured in place of the server: `peer:batch`.
@@ -202,6 +209,7 @@ impl OwnStack {
             postgres: PostgresOptions {
                 durability: Durability::of(self.durable),
                 settings: self.postgresql.clone(),
+                accounts: self.accounts,
                 ..PostgresOptions::default()
             },
             environment: self.set.clone(),
@@ -251,6 +259,7 @@ pub fn measure(
     let groups = if bank.is_some() { Parent::find().ok() } else { options.stack.groups()? };
     let scratch = Throwaway::new("load")?;
     let generator = Generator::find(load, scratch.path(), groups.as_ref(), place)?;
+    let generator = generator.with_accounts(options.stack.accounts);
     let machine = Machine::look();
     let names = load.cases(&options.connections);
     let mut sides = Side::of(options, &generator, names.len(), place)?;

@@ -1,8 +1,9 @@
--- The official mix of the challenge, 220 debits : 110 credits : 10 statements over five clients; or, with the argument
--- `health`, nothing but GET /healthz. At the end one line of JSON for `cargo stress run`.
+-- The official mix of the challenge, 220 debits : 110 credits : 10 statements over five clients, or over as many as the
+-- argument says; or, with the argument `health`, nothing but GET /healthz. At the end one line of JSON for `cargo stress run`.
 
 local DEBITS, CREDITS, STATEMENTS = 220, 110, 10
-local CLIENTS, VALUE_MAX = 5, 10000
+local VALUE_MAX = 10000
+local clients = 5
 -- Made once per thread and sent in turn: making each when it is due would cost the machine more than the balancer does.
 local POOL_LEN = 20000
 
@@ -16,7 +17,7 @@ end
 local pool, position = {}, 0
 
 local function random_request()
-   local client = math.random(1, CLIENTS)
+   local client = math.random(1, clients)
    local draw = math.random(1, DEBITS + CREDITS + STATEMENTS)
    if draw <= STATEMENTS then
       return wrk.format("GET", "/clientes/" .. client .. "/extrato")
@@ -32,6 +33,7 @@ function init(arguments)
       pool = { wrk.format("GET", "/healthz") }
       return
    end
+   clients = tonumber(arguments[1]) or clients
    for i = 1, POOL_LEN do
       pool[i] = random_request()
    end

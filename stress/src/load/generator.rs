@@ -101,6 +101,8 @@ impl LoadFigures {
 #[derive(Debug)]
 pub struct Generator {
     kind: LoadKind,
+    /// In place of the challenge's five.
+    accounts: Option<u32>,
     program: Program,
 }
 
@@ -124,7 +126,12 @@ impl Generator {
             }
         };
         files::write(scratch.join(name), script)?;
-        Ok(Generator { kind, program })
+        Ok(Generator { kind, accounts: None, program })
+    }
+
+    /// Asks so many accounts in place of the challenge's five.
+    pub(crate) fn with_accounts(self, accounts: Option<u32>) -> Generator {
+        Generator { accounts, ..self }
     }
 
     pub fn program(&self) -> &Program {
@@ -160,8 +167,12 @@ impl Generator {
         let arguments = format!(
             "-t{threads} -c{connections} -d{seconds}s --timeout={TIMEOUT_SECONDS}s -s{WRK_SCRIPT} {target}"
         );
-        let health = if self.kind == LoadKind::DirectHealth { " -- health" } else { "" };
-        (arguments + health).split(' ').map(OsString::from).collect()
+        let more = match (self.kind, self.accounts) {
+            (LoadKind::DirectHealth, _) => " -- health".to_owned(),
+            (_, Some(accounts)) => format!(" -- {accounts}"),
+            (_, None) => String::new(),
+        };
+        (arguments + &more).split(' ').map(OsString::from).collect()
     }
 }
 

@@ -41,6 +41,8 @@ pub struct PostgresOptions {
     pub connections_max: u32,
     /// More settings by name; they win over ours.
     pub settings: Vec<(String, String)>,
+    /// Of the bank, in place of the challenge's five.
+    pub accounts: Option<u32>,
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into its throwaway directory.
     pub log: Option<PathBuf>,
@@ -50,7 +52,8 @@ pub struct PostgresOptions {
 impl Default for PostgresOptions {
     fn default() -> PostgresOptions {
         let (durability, settings, interrupt) = Default::default();
-        PostgresOptions { durability, connections_max: 100, settings, group: None, log: None, interrupt }
+        let (accounts, group, log) = Default::default();
+        PostgresOptions { durability, connections_max: 100, settings, accounts, group, log, interrupt }
     }
 }
 
@@ -127,6 +130,13 @@ impl Postgres {
     pub fn create_bank(&self, name: &str, sql: &Path) -> Result<(), Error> {
         self.create_database(name)?;
         self.apply_sql(name, sql)?;
+        if let Some(accounts) = self.options.accounts {
+            let insert = format!(
+                "INSERT INTO clientes (id, limite) SELECT id, 100000 FROM generate_series(6, {accounts}) AS id; \
+                 ANALYZE clientes"
+            );
+            self.connect(name)?.batch_execute(&insert).map_err(Error::sql(insert))?;
+        }
         match self.options.durability {
             Durability::Benchmark => Ok(()),
             Durability::Durable => self.apply_sql(name, &sql.join("durable")),
