@@ -68,7 +68,7 @@ pub(crate) fn peers_table(peers: &[Peer]) -> String {
 pub(crate) fn peers_picture(peers: &[Peer]) -> String {
     const ROW: f64 = 42.0;
     let height = 2.0 * (60.0 + ROW * len(peers));
-    let mut svg = open(height, "Requests per second and CPU time per request, beside three peers");
+    let mut svg = open(height, "Requests per second and CPU time per request, beside two peers");
     let panels: [(&str, &str, Figure<Peer>); 2] = [
         ("Requests per second", "32 connections; more is better", |peer| peer.rates[0]),
         ("CPU time per request, in microseconds", "all parts together; less is better", |peer| {
