@@ -234,16 +234,16 @@ export const TEXTS = {
     "A lane se conecta de novo. A próxima requisição é atendida como se nada tivesse acontecido.",
 
   // The deadlock.
-  "Two lanes, and batches of two calls at most. Four clients ask: for account 2, 1, 1 and 2, in this order. Each lane gets two of them.":
-    "Duas lanes, e lotes de no máximo duas chamadas. Quatro clientes pedem: para as contas 2, 1, 1 e 2, nesta ordem. Cada lane recebe duas.",
-  "Both batches are sorted by account: both want row 1 first. One session has it, and the other one waits. It holds no row that the first could want.":
-    "Os dois lotes estão em ordem de conta: os dois querem primeiro a linha 1. Uma sessão a tem, e a outra espera. Esta não segura nenhuma linha que a primeira possa querer.",
-  "The first commits, the second goes on, and all four are answered. Whatever is in the batches, this order lets one of them finish.":
-    "A primeira confirma, a segunda segue, e os quatro têm resposta. Seja o que for que há nos lotes, esta ordem deixa um deles terminar.",
-  "Now the same with the engine whose batches are not sorted: the patch batch-unsorted takes one line out. The same four ask.":
-    "Agora o mesmo com o motor cujos lotes não são ordenados: o patch batch-unsorted tira uma linha. Os mesmos quatro pedem.",
-  "One session locks row 2 and then wants row 1, the other one the other way round: each would wait for the other. The check LockOrder goes red as soon as the order is broken.":
-    "Uma sessão trava a linha 2 e depois quer a 1, a outra faz o contrário: cada uma esperaria pela outra. A verificação LockOrder fica vermelha assim que a ordem é quebrada.",
+  "Somebody with psql has locked row 1. Two clients ask: for account 2, and then for account 1. Both calls go as one batch.":
+    "Alguém com psql travou a linha 1. Dois clientes pedem: para a conta 2 e depois para a conta 1. As duas chamadas vão em um lote.",
+  "The batch is sorted by account, so it wants row 1 first, and waits for it. Meanwhile it holds no row that anybody else could want.":
+    "O lote está em ordem de conta: quer primeiro a linha 1, e espera por ela. Enquanto isso não segura nenhuma linha que outro possa querer.",
+  "The row is free again: the batch takes row 1 and then row 2, and both are answered. All batches of all instances lock in this order, so one of them can always finish.":
+    "A linha está livre de novo: o lote trava a linha 1 e depois a 2, e os dois têm resposta. Todos os lotes de todas as instâncias travam nesta ordem, e por isso um deles sempre pode terminar.",
+  "Now the same with the engine whose batches are not sorted: the patch batch-unsorted takes one line out. The same two ask.":
+    "Agora o mesmo com o motor cujos lotes não são ordenados: o patch batch-unsorted tira uma linha. Os mesmos dois pedem.",
+  "This batch has locked row 2 and waits for row 1. Another one, from the other instance, that has row 1 and wants row 2 would wait for it: neither could ever go on. The check LockOrder goes red as soon as the order is broken.":
+    "Este lote travou a linha 2 e espera pela 1. Outro, da outra instância, que tem a linha 1 e quer a 2 esperaria por ele: nenhum dos dois poderia seguir. A verificação LockOrder fica vermelha assim que a ordem é quebrada.",
 
   // Overload.
   "PostgreSQL takes 40 ms for a commit, and a batch has 8 calls at most: that is 200 calls a second. 100 are asked.":
