@@ -4,13 +4,13 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { createServer } from "node:http";
 import path from "node:path";
 
 import { chromium } from "playwright-core";
 
+import { serve } from "./serve.mjs";
+
 const [root, screenshots] = process.argv.slice(2);
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm", ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png", ".woff2": "font/woff2" };
 const WIDTH = 390;
 const TEXT_MIN_PX = 10;
 // Tables of figures with more columns than a phone has room for scroll within themselves. More of them would be a decision.
@@ -32,16 +32,7 @@ for (const name of all.filter((name) => name.startsWith("source/"))) {
 const pages = [...all.filter((name) => !name.startsWith("source/")), ...Object.values(longest).map(({ name }) => name)];
 assert.ok(all.length > 100 && pages.length > 40, `the book has ${all.length} pages`);
 
-const server = createServer((request, response) => {
-  // A browser asks for it where a page names no icon.
-  if (request.url === "/favicon.ico") return void response.writeHead(204).end();
-  const file = path.join(root, path.normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname)));
-  if (!fs.existsSync(file) || fs.statSync(file).isDirectory()) return void response.writeHead(404).end();
-  response.writeHead(200, { "content-type": TYPES[path.extname(file)] ?? "text/plain" });
-  fs.createReadStream(file).pipe(response);
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const base = `http://127.0.0.1:${server.address().port}/`;
+const { server, base } = await serve(root);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
 const context = await browser.newContext({ viewport: { width: WIDTH, height: 844 }, colorScheme: "dark" });
 const page = await context.newPage();

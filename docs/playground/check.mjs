@@ -3,26 +3,19 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import path from "node:path";
 
 import { chromium } from "playwright-core";
 
+import { serve } from "./serve.mjs";
+
 const [root, hashes, screenshots] = process.argv.slice(2);
 const SIZE_MAX_BYTES = 1_000_000;
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm", ".json": "application/json" };
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-const server = createServer((request, response) => {
-  const file = path.join(root, path.normalize(new URL(request.url, "http://localhost").pathname));
-  // The book around the page is not here.
-  if (request.url === "/favicon.ico" || !fs.existsSync(file)) return void response.writeHead(404).end();
-  response.writeHead(200, { "content-type": TYPES[path.extname(file)] ?? "text/plain" });
-  fs.createReadStream(file).pipe(response);
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const base = `http://127.0.0.1:${server.address().port}/bank.html`;
+const { server, base: folder } = await serve(root);
+const base = `${folder}bank.html`;
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
 let passed = 0;
 

@@ -1393,14 +1393,15 @@ fn a_standby_is_left_before_any_statement_is_prepared() {
     assert_eq!(world.dialled(), Some(2));
 }
 
-/// A world with two lanes that are ready; the bytes of the second are moved.
-fn world_of_two_lanes() -> World {
-    let mut world = World::down(&[("LANES", "2"), ("GROUP_CALLS_MIN", "257")]);
+/// A world with two lanes, whose servers are on these timelines; the bytes of the second are moved.
+fn world_of_two_lanes(settings: &[(&str, &str)], timelines: [u32; 2]) -> World {
+    let mut world = World::down(&[&[("LANES", "2")], settings].concat());
     for lane in 0..2 {
         assert!(matches!(world.engine.poll_connect(world.now), Some((dialled, _)) if dialled == lane));
     }
-    for lane in 0..2 {
+    for (lane, timeline) in timelines.into_iter().enumerate() {
         world.lane = lane;
+        world.database.timeline = timeline;
         world.engine.lane_connected(lane, world.now);
         world.session = world.database.connect();
         world.settle();
@@ -1414,7 +1415,7 @@ fn in_flight(world: &World) -> [usize; 2] {
 
 #[test]
 fn the_calls_of_an_account_wait_for_one_lane() {
-    let mut world = world_of_two_lanes();
+    let mut world = world_of_two_lanes(&[("GROUP_CALLS_MIN", "257")], [1, 1]);
     // Statements take the way of the transactions.
     let statement = "GET /clientes/3/extrato HTTP/1.1\r\nHost: bank\r\n\r\n";
     for account in [1, 1, 2] {
@@ -1435,7 +1436,7 @@ fn the_calls_of_an_account_wait_for_one_lane() {
 
 #[test]
 fn the_calls_of_a_lane_without_a_session_take_another_one() {
-    let mut world = world_of_two_lanes();
+    let mut world = world_of_two_lanes(&[("GROUP_CALLS_MIN", "257")], [1, 1]);
     world.engine.lanes[0].close(CloseReason::TimedOut);
     let slots = [1, 2].map(|account| world.credit(account, "a"));
     world.advance();
@@ -1448,17 +1449,8 @@ fn the_calls_of_a_lane_without_a_session_take_another_one() {
 #[test]
 fn what_one_lane_finds_out_about_a_host_saves_the_others_the_attempt() {
     let hosts = "postgresql://ana@10.0.0.1,10.0.0.2,10.0.0.3/rinha";
-    let mut world = World::down(&[("DATABASE_URL", hosts), ("LANES", "2")]);
-    for lane in 0..2 {
-        assert!(matches!(world.engine.poll_connect(world.now), Some((dialled, _)) if dialled == lane));
-    }
-    for lane in 0..2 {
-        world.lane = lane;
-        world.engine.lane_connected(lane, world.now);
-        world.session = world.database.connect();
-        world.settle();
-        assert!(world.engine.lanes[lane].is_ready());
-    }
+    let mut world = world_of_two_lanes(&[("DATABASE_URL", hosts)], [1, 1]);
+    assert!(world.engine.lanes.iter().all(Lane::is_ready));
     // The second lane alone is told that its server was demoted: the first one leaves it, too.
     world.database.switch_over(true);
     let told = world.carry_to_database();
@@ -1513,17 +1505,7 @@ fn a_server_that_was_replaced_is_refused() {
 #[test]
 fn a_session_with_a_server_that_turns_out_to_be_replaced_is_left() {
     let hosts = "postgresql://ana@10.0.0.1,10.0.0.2/rinha";
-    let mut world = World::down(&[("DATABASE_URL", hosts), ("LANES", "2")]);
-    for lane in 0..2 {
-        assert!(matches!(world.engine.poll_connect(world.now), Some((dialled, _)) if dialled == lane));
-    }
-    for (lane, timeline) in [(0, 1), (1, 2)] {
-        world.lane = lane;
-        world.database.timeline = timeline;
-        world.engine.lane_connected(lane, world.now);
-        world.session = world.database.connect();
-        world.settle();
-    }
+    let world = world_of_two_lanes(&[("DATABASE_URL", hosts)], [1, 2]);
     assert!(!world.engine.lanes[0].wants_socket() && world.engine.lanes[1].is_ready());
 }
 

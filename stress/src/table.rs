@@ -1,6 +1,7 @@
 //! Text in columns.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 /// Rows of cells, each row written as a line with `|` between its cells.
 #[derive(Debug, Default)]
@@ -38,6 +39,18 @@ impl Display for Table {
 /// What is not known is a dash.
 pub(crate) fn known(cell: Option<String>) -> String {
     cell.unwrap_or_else(|| "-".to_owned())
+}
+
+/// The middle one, or the upper of the two in the middle, and the largest.
+pub(crate) fn spread(values: impl Iterator<Item = f64>) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let median = values.get(values.len() / 2).zip(values.last());
+    known(median.map(|(median, most)| format!("{median:.0}, {most:.0}")))
+}
+
+pub(crate) fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// Exact up to 2^53.

@@ -55,17 +55,19 @@ impl Network {
     }
 
     pub fn address(&self, host: &str) -> String {
-        let number = self.hosts.iter().find(|(name, _)| name == host).map_or(0, |(_, number)| *number);
-        format!("{}.{number}", self.prefix)
+        format!("{}.{}", self.prefix, self.number(host))
     }
 
     /// Where others reach PostgreSQL on this host.
     pub fn database_address(&self, host: &str) -> String {
-        let number = self.hosts.iter().find(|(name, _)| name == host).map_or(0, |(_, number)| *number);
         if self.distant.iter().any(|distant| distant == host) {
-            return format!("{}.{}", self.prefix, number + 100);
+            return format!("{}.{}", self.prefix, self.number(host) + 100);
         }
         self.address(host)
+    }
+
+    fn number(&self, host: &str) -> u8 {
+        self.hosts.iter().find(|(name, _)| name == host).map_or(0, |(_, number)| *number)
     }
 
     /// From now on PostgreSQL on this host is so far away from everybody: bytes take `delay` in each direction.

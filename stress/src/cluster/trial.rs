@@ -10,7 +10,7 @@ use crate::arguments::positive;
 use crate::ledger::Judge;
 use crate::load::traffic::Outcome;
 use crate::load::{ClosedLoad, ClosedRun, RunningLoad, last_first, longest_gap};
-use crate::table::{Table, known};
+use crate::table::{Table, ms, spread};
 use crate::{Error, Workplace, wait};
 
 /// Faults under load, one after the other, each judged by the ledger after it was healed
@@ -116,10 +116,7 @@ impl Trial {
                 continue;
             }
             let spread = |value: &dyn Fn(&Endured) -> Option<f64>| {
-                let mut values: Vec<f64> = such.iter().filter_map(|endured| value(endured)).collect();
-                values.sort_by(f64::total_cmp);
-                let median = values.get(values.len() / 2).zip(values.last());
-                known(median.map(|(median, most)| format!("{median:.0}, {most:.0}")))
+                spread(such.iter().filter_map(|endured| value(endured)))
             };
             let count = |kind| such.iter().map(|endured| endured.count(kind)).sum::<u64>().to_string();
             let cells = [
@@ -250,10 +247,6 @@ fn break_and_heal(
     let healed_at = Instant::now();
     wait(AFTER)?;
     Ok(healed_at)
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }
 
 const CONNECTION_LIFE: Duration = Duration::from_secs(2);

@@ -42,7 +42,8 @@ pub(super) fn make_environment(
 /// acknowledged rows are lost.
 pub fn require_patroni(place: &Workplace) -> Result<PathBuf, Error> {
     let parent = target_directory(&place.workspace);
-    let programs = parent.join(ENVIRONMENT).join("bin");
+    let environment = format!("patroni-{PATRONI}");
+    let programs = parent.join(&environment).join("bin");
     let says_version = || {
         let output = Command::new(programs.join("patroni")).arg("--version").output();
         output.is_ok_and(|output| {
@@ -56,12 +57,11 @@ pub fn require_patroni(place: &Workplace) -> Result<PathBuf, Error> {
         let package = format!("patroni[etcd3,psycopg3]=={PATRONI}");
         let packages = [package.as_str(), "psycopg-binary"];
         place.steps.run(&format!("installing Patroni {PATRONI}"), "done", || {
-            make_environment(&python, &parent, ENVIRONMENT, &packages, place)
+            make_environment(&python, &parent, &environment, &packages, place)
         })?;
     }
     Ok(programs)
 }
 
 pub const PATRONI: &str = "4.1.5";
-const ENVIRONMENT: &str = "patroni-4.1.5";
 const INSTALL_PATIENCE: Duration = Duration::from_mins(5);

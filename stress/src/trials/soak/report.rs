@@ -10,7 +10,7 @@ use super::{Fault, Footprint, SoakOptions};
 use crate::load::traffic::{Outcome, Record};
 use crate::load::{ClosedRun, last_first, longest_gap};
 use crate::measure::Machine;
-use crate::table::{Table, float, known};
+use crate::table::{Table, float, ms, spread};
 use crate::{Error, files};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,12 +110,7 @@ impl Report {
             Table::new("fault|times|nothing done|in doubt|broken off|left out|served again ms|silence ms");
         for &fault in Fault::ALL {
             let minutes: Vec<&Minute> = self.minutes.iter().filter(|minute| minute.fault == fault).collect();
-            let spread = |value: &dyn Fn(&Minute) -> f64| {
-                let mut values: Vec<f64> = minutes.iter().map(|minute| value(minute)).collect();
-                values.sort_by(f64::total_cmp);
-                let median = values.get(values.len() / 2).zip(values.last());
-                known(median.map(|(median, most)| format!("{median:.0}, {most:.0}")))
-            };
+            let spread = |value: &dyn Fn(&Minute) -> f64| spread(minutes.iter().map(|minute| value(minute)));
             let cells = [
                 fault.to_string(),
                 minutes.len().to_string(),
@@ -266,10 +261,6 @@ fn growth(minutes: &[Minute]) -> Vec<Growth> {
 
 fn count<'a>(records: impl Iterator<Item = &'a Record>) -> u64 {
     u64::try_from(records.count()).unwrap_or(u64::MAX)
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }
 
 fn mebibytes(bytes: u64) -> f64 {
