@@ -1500,7 +1500,7 @@ fn a_database_that_is_fenced_off_is_left_and_served_again_without_a_restart() {
     wait_health(&mut wire, 503);
     let answer = wire.ask(transaction(1, 1, "c", "fenced"));
     assert_eq!(answer.status, 503);
-    assert!(answer.erro().contains("read-only; nothing was done"), "{answer:?}");
+    assert!(answer.erro().contains("takes no writes; nothing was done"), "{answer:?}");
     fence("off");
     wait_health(&mut wire, 200);
     assert_eq!(wire.ask(transaction(1, 1, "c", "after")).balance(), 2);

@@ -376,7 +376,7 @@ pub fn rejection(reject: Reject) -> Response<'static> {
                 Unavailable::BankMissing => {
                     br#"{"erro": "the database has no clients: its tables are empty or missing, as after a crash; nothing was done"}"#
                 }
-                Unavailable::ReadOnly => br#"{"erro": "the database is read-only; nothing was done"}"#,
+                Unavailable::ReadOnly => br#"{"erro": "the database takes no writes; nothing was done"}"#,
                 Unavailable::QueueFull => br#"{"erro": "too many requests wait; nothing was done"}"#,
                 Unavailable::QueueTimeout => br#"{"erro": "the database was too slow; nothing was done"}"#,
                 Unavailable::Failed => br#"{"erro": "the database refused the request; nothing was done"}"#,

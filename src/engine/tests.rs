@@ -1118,7 +1118,7 @@ fn a_probe_finds_a_spoilt_session_although_nobody_asks() {
     world.now.monotonic_us += 1_000_000;
     world.settle();
     assert!(!world.engine.lanes[0].wants_socket());
-    assert!(world.health().contains("read-only"));
+    assert!(world.health().contains("takes no writes"));
 }
 
 #[test]
