@@ -102,7 +102,8 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
         "UPDATE clientes SET saldo = saldo + 1000 WHERE id = 1;
          INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (1, 1000, 'c', 'earlier')",
     );
-    let Bank { url, metrics, database_url, .. } = Bank::of(&stack);
+    let Bank { urls, metrics, database_url, .. } = Bank::of(&stack);
+    let url = urls[0].clone();
     let running = Some(Running { url, metrics, database_url, parts: Vec::new() });
     let options = MeasureOptions { running, runs: 2, ..options() };
     let (report, _) = measure::measure(&options, &place, &Progress::hidden()).expect("measure");
@@ -117,6 +118,30 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
     tamper("UPDATE clientes SET saldo = saldo + 1 WHERE id = 2");
     let refusal = measure::measure(&options, &place, &Progress::hidden()).expect_err("a run on these books");
     assert!(refusal.to_string().contains("client 2 has a balance of "), "{refusal}");
+}
+
+/// With nothing between them and the load, and behind HAProxy, both instances are asked, and the ledger adds up.
+#[test]
+fn other_balancers_reach_both_instances() {
+    for balancer in ["none", "haproxy"] {
+        let logs = Throwaway::new("test").expect("make a directory");
+        let options: MeasureOptions = stress::options(&format!(
+            "saturate --limits none --server {SERVER} --balancer {balancer} --connections 4 --seconds 1"
+        ));
+        let (report, _) = measure::measure(&options, &place(&logs), &Progress::hidden()).expect("measure");
+        assert_eq!(report.setup.conditions.balancer, balancer);
+        let run = &report.cases[0].runs[0];
+        assert!(run.errors.is_empty() && run.ledger.answered_200 > 0, "{run:?}");
+        match Parent::find() {
+            Ok(_) => {
+                // An instance that nobody asks uses a tenth of a microsecond.
+                let used: Vec<bool> =
+                    run.parts.iter().map(|part| part.cpu_us_per_request.is_some_and(|us| us > 2.0)).collect();
+                assert_eq!(used, [balancer != "none", true, true, true], "{run:?}");
+            }
+            Err(why) => stress::left_out("the CPU time of each part", &why),
+        }
+    }
 }
 
 /// What was acknowledged is on the disk: nothing is unlogged, and PostgreSQL waits for it.

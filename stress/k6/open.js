@@ -2,10 +2,11 @@
 // each on a connection of its own, begun when it is due whether or not the ones before it are answered. A request that
 // could not begin in time is counted as dropped, so slow answers cannot hide (no coordinated omission).
 
+import exec from 'k6/execution';
 import http from 'k6/http';
 import { Counter, Trend } from 'k6/metrics';
 
-const BASE = __ENV.BASE;
+const BASES = __ENV.BASES.split(',');
 const CLIENTS = 5;
 const VALUE_MAX = 10000;
 
@@ -44,7 +45,12 @@ export const options = {
 
 export const debit = () => transact('d');
 export const credit = () => transact('c');
-export const statement = () => count(http.get(`${BASE}/clientes/${client()}/extrato`, { timeout: '5s' }));
+export const statement = () => count(http.get(`${base()}/clientes/${client()}/extrato`, { timeout: '5s' }));
+
+// Each request has its own connection, so connections take turns.
+function base() {
+  return BASES[exec.scenario.iterationInTest % BASES.length];
+}
 
 function client() {
   return 1 + Math.floor(Math.random() * CLIENTS);
@@ -54,7 +60,7 @@ function transact(tipo) {
   const valor = 1 + Math.floor(Math.random() * VALUE_MAX);
   const body = JSON.stringify({ valor, tipo, descricao: 'descricao' });
   const parameters = { headers: { 'Content-Type': 'application/json' }, timeout: '5s' };
-  count(http.post(`${BASE}/clientes/${client()}/transacoes`, body, parameters));
+  count(http.post(`${base()}/clientes/${client()}/transacoes`, body, parameters));
 }
 
 // Format: k6 documentation, "Error codes": 1050 timeout, 1100 to 1199 names, 1200 to 1299 TCP (1211 dialling took too

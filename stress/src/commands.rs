@@ -119,7 +119,7 @@ mod tests {
     use std::path::PathBuf;
 
     use stress::Split;
-    use stress::measure::{Balancer, OwnStack};
+    use stress::measure::{BalancerName, OwnStack};
 
     use super::*;
 
@@ -136,11 +136,11 @@ mod tests {
 
     #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
-        let line = "run direct --health --connections=1,64 --limits tuned --nginx http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
+        let line = "run direct --health --connections=1,64 --limits tuned --balancer nginx-http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
-        let OwnStack { limits, nginx, durable, set, postgresql, server, cpu_period, accounts } =
+        let OwnStack { limits, balancer, durable, set, postgresql, server, cpu_period, accounts } =
             arguments.stack;
-        assert_eq!((limits, nginx, durable), (Split::Tuned, Balancer::Http, true));
+        assert_eq!((limits, balancer, durable), (Split::Tuned, BalancerName::NginxHttp, true));
         assert_eq!((cpu_period.cpu_period_ms, accounts), (20, Some(1000)));
         assert_eq!(postgresql, [("jit".to_owned(), "on".to_owned())]);
         assert_eq!(
@@ -161,7 +161,7 @@ mod tests {
             "run saturate --limits all",
             "run saturate --accounts 4",
             "run saturate --cpu-period-ms 4",
-            "run saturate --nginx tcp",
+            "run saturate --balancer tcp",
             "run saturate --set LANES",
             "run saturate --url http://h",
             "run saturate --part nginx=7",

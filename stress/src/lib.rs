@@ -8,7 +8,7 @@
 //!   [`throwaway::Throwaway`] is a directory that disappears; [`wait::until`] waits for a condition instead of a time.
 //! - [`http`]: the one HTTP client. [`steps`]: one line for each step of a work.
 //! - [`setup`]: what has to be there: programs of others, found or installed, and the server, built.
-//! - [`stack`]: [`Postgres`], [`Instance`] and [`Nginx`], each alone or as a whole [`Stack`].
+//! - [`stack`]: [`Postgres`], [`Instance`] and [`Balancer`], each alone or as a whole [`Stack`].
 //! - [`load`]: what clients ask and are told; a closed and an open load, wrk and k6, attackers.
 //! - [`ledger`]: whether the bank's books are right, by its counts or by what each client was told.
 //! - [`measure`]: a bank under load, measured, as `cargo stress run` does. [`reports`]: the runs that are kept.
@@ -41,8 +41,8 @@ pub use setup::{Workplace, compile, install, left_out};
 
 pub mod stack;
 pub use stack::{
-    Bank, Durability, Frozen, Instance, InstanceOptions, LIMITS, Nginx, NginxOptions, Ports, Postgres,
-    PostgresOptions, Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
+    Balancer, BalancerOptions, Bank, Configuration, Durability, Frozen, Instance, InstanceOptions, LIMITS,
+    Ports, Postgres, PostgresOptions, Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
 };
 
 pub mod load;

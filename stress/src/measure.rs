@@ -15,7 +15,8 @@ use crate::load::{Generator, LoadKind};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{
-    Bank, Durability, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace, compile, files,
+    Bank, Configuration, Durability, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace,
+    compile, files,
 };
 
 mod usage;
@@ -83,9 +84,10 @@ pub struct OwnStack {
     pub limits: Split,
     #[command(flatten)]
     pub cpu_period: CpuPeriod,
-    /// Layer 4 (stream) or layer 7 (http)
-    #[arg(long, value_enum, default_value_t, value_name = "LAYER", conflicts_with = "url")]
-    pub nginx: Balancer,
+    /// What is between the load and the instances: nginx with nginx.conf (layer 4) or with nginx-http.conf (layer 7), HAProxy
+    /// (layer 4), or nothing, with connections to the instances' TCP ports in turn
+    #[arg(long, value_enum, default_value_t, conflicts_with = "url")]
+    pub balancer: BalancerName,
     /// Logged tables, and fsync, `synchronous_commit` and `full_page_writes` on
     #[arg(long, conflicts_with = "url")]
     pub durable: bool,
@@ -180,7 +182,7 @@ impl OwnStack {
         Conditions {
             peer: self.peer().map(str::to_owned),
             cpu_period_ms: self.cpu_period.cpu_period_ms,
-            nginx: self.nginx.to_string(),
+            balancer: self.balancer.to_string(),
             is_durable: self.durable,
             settings: self.settings().into_iter().collect(),
         }
@@ -198,12 +200,14 @@ impl OwnStack {
     }
 
     pub(crate) fn start(&self, place: &Workplace, groups: Option<Parent>) -> Result<Stack, Error> {
-        let template = match self.nginx {
-            Balancer::Stream => "nginx/nginx.conf",
-            Balancer::Http => "nginx/nginx-http.conf",
-        };
+        let nginx = |file| Configuration::Nginx(place.workspace.join("nginx").join(file));
         Stack::start(&StackOptions {
-            nginx_conf: place.workspace.join(template),
+            balancer: match self.balancer {
+                // Where none is asked, one stands by: it costs nothing.
+                BalancerName::Nginx | BalancerName::None => nginx("nginx.conf"),
+                BalancerName::NginxHttp => nginx("nginx-http.conf"),
+                BalancerName::Haproxy => Configuration::Haproxy,
+            },
             groups,
             split: self.limits,
             postgres: PostgresOptions {
@@ -220,6 +224,17 @@ impl OwnStack {
     }
 }
 
+impl OwnStack {
+    /// As the load meets it.
+    fn bank(&self, stack: &Stack, load: LoadKind) -> Bank {
+        match (load, self.balancer) {
+            (LoadKind::Direct | LoadKind::DirectHealth, _) => Bank::direct(stack, 1),
+            (LoadKind::Saturate | LoadKind::Open, BalancerName::None) => Bank::direct(stack, usize::MAX),
+            (LoadKind::Saturate | LoadKind::Open, _) => Bank::of(stack),
+        }
+    }
+}
+
 impl Running {
     fn bank(&self) -> Result<Bank, Error> {
         let account = |(name, pid): &(String, u32)| {
@@ -228,7 +243,7 @@ impl Running {
             Ok((name.clone(), Some(account)))
         };
         Ok(Bank {
-            url: self.url.clone(),
+            urls: vec![self.url.clone()],
             metrics: self.metrics.clone(),
             database_url: self.database_url.clone(),
             parts: self.parts.iter().map(account).collect::<Result<_, Error>>()?,
@@ -236,15 +251,15 @@ impl Running {
     }
 }
 
-/// The project's two configurations of nginx.
+/// What stands before the instances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, strum::Display)]
-#[strum(serialize_all = "lowercase")]
-pub enum Balancer {
-    /// Layer 4: passes bytes on.
+#[strum(serialize_all = "kebab-case")]
+pub enum BalancerName {
     #[default]
-    Stream,
-    /// Layer 7: passes requests on.
-    Http,
+    Nginx,
+    NginxHttp,
+    Haproxy,
+    None,
 }
 
 /// Measures all cases, in turns: each takes its share of the machine's good and bad minutes, and so does the baseline, whose
@@ -281,7 +296,7 @@ pub fn measure(
                     files::make_directory(&logs)?;
                     let stack = side.own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
                     side.setup.add_facts(&stack);
-                    measured(&bank_of(&stack, load), &Tally::of_new_bank())?
+                    measured(&side.own.bank(&stack, load), &Tally::of_new_bank())?
                 };
                 progress.end(&run);
                 side.runs[case].push(run);
@@ -347,14 +362,6 @@ impl Side {
     }
 }
 
-/// As the load meets it.
-fn bank_of(stack: &Stack, load: LoadKind) -> Bank {
-    match load {
-        LoadKind::Saturate | LoadKind::Open => Bank::of(stack),
-        LoadKind::Direct | LoadKind::DirectHealth => Bank::direct(stack),
-    }
-}
-
 /// Warms a bank up, loads it, and audits what came since `before`. Nobody else may use it from then on.
 pub fn measure_bank(
     bank: &Bank,
@@ -365,12 +372,12 @@ pub fn measure_bank(
     interrupt: &Interrupt,
     progress: &Progress,
 ) -> Result<Run, Error> {
-    generator.run(&bank.url, connections, WARM_UP_SECONDS, interrupt)?;
+    generator.run(&bank.urls, connections, WARM_UP_SECONDS, interrupt)?;
 
     let counts_before = settled(bank, interrupt)?;
     let before_load = Moment::now(bank, generator.program().group.as_ref());
     progress.load(seconds);
-    let outcome = generator.run(&bank.url, connections, seconds, interrupt);
+    let outcome = generator.run(&bank.urls, connections, seconds, interrupt);
     let after_load = Moment::now(bank, generator.program().group.as_ref());
     progress.loaded();
     let outcome = outcome?;
@@ -391,7 +398,7 @@ impl Setup {
         let mut conditions = options.stack.conditions();
         if url.is_some() {
             limits.clear();
-            conditions.nginx.clear();
+            conditions.balancer.clear();
         }
         Setup {
             load: options.kind(),
@@ -413,7 +420,9 @@ impl Setup {
             Some(ServiceLimits { name: service.name().to_owned(), cpu_thousandths, memory_bytes })
         };
         self.services = stack.services().iter().filter_map(limits).collect();
-        for (name, version) in [("postgresql", stack.postgres.version()), ("nginx", stack.nginx.version())] {
+        let (balancer, postgres) = (&stack.balancer, &stack.postgres);
+        for (name, version) in [(postgres.name(), postgres.version()), (balancer.name(), balancer.version())]
+        {
             self.versions.insert(name.to_owned(), version.to_owned());
         }
     }

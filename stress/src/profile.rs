@@ -101,7 +101,7 @@ pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<
     let solo = Solo::start(SoloOptions::new(&server, place))?;
     let target = format!("http://{}", solo.address()?);
     place.steps.run("warm-up", "done", || {
-        wrk.run(&target, Some(options.connections), WARM_UP_SECONDS, &place.interrupt)
+        wrk.run(std::slice::from_ref(&target), Some(options.connections), WARM_UP_SECONDS, &place.interrupt)
     })?;
 
     let data = place.logs.join("perf.data");

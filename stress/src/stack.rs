@@ -1,7 +1,7 @@
 //! The whole stack: PostgreSQL, two instances of the server, nginx before them.
 
 mod split;
-use split::NGINX;
+use split::BALANCER;
 pub(crate) use split::{DB, WEBAPIS};
 pub use split::{LIMITS, Split, TUNED_LIMITS};
 
@@ -12,9 +12,9 @@ pub(crate) use postgresql::{apply_sql, remove_segment};
 mod instance;
 pub use instance::{Instance, InstanceOptions, Readiness};
 
-mod nginx;
-pub(crate) use nginx::privately;
-pub use nginx::{Nginx, NginxOptions};
+mod balancer;
+pub(crate) use balancer::privately;
+pub use balancer::{Balancer, BalancerOptions, Configuration};
 
 mod frozen;
 pub use frozen::Frozen;
@@ -69,7 +69,7 @@ impl Ports {
 pub struct StackOptions {
     pub server: PathBuf,
     pub sql: PathBuf,
-    pub nginx_conf: PathBuf,
+    pub balancer: Configuration,
     pub ports: Ports,
     /// Where to make the services' groups; `None`: no groups, so no limits and no account of what they use.
     pub groups: Option<Parent>,
@@ -89,7 +89,7 @@ impl StackOptions {
         StackOptions {
             server: server.into(),
             sql: workspace.join("sql"),
-            nginx_conf: workspace.join("nginx/nginx.conf"),
+            balancer: Configuration::Nginx(workspace.join("nginx/nginx.conf")),
             ports: Ports::default(),
             groups: None,
             split: Split::Default,
@@ -102,10 +102,10 @@ impl StackOptions {
     }
 }
 
-/// The running stack. Dropping it stops all of it: nginx first, PostgreSQL last.
+/// The running stack. Dropping it stops all of it: the balancer first, PostgreSQL last.
 #[derive(Debug)]
 pub struct Stack {
-    pub nginx: Nginx,
+    pub balancer: Balancer,
     /// webapi1 and webapi2.
     pub instances: [Instance; 2],
     /// The database server, with the database `rinha`.
@@ -159,25 +159,26 @@ impl Stack {
         };
         let instances = [instance(0)?, instance(1)?];
 
-        let version = install::NGINX.require()?.version;
-        let nginx = options.steps.run(&format!("{NGINX} {version}"), "ready", || {
-            let nginx = Nginx::start(&NginxOptions {
+        let program = options.balancer.program();
+        let version = options.balancer.tool().require()?.version;
+        let balancer = options.steps.run(&format!("{program} {version}"), "ready", || {
+            let balancer = Balancer::start(&BalancerOptions {
                 port: options.ports.nginx,
-                group: group(NGINX)?,
-                log: log(NGINX),
+                group: group(BALANCER)?,
+                log: log(program),
                 interrupt: options.interrupt.clone(),
-                ..NginxOptions::new(&options.nginx_conf, upstreams.clone())
+                ..BalancerOptions::new(options.balancer.clone(), upstreams.clone())
             })?;
-            let address = nginx.address().to_string();
-            nginx.wait_ready(
+            let address = balancer.address().to_string();
+            balancer.wait_ready(
                 HEALTHY_PATIENCE,
                 &options.interrupt,
                 "does not answer 200 to /healthz",
                 || Ok(http::get_status(&address, "/healthz").is_ok_and(|status| status == 200).then_some(())),
             )?;
-            Ok(nginx)
+            Ok(balancer)
         })?;
-        Ok(Stack { nginx, instances, postgres, instance_options, _sockets: sockets })
+        Ok(Stack { balancer, instances, postgres, instance_options, _sockets: sockets })
     }
 
     /// Starts an instance that has ended again, where it was before, and waits until it is ready.
@@ -187,13 +188,13 @@ impl Stack {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.nginx.address()
+        self.balancer.address()
     }
 
     /// The four processes, in the order in which a request meets them.
     pub fn services(&self) -> [&Service; 4] {
         let [webapi1, webapi2] = &self.instances;
-        [&self.nginx, webapi1, webapi2, &self.postgres]
+        [&self.balancer, webapi1, webapi2, &self.postgres]
     }
 
     /// Waits until `interrupt` is raised.

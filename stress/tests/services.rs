@@ -20,8 +20,8 @@ use stress::http::get_status;
 use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
 use stress::{
-    Durability, Error, Instance, InstanceOptions, Nginx, NginxOptions, Postgres, PostgresOptions, Readiness,
-    Signal,
+    Balancer, BalancerOptions, Durability, Error, Instance, InstanceOptions, Postgres, PostgresOptions,
+    Readiness, Signal,
 };
 
 #[test]
@@ -164,8 +164,8 @@ fn services_end_when_the_bench_is_killed() {
 #[test]
 fn several_nginx_run_side_by_side_and_free_their_ports() {
     let stand_in = StandIn::nginx(NGINX_CONF);
-    let both = [(); 2].map(|()| Nginx::start(&stand_in.nginx_options()).unwrap());
-    let addresses = both.each_ref().map(Nginx::address);
+    let both = [(); 2].map(|()| Balancer::start(&stand_in.nginx_options()).unwrap());
+    let addresses = both.each_ref().map(Balancer::address);
     assert_ne!(addresses[0], addresses[1]);
     for address in addresses {
         assert_eq!(get_status(&address.to_string(), "/").unwrap(), 200);
@@ -179,7 +179,7 @@ fn several_nginx_run_side_by_side_and_free_their_ports() {
 #[test]
 fn no_nginx_worker_survives_its_killed_master() {
     let stand_in = StandIn::nginx(NGINX_CONF);
-    let nginx = Nginx::start(&stand_in.nginx_options()).unwrap();
+    let nginx = Balancer::start(&stand_in.nginx_options()).unwrap();
     let address = nginx.address();
     nginx.signal(Signal::KILL).unwrap();
     eventually("the master is gone", || nginx.has_exited());
@@ -190,14 +190,15 @@ fn no_nginx_worker_survives_its_killed_master() {
 #[test]
 fn nginx_says_what_it_does_not_like() {
     let stand_in = StandIn::nginx(&NGINX_CONF.replace("access_log", "acces_log"));
-    let error = Nginx::start(&stand_in.nginx_options()).unwrap_err().to_string();
+    let error = Balancer::start(&stand_in.nginx_options()).unwrap_err().to_string();
     assert!(error.starts_with("nginx -t exited with status 1;"), "{error}");
     assert!(error.contains("unknown directive \"acces_log\""), "{error}");
 
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let stand_in = StandIn::nginx(NGINX_CONF);
     let port = taken.local_addr().unwrap().port();
-    let error = Nginx::start(&NginxOptions { port, ..stand_in.nginx_options() }).unwrap_err().to_string();
+    let error =
+        Balancer::start(&BalancerOptions { port, ..stand_in.nginx_options() }).unwrap_err().to_string();
     assert!(error.contains("Address already in use"), "{error}");
 }
 
@@ -274,9 +275,9 @@ impl StandIn {
         InstanceOptions::new(self.0.path().join("server"), "postgresql://nobody@/nothing")
     }
 
-    fn nginx_options(&self) -> NginxOptions {
+    fn nginx_options(&self) -> BalancerOptions {
         let sockets = ["1.sock", "2.sock"].map(|name| self.0.path().join(name));
-        NginxOptions::new(self.0.path().join("template.conf"), sockets)
+        BalancerOptions::nginx(self.0.path().join("template.conf"), sockets)
     }
 }
 

@@ -8,10 +8,18 @@ local clients = 5
 local POOL_LEN = 20000
 
 local threads = 0
+-- Each thread's connections go to one of them. Without the variable, to where wrk itself is told.
+local targets = {}
+for host, port in (os.getenv("TARGETS") or ""):gmatch("http://([^:,]+):(%d+)") do
+   targets[#targets + 1] = { host, port }
+end
 
 function setup(thread)
    threads = threads + 1
    thread:set("number", threads)
+   if #targets > 1 then
+      thread.addr = wrk.lookup(unpack(targets[threads % #targets + 1]))[1]
+   end
 end
 
 local pool, position = {}, 0

@@ -1,14 +1,14 @@
 //! The stack as users have it, nginx in front of two instances, but on free ports and without limits.
 
 use stress::throwaway::Throwaway;
-use stress::{Instance, InstanceOptions, Nginx, NginxOptions, Signal};
+use stress::{Balancer, BalancerOptions, Instance, InstanceOptions, Signal};
 
 use super::bank::options;
 use super::{Database, Wire, wait_for, workspace};
 
 /// nginx, two instances and a database of their own. Dropped in this order.
 pub(crate) struct Balanced {
-    pub(crate) nginx: Nginx,
+    pub(crate) nginx: Balancer,
     pub(crate) instances: [Instance; 2],
     pub(crate) database: Database,
     options: [InstanceOptions; 2],
@@ -46,7 +46,7 @@ impl Balanced {
         let instances =
             options.each_ref().map(|options| Instance::start(options).expect("start an instance"));
         let template = workspace().join("nginx").join(configuration);
-        let nginx = Nginx::start(&NginxOptions::new(template, sockets)).expect("start nginx");
+        let nginx = Balancer::start(&BalancerOptions::nginx(template, sockets)).expect("start nginx");
         Balanced { nginx, instances, database, options, _sockets: directory }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use stress::postgres::Client;
 use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
-use stress::{Instance, InstanceOptions, Nginx, NginxOptions, Readiness};
+use stress::{Balancer, BalancerOptions, Instance, InstanceOptions, Readiness};
 
 use crate::support::{Answer, Database, Edge, Wire, get, transaction, workspace};
 
@@ -49,7 +49,7 @@ pub(crate) fn unsent_lock(database: &Database, account: i32) -> Client {
 /// A running server, and its database. Dropped in this order.
 pub(crate) struct Bank {
     pub(crate) edge: Edge,
-    nginx: Option<Nginx>,
+    nginx: Option<Balancer>,
     pub(crate) instance: Instance,
     /// The second instance behind nginx.
     twin: Option<Instance>,
@@ -96,7 +96,7 @@ impl Bank {
             Instance::start(&options).expect("start an instance")
         });
         let template = workspace().join("nginx").join(configuration);
-        let nginx = Nginx::start(&NginxOptions::new(template, sockets)).expect("start nginx");
+        let nginx = Balancer::start(&BalancerOptions::nginx(template, sockets)).expect("start nginx");
         Bank { edge, nginx: Some(nginx), instance, twin: Some(twin), database, _sockets: Some(directory) }
     }
 

@@ -41,7 +41,7 @@ fn it_keeps_the_rules_of_the_bank_and_its_books_add_up() {
     );
 
     let bank = Bank {
-        url: format!("http://{address}"),
+        urls: vec![format!("http://{address}")],
         metrics: instance.metrics_address().into_iter().collect(),
         database_url: String::new(),
         parts: Vec::new(),

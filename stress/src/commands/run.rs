@@ -1,7 +1,7 @@
 //! `cargo stress run`: a bank under load, measured, and what becomes of the report.
 
 use stress::load::LoadKind;
-use stress::measure::{self, Case, MeasureOptions, Progress, Report};
+use stress::measure::{self, BalancerName, Case, MeasureOptions, Progress, Report};
 use stress::reports::Summary;
 use stress::steps::Steps;
 use stress::{Error, install};
@@ -16,7 +16,9 @@ pub(super) fn run(options: &MeasureOptions) -> Result<(), Error> {
     }
     let (report, baseline) = at_work("run", |place| {
         let generator = if options.load == LoadKind::Open { &install::PYTHON } else { &install::WRK };
-        place.install(&[&install::POSTGRES, &install::NGINX, generator])?;
+        let is_haproxy = options.stack.balancer == BalancerName::Haproxy;
+        let balancer = if is_haproxy { &install::HAPROXY } else { &install::NGINX };
+        place.install(&[&install::POSTGRES, balancer, generator])?;
         measure::measure(options, place, &Progress::shown())
     })?;
     if let Some(baseline) = &baseline {

@@ -138,21 +138,23 @@ impl Generator {
         &self.program
     }
 
-    /// Loads `target` for some seconds.
+    /// Loads `targets` for some seconds, each with as many connections as the others.
     pub(crate) fn run(
         &self,
-        target: &str,
+        targets: &[String],
         connections: Option<u32>,
         seconds: u32,
         interrupt: &Interrupt,
     ) -> Result<LoadFigures, Error> {
         let ended = if self.kind == LoadKind::Open {
-            let variables = vec![("BASE", target.to_owned()), ("SECONDS", seconds.to_string())];
+            let variables = vec![("BASES", targets.join(",")), ("SECONDS", seconds.to_string())];
             let path = &self.program.scratch.join(OPEN_SCRIPT);
             self.program.run_script(Script { path, variables, environment: Vec::new(), seconds }, interrupt)
         } else {
+            let target = targets.first().map_or("", String::as_str);
             let arguments = self.wrk_arguments(target, connections.unwrap_or(1), seconds);
-            self.program.run(arguments, Vec::new(), seconds, interrupt)
+            let environment = vec![("TARGETS".to_owned(), OsString::from(targets.join(",")))];
+            self.program.run(arguments, environment, seconds, interrupt)
         };
         let (process, status) = ended?;
         if !status.success() {

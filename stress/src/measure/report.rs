@@ -49,8 +49,9 @@ pub struct Conditions {
     /// Over which span the limits of CPU were kept.
     #[serde(default = "cpu_period_default_ms")]
     pub cpu_period_ms: u32,
-    /// nginx's configuration: `stream` or `http`.
-    pub nginx: String,
+    /// `nginx`, `nginx-http`, `haproxy` or `none`; in older reports the layer, `stream` or `http`.
+    #[serde(alias = "nginx")]
+    pub balancer: String,
     pub is_durable: bool,
     /// The settings of the instances and of PostgreSQL that are not as usual.
     pub settings: BTreeMap<String, String>,
@@ -87,7 +88,7 @@ pub struct Run {
     pub statuses: BTreeMap<String, u64>,
     /// Calls that shared one commit, on average.
     pub calls_per_batch: Option<f64>,
-    /// nginx, both instances, the database.
+    /// The balancer, both instances, the database.
     pub parts: Vec<Part>,
     /// CPUs that other processes, or other guests of the same host, used on average meanwhile. The most of any run.
     pub others_cpus: Option<f64>,
@@ -125,14 +126,21 @@ impl Setup {
 }
 
 impl Conditions {
-    /// One word for each thing that is not as usual, and for nginx.
+    /// One word for each thing that is not as usual, and for the balancer.
     pub(super) fn words(&self) -> Vec<String> {
-        let nginx = format!("nginx {}", self.nginx);
+        let balancer = if self.balancer == "none" { "no balancer" } else { &self.balancer };
         let durable = self.is_durable.then(|| "durable".to_owned());
         let is_usual = self.cpu_period_ms == CPU_PERIOD_DEFAULT_MS;
         let period = (!is_usual).then(|| format!("CPU period {} ms", self.cpu_period_ms));
         let settings = self.settings.iter().map(|(name, value)| format!("{name}={value}"));
-        self.peer.iter().cloned().chain([nginx]).chain(durable).chain(period).chain(settings).collect()
+        self.peer
+            .iter()
+            .cloned()
+            .chain([balancer.to_owned()])
+            .chain(durable)
+            .chain(period)
+            .chain(settings)
+            .collect()
     }
 }
 
@@ -344,7 +352,7 @@ pub(crate) mod tests {
                 conditions: Conditions {
                     peer: None,
                     cpu_period_ms: 100,
-                    nginx: "stream".to_owned(),
+                    balancer: "nginx".to_owned(),
                     is_durable: false,
                     settings: BTreeMap::from([("LANES".to_owned(), "2".to_owned())]),
                 },

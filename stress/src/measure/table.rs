@@ -74,7 +74,7 @@ impl Report {
         if pairs.is_empty() {
             return format!("{title}no case in common\n");
         }
-        let mut table = Table::new("|req/s|mean|p50|p99|p99.9|CPU|nginx|APIs|db");
+        let mut table = Table::new("|req/s|mean|p50|p99|p99.9|CPU|balancer|APIs|db");
         for (case, other) in pairs {
             let (figures, others) = (figures(case), figures(other));
             let cells = figures.into_iter().zip(others).map(|(figure, other)| ratio(figure, other));
@@ -135,7 +135,7 @@ mod tests {
         let mut unknown = report(&[run(12_000.4, 40.0)]);
         let text = unknown.tables();
         for expected in [
-            "saturate, limits default, nginx stream, LANES=2, 10 s\nnginx 1.22.1\n\n",
+            "saturate, limits default, nginx, LANES=2, 10 s\nnginx 1.22.1\n\n",
             "                req/s  mean ms   p50   p90    p99  p99.9   max  batch   422  errors\n",
             "32 connections  12000     0.00  2.00  0.00  10.00   0.00  0.00    4.0  10 %       1\n",
             "CPU µs per request  nginx  webapi1  webapi2  postgresql  total\n",

@@ -11,8 +11,8 @@ use std::time::Duration;
 pub use super::k6::require_k6;
 pub use super::python::{PATRONI, require_patroni};
 pub use super::tools::{
-    ETCD, Found, INFLUXDB, IP, K6, NGINX, PERF, PGBOUNCER, POSTGRES, POSTGRES_EXPORTER, PROMETHEUS, PROMTOOL,
-    PYTHON, STRACE, Tool, WRK,
+    ETCD, Found, HAPROXY, INFLUXDB, IP, K6, NGINX, PERF, PGBOUNCER, POSTGRES, POSTGRES_EXPORTER, PROMETHEUS,
+    PROMTOOL, PYTHON, STRACE, Tool, WRK,
 };
 use crate::process::{Launch, Service};
 use crate::steps::Steps;

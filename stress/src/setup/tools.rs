@@ -109,6 +109,12 @@ pub static NGINX: Tool = Tool {
     arguments: &["-V"],
     ..Tool::new("nginx", &["nginx"], "nginx version: nginx/")
 };
+/// To compare nginx with.
+pub static HAPROXY: Tool = Tool {
+    service: Some("haproxy"),
+    arguments: &["-v"],
+    ..Tool::new("HAProxy", &["haproxy"], "HAProxy version ")
+};
 pub static WRK: Tool = Tool::new("wrk", &["wrk"], "wrk ");
 pub static PGBOUNCER: Tool =
     Tool { service: Some("pgbouncer"), ..Tool::new("PgBouncer", &["pgbouncer"], "PgBouncer ") };

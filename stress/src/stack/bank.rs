@@ -9,8 +9,8 @@ use crate::cgroup::Account;
 /// A bank that runs: where requests go, and where its counts, its books and its accounts are read.
 #[derive(Debug, Clone)]
 pub struct Bank {
-    /// Where requests go: a URL without a path.
-    pub url: String,
+    /// Where requests go, URLs without a path: connections take them in turn.
+    pub urls: Vec<String>,
     /// Where each instance tells what it has counted: `host:port`.
     pub metrics: Vec<String>,
     /// Where the ledger is, as libpq takes it: a URI or `key=value` pairs.
@@ -20,25 +20,26 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// A stack of ours, through nginx.
+    /// A stack of ours, through its balancer.
     pub fn of(stack: &Stack) -> Bank {
-        Bank::at(&stack.address().to_string(), stack)
+        Bank::at(&[stack.address().to_string()], stack)
     }
 
-    /// The first instance of a stack of ours, without nginx.
-    pub fn direct(stack: &Stack) -> Bank {
+    /// The first so many instances of a stack of ours, without its balancer.
+    pub fn direct(stack: &Stack, instances: usize) -> Bank {
         // Its TCP address: the last of LISTEN.
-        Bank::at(&stack.instances[0].addresses().pop().unwrap_or_default(), stack)
+        let addresses = stack.instances.iter().filter_map(|instance| instance.addresses().pop());
+        Bank::at(&addresses.take(instances).collect::<Vec<_>>(), stack)
     }
 
-    fn at(address: &str, stack: &Stack) -> Bank {
+    fn at(addresses: &[String], stack: &Stack) -> Bank {
         let metrics = stack.instances.iter().map(|instance| instance.metrics_address().unwrap_or_default());
         let parts = stack
             .services()
             .into_iter()
             .map(|service| (service.name().to_owned(), service.group().map(|group| group.account().clone())));
         Bank {
-            url: format!("http://{address}"),
+            urls: addresses.iter().map(|address| format!("http://{address}")).collect(),
             metrics: metrics.collect(),
             database_url: stack.postgres.url(DATABASE),
             parts: parts.collect(),

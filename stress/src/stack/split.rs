@@ -39,7 +39,7 @@ impl Split {
 
 /// What each service may use, by name: 1.5 CPU and 550 MB together, the limits of the challenge.
 pub const LIMITS: [(&str, Limits); 4] = [
-    (NGINX, Limits { cpu_thousandths: 200, memory_bytes: 20 << 20 }),
+    (BALANCER, Limits { cpu_thousandths: 200, memory_bytes: 20 << 20 }),
     (WEBAPIS[0], Limits { cpu_thousandths: 400, memory_bytes: 100 << 20 }),
     (WEBAPIS[1], Limits { cpu_thousandths: 400, memory_bytes: 100 << 20 }),
     (DB, Limits { cpu_thousandths: 500, memory_bytes: 330 << 20 }),
@@ -47,13 +47,14 @@ pub const LIMITS: [(&str, Limits); 4] = [
 
 /// The same sums in proportion to what a request costs in each service. `compose/tuned.yml` has the same figures.
 pub const TUNED_LIMITS: [(&str, Limits); 4] = [
-    (NGINX, Limits { cpu_thousandths: 550, memory_bytes: 20 << 20 }),
+    (BALANCER, Limits { cpu_thousandths: 550, memory_bytes: 20 << 20 }),
     (WEBAPIS[0], Limits { cpu_thousandths: 200, memory_bytes: 100 << 20 }),
     (WEBAPIS[1], Limits { cpu_thousandths: 200, memory_bytes: 100 << 20 }),
     (DB, Limits { cpu_thousandths: 550, memory_bytes: 330 << 20 }),
 ];
 
-pub(crate) const NGINX: &str = "nginx";
+/// Named after the usual one; another has its limits.
+pub(crate) const BALANCER: &str = "nginx";
 pub(crate) const WEBAPIS: [&str; 2] = ["webapi1", "webapi2"];
 pub(crate) const DB: &str = "postgresql";
 

@@ -102,7 +102,7 @@ fn on_own_stack(
     let bank = Bank::of(&stack);
 
     let before = Moment::now(&bank, k6.group.as_ref());
-    let challenge = load(&k6, &bank.url, options, place, progress);
+    let challenge = load(&k6, &bank.urls[0], options, place, progress);
     let after = Moment::now(&bank, k6.group.as_ref());
     let Challenge { mut summary, page, doubts } = challenge?;
 

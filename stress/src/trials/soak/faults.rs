@@ -87,13 +87,13 @@ impl Fault {
                 stack.start_instance_again(SUFFERER)?;
             }
             Fault::NginxReloaded => {
-                let old = stack.nginx.child_pids();
-                stack.nginx.signal(Signal::HUP)?;
+                let old = stack.balancer.child_pids();
+                stack.balancer.signal(Signal::HUP)?;
                 let renewed = wait::until(END_PATIENCE, interrupt, || {
-                    let workers = stack.nginx.child_pids();
+                    let workers = stack.balancer.child_pids();
                     Ok(workers.iter().any(|worker| !old.contains(worker)).then_some(()))
                 })?;
-                renewed.ok_or_else(|| stack.nginx.failure("has no new worker after a reload"))?;
+                renewed.ok_or_else(|| stack.balancer.failure("has no new worker after a reload"))?;
             }
         }
         Ok(Instant::now())

@@ -1,6 +1,7 @@
-//! The load balancer: nginx with a private copy of the project's configuration.
+//! The load balancer: nginx with a private copy of a configuration of the project, or HAProxy to compare it with.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
@@ -11,15 +12,23 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::cgroup::Group;
-use crate::install::Found;
+use crate::install::{Found, Tool};
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Error, files, install};
 
 #[derive(Debug, Clone)]
-pub struct NginxOptions {
-    pub template: PathBuf,
+pub enum Configuration {
+    /// nginx with this file of the project, or one like it.
+    Nginx(PathBuf),
+    /// HAProxy passing bytes on, as nginx.conf does.
+    Haproxy,
+}
+
+#[derive(Debug, Clone)]
+pub struct BalancerOptions {
+    pub configuration: Configuration,
     /// 0 for a free one.
     pub port: u16,
     /// The sockets of the two instances.
@@ -30,10 +39,15 @@ pub struct NginxOptions {
     pub interrupt: Interrupt,
 }
 
-impl NginxOptions {
-    pub fn new(template: impl Into<PathBuf>, upstreams: [PathBuf; 2]) -> NginxOptions {
-        NginxOptions {
-            template: template.into(),
+impl BalancerOptions {
+    /// nginx with this configuration.
+    pub fn nginx(template: impl Into<PathBuf>, upstreams: [PathBuf; 2]) -> BalancerOptions {
+        BalancerOptions::new(Configuration::Nginx(template.into()), upstreams)
+    }
+
+    pub fn new(configuration: Configuration, upstreams: [PathBuf; 2]) -> BalancerOptions {
+        BalancerOptions {
+            configuration,
             port: 0,
             upstreams,
             group: None,
@@ -44,27 +58,44 @@ impl NginxOptions {
 }
 
 #[derive(Debug)]
-pub struct Nginx {
+pub struct Balancer {
     service: Service,
     port: u16,
     version: String,
-    /// Last, so that it is removed when nginx has stopped.
+    /// Last, so that it is removed when the process has stopped.
     directory: Throwaway,
 }
 
-impl Nginx {
-    /// Checks the configuration, starts nginx and waits until it accepts connections. Its upstreams may be away.
-    pub fn start(options: &NginxOptions) -> Result<Nginx, Error> {
-        let tool = install::NGINX.require()?;
-        if options.port != 0 {
-            return Nginx::start_on(options.port, &tool, options);
+impl Configuration {
+    pub(crate) fn tool(&self) -> &'static Tool {
+        match self {
+            Configuration::Nginx(_) => &install::NGINX,
+            Configuration::Haproxy => &install::HAPROXY,
         }
-        // Between our look at a free port and nginx's bind another process can take it.
+    }
+
+    /// What its process is called.
+    pub(crate) fn program(&self) -> &'static str {
+        match self {
+            Configuration::Nginx(_) => "nginx",
+            Configuration::Haproxy => "haproxy",
+        }
+    }
+}
+
+impl Balancer {
+    /// Checks the configuration, starts the program and waits until it accepts connections. Its upstreams may be away.
+    pub fn start(options: &BalancerOptions) -> Result<Balancer, Error> {
+        let tool = options.configuration.tool().require()?;
+        if options.port != 0 {
+            return Balancer::start_on(options.port, &tool, options);
+        }
+        // Between our look at a free port and the program's bind another process can take it.
         let mut attempt = 1;
         loop {
-            match Nginx::start_on(free_port()?, &tool, options) {
+            match Balancer::start_on(free_port()?, &tool, options) {
                 Err(Error::Service { tail, .. })
-                    if tail.contains("Address already in use") && attempt < ATTEMPTS_MAX =>
+                    if PORT_IS_TAKEN.iter().any(|words| tail.contains(words)) && attempt < ATTEMPTS_MAX =>
                 {
                     attempt += 1;
                 }
@@ -82,41 +113,52 @@ impl Nginx {
         &self.version
     }
 
-    fn start_on(port: u16, tool: &Found, options: &NginxOptions) -> Result<Nginx, Error> {
-        let directory = Throwaway::new("nginx")?;
-        let template = files::read(&options.template)?;
-        let module = stream_module(&tool.said);
-        let configuration = render(&template, port, &options.upstreams, directory.path(), module.as_deref())?;
-        let configuration_path = files::write(directory.path().join("nginx.conf"), configuration)?;
-        let log = options.log.clone().unwrap_or_else(|| directory.path().join("nginx.log"));
-
-        let [prefix, path] = [directory.path(), &configuration_path].map(|path| path.display().to_string());
-        let paths = ["-p", &prefix, "-c", &path];
-        let run = |name, group, arguments: &[&str]| {
+    fn start_on(port: u16, tool: &Found, options: &BalancerOptions) -> Result<Balancer, Error> {
+        let name = options.configuration.program();
+        let directory = Throwaway::new(name)?;
+        let path = directory.path().join(format!("{name}.conf"));
+        let log = options.log.clone().unwrap_or_else(|| directory.path().join(format!("{name}.log")));
+        let [prefix, file] = [directory.path(), &path].map(|path| path.display().to_string());
+        let (text, check, serve) = match &options.configuration {
+            Configuration::Nginx(template) => {
+                let (template, module) = (files::read(template)?, stream_module(&tool.said));
+                let text = render(&template, port, &options.upstreams, directory.path(), module.as_deref())?;
+                let paths = ["-p", &prefix, "-c", &file];
+                (text, [&paths[..], &["-t", "-q"]].concat(), [&paths[..], &["-g", "daemon off;"]].concat())
+            }
+            Configuration::Haproxy => {
+                (haproxy(port, &options.upstreams), vec!["-f", &file, "-c", "-q"], vec!["-db", "-f", &file])
+            }
+        };
+        files::write(&path, text)?;
+        let run = |name: &str, group, arguments: &[&str]| {
             Service::start(Launch {
                 arguments: arguments.iter().map(OsString::from).collect(),
                 group,
-                // "Fast shutdown". Format: nginx documentation, "Controlling nginx".
+                // "Fast shutdown", and HAProxy's "hard stop". Format: nginx documentation, "Controlling nginx"; HAProxy's
+                // "Management Guide", "Stopping and restarting HAProxy".
                 stop_signal: Signal::TERM,
                 stop_patience: STOP_PATIENCE,
                 ..Launch::new(name, &tool.program, directory.path(), &log)
             })
         };
-        run("nginx -t", None, &[&paths[..], &["-t", "-q"]].concat())?
+        run(&format!("{name} {}", check[check.len() - 2]), None, &check)?
             .run_to_end(CHECK_PATIENCE, &options.interrupt)?;
-        let service = run("nginx", options.group.clone(), &[&paths[..], &["-g", "daemon off;"]].concat())?;
-        let nginx = Nginx { service, port, version: tool.version.clone(), directory };
-        // It writes its pid file once all its ports are bound. Without it, whoever answers may be another process.
-        let pid_file = nginx.directory.path().join(PID_FILE);
-        nginx.wait_ready(READY_PATIENCE, &options.interrupt, "does not accept connections", || {
-            let has_bound = fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.trim().is_empty());
-            Ok((has_bound && TcpStream::connect(nginx.address()).is_ok()).then_some(()))
+        let service = run(name, options.group.clone(), &serve)?;
+        let balancer = Balancer { service, port, version: tool.version.clone(), directory };
+        // nginx writes its pid file once all its ports are bound. Without it, whoever answers may be another process.
+        let pid_file = balancer.directory.path().join(PID_FILE);
+        let writes_pid = matches!(options.configuration, Configuration::Nginx(_));
+        balancer.wait_ready(READY_PATIENCE, &options.interrupt, "does not accept connections", || {
+            let has_bound =
+                !writes_pid || fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.trim().is_empty());
+            Ok((has_bound && TcpStream::connect(balancer.address()).is_ok()).then_some(()))
         })?;
-        Ok(nginx)
+        Ok(balancer)
     }
 }
 
-impl Deref for Nginx {
+impl Deref for Balancer {
     type Target = Service;
 
     fn deref(&self) -> &Service {
@@ -127,6 +169,20 @@ impl Deref for Nginx {
 fn free_port() -> Result<u16, Error> {
     let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|listener| listener.local_addr());
     bound.map(|address: SocketAddr| address.port()).map_err(Error::io("find a free port"))
+}
+
+/// HAProxy as nginx.conf has nginx: layer 4, one thread, the instance with the fewest connections, times as there.
+fn haproxy(port: u16, upstreams: &[PathBuf]) -> String {
+    let mut text = format!(
+        "global\n    nbthread 1\n    maxconn 4096\n    tune.bufsize 4096\n    tune.maxrewrite 1024\n\
+         defaults\n    mode tcp\n    timeout connect 1s\n    timeout client 90s\n    timeout server 90s\n\
+         listen webapi\n    bind :{port} backlog 4096\n    balance leastconn\n"
+    );
+    for (socket, number) in upstreams.iter().zip(1..) {
+        // Writing to memory does not fail.
+        let _ = writeln!(text, "    server webapi{number} unix@{}", socket.display());
+    }
+    text
 }
 
 /// A private copy of the project's `nginx.conf`, which is written for its container. Refused where something to be replaced
@@ -187,6 +243,8 @@ fn stream_module(build: &str) -> Option<PathBuf> {
 /// How a template loads the stream module where it is a dynamic one.
 const MODULES: &str = "include /etc/nginx/modules-enabled/*.conf;";
 const PID_FILE: &str = "nginx.pid";
+/// As nginx and as HAProxy say it.
+const PORT_IS_TAKEN: [&str; 2] = ["Address already in use", "cannot bind socket"];
 const ATTEMPTS_MAX: u32 = 5;
 const CHECK_PATIENCE: Duration = Duration::from_secs(20);
 /// It tries a taken port for 2.5 s before it gives up.
