@@ -102,8 +102,8 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
         "UPDATE clientes SET saldo = saldo + 1000 WHERE id = 1;
          INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (1, 1000, 'c', 'earlier')",
     );
-    let Bank { urls, metrics, database_url, .. } = Bank::of(&stack);
-    let url = urls[0].clone();
+    let Bank { urls, metrics, database_urls, .. } = Bank::of(&stack);
+    let (url, database_url) = (urls[0].clone(), database_urls[0].clone());
     let running = Some(Running { url, metrics, database_url, parts: Vec::new() });
     let options = MeasureOptions { running, runs: 2, ..options() };
     let (report, _) = measure::measure(&options, &place, &Progress::hidden()).expect("measure");
@@ -120,24 +120,30 @@ fn a_bank_that_runs_is_measured_from_where_it_stands() {
     assert!(refusal.to_string().contains("client 2 has a balance of "), "{refusal}");
 }
 
-/// With nothing between them and the load, and behind HAProxy, both instances are asked, and the ledger adds up.
+/// Whatever stands before them, all instances are asked, and the ledgers add up. Behind two databases, each has its own
+/// accounts alone: a request that went astray would be answered 404.
 #[test]
-fn other_balancers_reach_both_instances() {
-    for balancer in ["none", "haproxy"] {
+fn other_stacks_are_asked_in_all_their_parts() {
+    for (shape, used) in [
+        ("--balancer none", &[false, true, true, true][..]),
+        ("--balancer haproxy", &[true; 4]),
+        ("--balancer nginx-tcp --databases 2 --instances 1 --distance-ms 2", &[true; 5]),
+    ] {
         let logs = Throwaway::new("test").expect("make a directory");
         let options: MeasureOptions = stress::options(&format!(
-            "saturate --limits none --server {SERVER} --balancer {balancer} --connections 4 --seconds 1"
+            "saturate --limits none --server {SERVER} {shape} --connections 4 --seconds 1"
         ));
         let (report, _) = measure::measure(&options, &place(&logs), &Progress::hidden()).expect("measure");
-        assert_eq!(report.setup.conditions.balancer, balancer);
         let run = &report.cases[0].runs[0];
-        assert!(run.errors.is_empty() && run.ledger.answered_200 > 0, "{run:?}");
+        assert!(run.errors.is_empty() && run.ledger.answered_200 > 0, "{shape}: {run:?}");
+        let away_ms = 2.0 * f64::from(options.stack.shape.distance_ms);
+        assert!(run.latency.p50_ms >= away_ms, "{shape}: {run:?}");
         match Parent::find() {
             Ok(_) => {
                 // An instance that nobody asks uses a tenth of a microsecond.
-                let used: Vec<bool> =
-                    run.parts.iter().map(|part| part.cpu_us_per_request.is_some_and(|us| us > 2.0)).collect();
-                assert_eq!(used, [balancer != "none", true, true, true], "{run:?}");
+                let has_used = |part: &Part| part.cpu_us_per_request.is_some_and(|us| us > 2.0);
+                let seen: Vec<bool> = run.parts.iter().map(has_used).collect();
+                assert_eq!(seen, used, "{shape}: {run:?}");
             }
             Err(why) => stress::left_out("the CPU time of each part", &why),
         }

@@ -168,7 +168,7 @@ fn dashboards_ask_sources_that_are_provisioned() {
 /// Points the project's configuration at services that run elsewhere, and has them scraped more often.
 fn prometheus_configuration(stack: &Stack, exporter: &Observer) -> String {
     let [webapi1, webapi2] =
-        stack.instances.each_ref().map(|instance| instance.metrics_address().expect("METRICS_LISTEN is set"));
+        [0, 1].map(|index| stack.instances[index].metrics_address().expect("METRICS_LISTEN is set"));
     let mut configuration = text_of("observability/prometheus.yml");
     for (written, here) in [
         ("webapi1:9090", webapi1.as_str()),

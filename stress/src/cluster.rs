@@ -4,8 +4,6 @@
 mod network;
 pub use network::Network;
 
-mod distance;
-
 mod authority;
 use authority::Authority;
 

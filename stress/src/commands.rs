@@ -57,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
     let problem = match &command {
         Command::Run(options) => options.problem(),
         Command::Soak(options) => options.problem(),
+        Command::K6(options) => options.stack.problem(),
         _ => None,
     };
     if let Some(problem) = problem {
@@ -120,6 +121,7 @@ mod tests {
 
     use stress::Split;
     use stress::measure::{BalancerName, OwnStack};
+    use stress::stack::Shape;
 
     use super::*;
 
@@ -136,11 +138,12 @@ mod tests {
 
     #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
-        let line = "run direct --health --connections=1,64 --limits tuned --balancer nginx-http --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
+        let line = "run direct --health --connections=1,64 --limits tuned --balancer nginx-http --distance-ms 2 --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
-        let OwnStack { limits, balancer, durable, set, postgresql, server, cpu_period, accounts } =
+        let OwnStack { limits, balancer, shape, durable, set, postgresql, server, cpu_period, accounts } =
             arguments.stack;
         assert_eq!((limits, balancer, durable), (Split::Tuned, BalancerName::NginxHttp, true));
+        assert_eq!(shape, Shape { instances: 2, databases: 1, distance_ms: 2 });
         assert_eq!((cpu_period.cpu_period_ms, accounts), (20, Some(1000)));
         assert_eq!(postgresql, [("jit".to_owned(), "on".to_owned())]);
         assert_eq!(
@@ -207,6 +210,14 @@ mod tests {
     fn options_that_are_right_one_by_one_may_contradict_each_other() {
         let Ok(Command::Run(run)) = parse("run open --health") else { panic!("refused before") };
         assert!(run.problem().is_some_and(|problem| problem.contains("direct")));
+        for (line, named) in [
+            ("run saturate --databases 2 --limits none", "nginx-tcp"),
+            ("run saturate --instances 4", "--limits none"),
+            ("run direct --databases 2 --limits none --balancer nginx-tcp", "direct"),
+        ] {
+            let Ok(Command::Run(run)) = parse(line) else { panic!("{line} refused before") };
+            assert!(run.problem().is_some_and(|problem| problem.contains(named)), "{line}");
+        }
         let Ok(Command::Run(run)) = parse("run open --accounts 10") else { panic!("refused before") };
         assert!(run.problem().is_some_and(|problem| problem.contains("saturate")));
         let Ok(Command::Run(run)) = parse("run saturate --server peer:embedded") else {

@@ -12,6 +12,7 @@ use crate::arguments::{address, part, positive, setting, url};
 use crate::cgroup::{self, Account, CPU_PERIOD_DEFAULT_MS, Limits, Parent};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Generator, LoadKind};
+use crate::stack::Shape;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{
@@ -84,10 +85,12 @@ pub struct OwnStack {
     pub limits: Split,
     #[command(flatten)]
     pub cpu_period: CpuPeriod,
-    /// What is between the load and the instances: nginx with nginx.conf (layer 4) or with nginx-http.conf (layer 7), HAProxy
-    /// (layer 4), or nothing, with connections to the instances' TCP ports in turn
+    /// What is between the load and the instances: nginx with nginx.conf (layer 4), nginx-http.conf (layer 7) or nginx-tcp.conf
+    /// (layer 7, each account to one instance), HAProxy (layer 4), or nothing, with connections to the instances' TCP ports in turn
     #[arg(long, value_enum, default_value_t, conflicts_with = "url")]
     pub balancer: BalancerName,
+    #[command(flatten)]
+    pub shape: Shape,
     /// Logged tables, and fsync, `synchronous_commit` and `full_page_writes` on
     #[arg(long, conflicts_with = "url")]
     pub durable: bool,
@@ -147,8 +150,12 @@ impl MeasureOptions {
         if self.load == LoadKind::Open && self.stack.accounts.is_some() {
             return Some("--accounts is for saturate and direct".to_owned());
         }
+        if let Some(problem) = self.stack.problem() {
+            return Some(problem);
+        }
         if self.load == LoadKind::Direct {
-            return None;
+            let is_split = self.stack.shape.databases > 1;
+            return is_split.then(|| "direct asks one instance: it cannot have --databases 2".to_owned());
         }
         let is_alone = self.stack.peer() == Some("peer:embedded");
         let alone = is_alone.then(|| "peer:embedded is a bank of one process: it is for `direct`".to_owned());
@@ -161,6 +168,16 @@ impl MeasureOptions {
 }
 
 impl OwnStack {
+    /// What is wrong with options that are right one by one.
+    pub fn problem(&self) -> Option<String> {
+        let Shape { instances, databases, .. } = self.shape;
+        if databases > 1 && self.balancer != BalancerName::NginxTcp {
+            return Some("--databases 2 is for --balancer nginx-tcp".to_owned());
+        }
+        let is_usual = (instances, databases) == (2, 1) || self.limits == Split::None;
+        (!is_usual).then(|| "the limits are for two instances and one database: --limits none".to_owned())
+    }
+
     /// The server is built where none is given.
     pub(crate) fn with_server(&self, place: &Workplace) -> Result<OwnStack, Error> {
         Ok(OwnStack { server: Some(place.server(self.server.as_ref())?), ..self.clone() })
@@ -168,8 +185,16 @@ impl OwnStack {
 
     /// Those of the server and of PostgreSQL that are not as usual.
     fn settings(&self) -> Vec<(String, String)> {
-        let accounts = self.accounts.map(|accounts| ("accounts".to_owned(), accounts.to_string()));
-        [self.set.as_slice(), self.postgresql.as_slice(), accounts.as_slice()].concat()
+        let (shape, usual) = (self.shape, Shape::default());
+        let others = [
+            ("accounts", self.accounts),
+            ("instances", Some(shape.instances).filter(|it| *it != usual.instances)),
+            ("databases", Some(shape.databases).filter(|it| *it != usual.databases)),
+            ("distance_ms", Some(shape.distance_ms).filter(|it| *it != usual.distance_ms)),
+        ];
+        let others =
+            others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_string())));
+        [self.set.as_slice(), self.postgresql.as_slice(), &others.collect::<Vec<_>>()].concat()
     }
 
     /// What is measured in place of the server: `peer:batch`.
@@ -206,8 +231,13 @@ impl OwnStack {
                 // Where none is asked, one stands by: it costs nothing.
                 BalancerName::Nginx | BalancerName::None => nginx("nginx.conf"),
                 BalancerName::NginxHttp => nginx("nginx-http.conf"),
+                BalancerName::NginxTcp if self.shape.databases > 1 => {
+                    Configuration::Databases(place.workspace.join("nginx"))
+                }
+                BalancerName::NginxTcp => nginx("nginx-tcp.conf"),
                 BalancerName::Haproxy => Configuration::Haproxy,
             },
+            shape: self.shape,
             groups,
             split: self.limits,
             postgres: PostgresOptions {
@@ -245,7 +275,7 @@ impl Running {
         Ok(Bank {
             urls: vec![self.url.clone()],
             metrics: self.metrics.clone(),
-            database_url: self.database_url.clone(),
+            database_urls: vec![self.database_url.clone()],
             parts: self.parts.iter().map(account).collect::<Result<_, Error>>()?,
         })
     }
@@ -258,6 +288,7 @@ pub enum BalancerName {
     #[default]
     Nginx,
     NginxHttp,
+    NginxTcp,
     Haproxy,
     None,
 }

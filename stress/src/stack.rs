@@ -2,7 +2,7 @@
 
 mod split;
 use split::BALANCER;
-pub(crate) use split::{DB, WEBAPIS};
+pub(crate) use split::{DB, WEBAPI, WEBAPIS};
 pub use split::{LIMITS, Split, TUNED_LIMITS};
 
 mod postgresql;
@@ -13,8 +13,11 @@ mod instance;
 pub use instance::{Instance, InstanceOptions, Readiness};
 
 mod balancer;
-pub(crate) use balancer::privately;
 pub use balancer::{Balancer, BalancerOptions, Configuration};
+pub(crate) use balancer::{privately, with_servers};
+
+mod distance;
+pub(crate) use distance::put_between;
 
 mod frozen;
 pub use frozen::Frozen;
@@ -34,7 +37,7 @@ use crate::cgroup::{Group, Parent};
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
-use crate::{Error, Service, http, install};
+use crate::{Error, Service, files, http, install};
 
 /// Where the stack listens: nginx on all addresses, the instances and their metrics on 127.0.0.1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub struct StackOptions {
     pub server: PathBuf,
     pub sql: PathBuf,
     pub balancer: Configuration,
+    pub shape: Shape,
     pub ports: Ports,
     /// Where to make the services' groups; `None`: no groups, so no limits and no account of what they use.
     pub groups: Option<Parent>,
@@ -90,6 +94,7 @@ impl StackOptions {
             server: server.into(),
             sql: workspace.join("sql"),
             balancer: Configuration::Nginx(workspace.join("nginx/nginx.conf")),
+            shape: Shape::default(),
             ports: Ports::default(),
             groups: None,
             split: Split::Default,
@@ -102,15 +107,37 @@ impl StackOptions {
     }
 }
 
+/// How many there are of what can be several, and how far away a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Shape {
+    /// Instances of the server, for each database
+    #[arg(long, value_name = "N", default_value = "2", conflicts_with = "url", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub instances: u32,
+    /// With 2, nginx/databases.conf splits the accounts over both
+    #[arg(long, value_name = "1|2", default_value = "1", conflicts_with = "url", value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub databases: u32,
+    /// How long a byte takes from an instance to its database, and back: a proxy hands it on later
+    #[arg(long, value_name = "N", default_value = "0", conflicts_with = "url", value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub distance_ms: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape { instances: 2, databases: 1, distance_ms: 0 }
+    }
+}
+
 /// The running stack. Dropping it stops all of it: the balancer first, PostgreSQL last.
 #[derive(Debug)]
 pub struct Stack {
     pub balancer: Balancer,
-    /// webapi1 and webapi2.
-    pub instances: [Instance; 2],
+    /// webapi1 and webapi2, and more where there are.
+    pub instances: Vec<Instance>,
     /// The database server, with the database `rinha`.
     pub postgres: Postgres,
-    instance_options: [InstanceOptions; 2],
+    /// The one of the accounts that are not there, where they are split.
+    pub second_postgres: Option<Postgres>,
+    instance_options: Vec<InstanceOptions>,
     /// The instances' sockets. Last, so that it is removed when all have stopped.
     _sockets: Throwaway,
 }
@@ -127,37 +154,70 @@ impl Stack {
         };
         let log = |name: &str| options.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
 
+        let Shape { instances, databases, distance_ms } = options.shape;
         let version = install::POSTGRES.require()?.version;
-        let postgres = options.steps.run(&format!("{DB} {version}"), "ready", || {
-            Postgres::start(&PostgresOptions {
-                group: group(DB)?,
-                log: log(DB),
-                interrupt: options.interrupt.clone(),
-                ..options.postgres.clone()
-            })
-        })?;
-        options.steps.run("schema", "applied", || postgres.create_bank(DATABASE, &options.sql))?;
+        let postgres = |name: &'static str, remainder: u32| -> Result<Postgres, Error> {
+            let postgres = options.steps.run(&format!("{name} {version}"), "ready", || {
+                Postgres::start(&PostgresOptions {
+                    name,
+                    group: group(name)?,
+                    log: log(name),
+                    interrupt: options.interrupt.clone(),
+                    ..options.postgres.clone()
+                })
+            })?;
+            options.steps.run("schema", "applied", || {
+                postgres.create_bank(DATABASE, &options.sql)?;
+                postgres.keep_accounts(DATABASE, databases, remainder)
+            })?;
+            Ok(postgres)
+        };
+        let postgreses = match databases {
+            1 => vec![postgres(DB, 0)?],
+            // As nginx/databases.conf splits them.
+            _ => vec![postgres(DB, 1)?, postgres(SECOND_DB, 0)?],
+        };
 
-        let upstreams = WEBAPIS.map(|name| sockets.path().join(format!("{name}.sock")));
-        let instance_options = |index: usize| -> Result<InstanceOptions, Error> {
-            let (port, metrics_port) = (options.ports.instances[index], options.ports.metrics[index]);
-            let name = WEBAPIS[index];
-            Ok(InstanceOptions {
-                name: name.to_owned(),
-                listen: vec![format!("unix:{}", upstreams[index].display()), format!("127.0.0.1:{port}")],
-                metrics_listen: format!("127.0.0.1:{metrics_port}"),
-                environment: options.environment.clone(),
-                group: group(name)?,
-                log: log(name),
-                interrupt: options.interrupt.clone(),
-                ..InstanceOptions::new(&options.server, postgres.url(DATABASE))
-            })
+        let mut instance_options: Vec<InstanceOptions> = Vec::new();
+        let mut upstreams = Vec::new();
+        for postgres in &postgreses {
+            let mut url = postgres.url(DATABASE);
+            if distance_ms > 0 {
+                let place = sockets.path().join(format!("far{}", upstreams.len()));
+                files::make_directory(&place)?;
+                let (delay, socket) = (Duration::from_millis(distance_ms.into()), postgres.socket());
+                distance::put_between_sockets(
+                    &place.join(socket.file_name().unwrap_or_default()),
+                    &socket,
+                    delay,
+                )?;
+                url = postgres.url_at(DATABASE, &place);
+            }
+            let mut upstream = Vec::new();
+            for _ in 0..instances {
+                let index = instance_options.len();
+                let name = format!("{WEBAPI}{}", index + 1);
+                let socket = sockets.path().join(format!("{name}.sock"));
+                let [port, metrics_port] = [options.ports.instances, options.ports.metrics]
+                    .map(|ports| ports.get(index).copied().unwrap_or(0));
+                instance_options.push(InstanceOptions {
+                    listen: vec![format!("unix:{}", socket.display()), format!("127.0.0.1:{port}")],
+                    metrics_listen: format!("127.0.0.1:{metrics_port}"),
+                    environment: options.environment.clone(),
+                    group: group(&name)?,
+                    log: log(&name),
+                    interrupt: options.interrupt.clone(),
+                    name,
+                    ..InstanceOptions::new(&options.server, url.clone())
+                });
+                upstream.push(socket);
+            }
+            upstreams.push(upstream);
+        }
+        let instance = |options_of: &InstanceOptions| {
+            options.steps.run(&options_of.name, "ready", || Instance::start(options_of))
         };
-        let instance_options = [instance_options(0)?, instance_options(1)?];
-        let instance = |index: usize| {
-            options.steps.run(WEBAPIS[index], "ready", || Instance::start(&instance_options[index]))
-        };
-        let instances = [instance(0)?, instance(1)?];
+        let instances = instance_options.iter().map(instance).collect::<Result<Vec<_>, _>>()?;
 
         let program = options.balancer.program();
         let version = options.balancer.tool().require()?.version;
@@ -167,7 +227,7 @@ impl Stack {
                 group: group(BALANCER)?,
                 log: log(program),
                 interrupt: options.interrupt.clone(),
-                ..BalancerOptions::new(options.balancer.clone(), upstreams.clone())
+                ..BalancerOptions::new(options.balancer.clone(), upstreams)
             })?;
             let address = balancer.address().to_string();
             balancer.wait_ready(
@@ -178,7 +238,11 @@ impl Stack {
             )?;
             Ok(balancer)
         })?;
-        Ok(Stack { balancer, instances, postgres, instance_options, _sockets: sockets })
+        let mut postgreses = postgreses.into_iter();
+        let postgres =
+            postgreses.next().ok_or_else(|| Error::Refused("a stack has a database".to_owned()))?;
+        let second_postgres = postgreses.next();
+        Ok(Stack { balancer, instances, postgres, second_postgres, instance_options, _sockets: sockets })
     }
 
     /// Starts an instance that has ended again, where it was before, and waits until it is ready.
@@ -191,10 +255,11 @@ impl Stack {
         self.balancer.address()
     }
 
-    /// The four processes, in the order in which a request meets them.
-    pub fn services(&self) -> [&Service; 4] {
-        let [webapi1, webapi2] = &self.instances;
-        [&self.balancer, webapi1, webapi2, &self.postgres]
+    /// Its processes, in the order in which a request meets them.
+    pub fn services(&self) -> Vec<&Service> {
+        let instances = self.instances.iter().map(|instance| &**instance);
+        let databases = [&self.postgres].into_iter().chain(&self.second_postgres).map(|postgres| &**postgres);
+        [&*self.balancer].into_iter().chain(instances).chain(databases).collect()
     }
 
     /// Waits until `interrupt` is raised.
@@ -214,5 +279,6 @@ impl Stack {
 
 /// The database of the bank.
 pub(crate) const DATABASE: &str = "rinha";
+const SECOND_DB: &str = "postgresql2";
 const FOREVER: Duration = Duration::from_hours(365 * 24);
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(20);

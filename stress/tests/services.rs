@@ -298,7 +298,10 @@ error_log stderr;
 events {}
 http {
     access_log off;
-    upstream webapi { server unix:/run/rinha/webapi1.sock; server unix:/run/rinha/webapi2.sock; }
+    upstream webapi {
+        server unix:/run/rinha/webapi1.sock;
+        server unix:/run/rinha/webapi2.sock;
+    }
     server { listen 9999; location / { return 200; } }
 }
 ";

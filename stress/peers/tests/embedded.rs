@@ -43,7 +43,7 @@ fn it_keeps_the_rules_of_the_bank_and_its_books_add_up() {
     let bank = Bank {
         urls: vec![format!("http://{address}")],
         metrics: instance.metrics_address().into_iter().collect(),
-        database_url: String::new(),
+        database_urls: Vec::new(),
         parts: Vec::new(),
     };
     let counts = settled(&bank, &Interrupt::default()).expect("counts");

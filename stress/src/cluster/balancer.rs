@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::Network;
 use crate::process::service::{Launch, Service};
-use crate::stack::privately;
+use crate::stack::{privately, with_servers};
 use crate::{Error, Workplace, files, http, install};
 
 #[derive(Debug)]
@@ -74,16 +74,8 @@ fn configuration(directory: &Path) -> PathBuf {
     directory.join("nginx.conf")
 }
 
-/// The template with these instances in place of its own, each with the settings that it gives its first one.
 fn render(template: &str, instances: &[String], directory: &Path) -> Result<String, Error> {
-    let is_server = |line: &&str| line.trim_start().starts_with("server 192.0.2.");
-    let servers: Vec<&str> = template.lines().filter(is_server).collect();
-    let settings = servers.first().and_then(|line| line.trim_start().splitn(3, ' ').nth(2));
-    let settings =
-        settings.ok_or_else(|| Error::Refused("nginx-tcp.conf has no `server 192.0.2.…`".to_owned()))?;
-    let ours: Vec<String> =
-        instances.iter().map(|address| format!("        server {address} {settings}")).collect();
-    privately(template, &[(&servers.join("\n"), ours.join("\n"))], directory, None)
+    privately(&with_servers(template, &[instances.to_vec()])?, &[], directory, None)
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -102,6 +94,6 @@ mod tests {
             assert!(copy.contains(&format!("server {instance} max_fails=1 fail_timeout=1s;")), "{copy}");
         }
         assert!(!copy.contains("192.0.2.") && copy.contains("pid /d/nginx.pid;"), "{copy}");
-        assert!(render(&template.replace("192.0.2.", "db"), &instances, Path::new("/d")).is_err());
+        assert!(render(&template.replace("server 192.0.2.", ""), &instances, Path::new("/d")).is_err());
     }
 }

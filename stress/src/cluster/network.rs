@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use super::distance::put_between;
+use crate::stack::put_between;
 use crate::{Error, files};
 
 /// A bridge and its hosts. Dropping it kills what still runs in them and removes all of it.

@@ -99,10 +99,10 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
 
 /// What `cargo stress run` has to know of it.
 fn running_options(stack: &Stack) -> String {
-    let Bank { urls, metrics, database_url, parts } = Bank::of(stack);
+    let Bank { urls, metrics, database_urls, parts } = Bank::of(stack);
     let with_account = stack.services().into_iter().zip(&parts).filter(|(_, (_, account))| account.is_some());
     let parts = with_account.map(|(service, (name, _))| format!("--part {name}={}", service.pid()));
-    [format!("--url {} --metrics {} --database-url '{database_url}'", urls[0], metrics.join(","))]
+    [format!("--url {} --metrics {} --database-url '{}'", urls[0], metrics.join(","), database_urls[0])]
         .into_iter()
         .chain(parts)
         .collect::<Vec<_>>()

@@ -45,9 +45,9 @@ pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Err
     if let Some((accounts, rows)) = own_books(bank)? {
         return check(&accounts, rows.saturating_sub(before.rows), &counts.since(&before.counts));
     }
-    let mut client = bank.connect()?;
-    let rows = rows(&mut client)?;
-    let accounts = accounts(&mut client)?;
+    let mut clients = bank.connect()?;
+    let rows = rows(&mut clients)?;
+    let accounts = clients.iter_mut().map(accounts).collect::<Result<Vec<_>, _>>()?.concat();
     // A ledger that has shrunk has fewer rows than any number of answers.
     check(&accounts, rows.saturating_sub(before.rows), &counts.since(&before.counts))
 }
@@ -75,10 +75,13 @@ fn own_books(bank: &Bank) -> Result<Option<(Vec<Account>, u64)>, Error> {
     Ok(Some((accounts, rows)))
 }
 
-fn rows(client: &mut Client) -> Result<u64, Error> {
-    let rows: i64 =
-        client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(Error::sql(PLACE))?.get(0);
-    Ok(rows.unsigned_abs())
+/// Of all databases together.
+fn rows(clients: &mut [Client]) -> Result<u64, Error> {
+    let rows = |client: &mut Client| {
+        let row = client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(Error::sql(PLACE))?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
+    };
+    clients.iter_mut().map(rows).sum()
 }
 
 pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
@@ -92,6 +95,7 @@ pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
     Ok(rows.iter().map(account).collect())
 }
 
+#[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) id: i32,
     pub(crate) limit: i64,

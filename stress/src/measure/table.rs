@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{Case, Part, Report};
 use crate::load::Latency;
+use crate::stack::WEBAPI;
 use crate::table::{Table, float, known};
 
 impl Report {
@@ -87,7 +88,13 @@ impl Report {
 fn figures(case: &Case) -> [Option<f64>; 9] {
     let run = &case.median;
     let Latency { mean_ms, p50_ms, p99_ms, p99_9_ms, .. } = run.latency;
-    let cpu = |index: usize| run.parts.get(index).and_then(|part| part.cpu_us_per_request);
+    // The balancer first, then the instances, then the databases.
+    let is_api = |part: &&Part| part.name.starts_with(WEBAPI);
+    let (apis, others): (Vec<&Part>, Vec<&Part>) = run.parts.iter().partition(is_api);
+    let cpu = |parts: &[&Part]| {
+        let sum = parts.iter().map(|part| part.cpu_us_per_request).sum::<Option<f64>>();
+        sum.filter(|_| !parts.is_empty())
+    };
     [
         Some(run.requests_per_second),
         Some(mean_ms),
@@ -95,9 +102,9 @@ fn figures(case: &Case) -> [Option<f64>; 9] {
         Some(p99_ms),
         Some(p99_9_ms),
         run.cpu_us_per_request(),
-        cpu(0),
-        cpu(1).zip(cpu(2)).map(|(first, second)| first + second),
-        cpu(3),
+        cpu(&others[..others.len().min(1)]),
+        cpu(&apis),
+        cpu(others.get(1..).unwrap_or_default()),
     ]
 }
 

@@ -40,12 +40,12 @@ impl Moment {
             memory_peak_bytes: account.as_ref().and_then(|account| account.memory_peak_bytes().ok()),
         };
         let parts: Vec<Usage> = bank.parts.iter().map(usage).collect();
+        // The load, or a proxy that makes distance.
+        let this = Process::myself().and_then(|process| process.stat());
+        let this = this.ok().map(|it| of_ticks(it.utime + it.stime));
         let generator = match generator {
-            Some(group) => group.account().cpu_usage().ok(),
-            None => Process::myself()
-                .and_then(|process| process.stat())
-                .ok()
-                .map(|it| of_ticks(it.utime + it.stime)),
+            Some(group) => group.account().cpu_usage().ok().zip(this).map(|(load, this)| load + this),
+            None => this,
         };
         let bank = parts.iter().map(|part| part.cpu).sum::<Option<Duration>>().filter(|_| !parts.is_empty());
         let ours = bank.zip(generator).map(|(bank, generator)| bank + generator);

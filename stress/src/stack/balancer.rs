@@ -22,6 +22,8 @@ use crate::{Error, files, install};
 pub enum Configuration {
     /// nginx with this file of the project, or one like it.
     Nginx(PathBuf),
+    /// nginx with nginx-tcp.conf and databases.conf of this directory.
+    Databases(PathBuf),
     /// HAProxy passing bytes on, as nginx.conf does.
     Haproxy,
 }
@@ -31,8 +33,8 @@ pub struct BalancerOptions {
     pub configuration: Configuration,
     /// 0 for a free one.
     pub port: u16,
-    /// The sockets of the two instances.
-    pub upstreams: [PathBuf; 2],
+    /// The sockets of the instances, for each upstream of the configuration.
+    pub upstreams: Vec<Vec<PathBuf>>,
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into its throwaway directory.
     pub log: Option<PathBuf>,
@@ -42,10 +44,10 @@ pub struct BalancerOptions {
 impl BalancerOptions {
     /// nginx with this configuration.
     pub fn nginx(template: impl Into<PathBuf>, upstreams: [PathBuf; 2]) -> BalancerOptions {
-        BalancerOptions::new(Configuration::Nginx(template.into()), upstreams)
+        BalancerOptions::new(Configuration::Nginx(template.into()), vec![upstreams.into()])
     }
 
-    pub fn new(configuration: Configuration, upstreams: [PathBuf; 2]) -> BalancerOptions {
+    pub fn new(configuration: Configuration, upstreams: Vec<Vec<PathBuf>>) -> BalancerOptions {
         BalancerOptions {
             configuration,
             port: 0,
@@ -69,7 +71,7 @@ pub struct Balancer {
 impl Configuration {
     pub(crate) fn tool(&self) -> &'static Tool {
         match self {
-            Configuration::Nginx(_) => &install::NGINX,
+            Configuration::Nginx(_) | Configuration::Databases(_) => &install::NGINX,
             Configuration::Haproxy => &install::HAPROXY,
         }
     }
@@ -77,8 +79,20 @@ impl Configuration {
     /// What its process is called.
     pub(crate) fn program(&self) -> &'static str {
         match self {
-            Configuration::Nginx(_) => "nginx",
+            Configuration::Nginx(_) | Configuration::Databases(_) => "nginx",
             Configuration::Haproxy => "haproxy",
+        }
+    }
+
+    /// nginx's configuration as the project has it; `None` for HAProxy.
+    fn template(&self) -> Result<Option<String>, Error> {
+        match self {
+            Configuration::Nginx(path) => files::read(path).map(Some),
+            Configuration::Databases(directory) => {
+                let [tcp, databases] = ["nginx-tcp.conf", "databases.conf"].map(|name| directory.join(name));
+                split(&files::read(&tcp)?, &files::read(&databases)?).map(Some)
+            }
+            Configuration::Haproxy => Ok(None),
         }
     }
 }
@@ -119,14 +133,16 @@ impl Balancer {
         let path = directory.path().join(format!("{name}.conf"));
         let log = options.log.clone().unwrap_or_else(|| directory.path().join(format!("{name}.log")));
         let [prefix, file] = [directory.path(), &path].map(|path| path.display().to_string());
-        let (text, check, serve) = match &options.configuration {
-            Configuration::Nginx(template) => {
-                let (template, module) = (files::read(template)?, stream_module(&tool.said));
+        let template = options.configuration.template()?;
+        let writes_pid = template.is_some();
+        let (text, check, serve) = match template {
+            Some(template) => {
+                let module = stream_module(&tool.said);
                 let text = render(&template, port, &options.upstreams, directory.path(), module.as_deref())?;
                 let paths = ["-p", &prefix, "-c", &file];
                 (text, [&paths[..], &["-t", "-q"]].concat(), [&paths[..], &["-g", "daemon off;"]].concat())
             }
-            Configuration::Haproxy => {
+            None => {
                 (haproxy(port, &options.upstreams), vec!["-f", &file, "-c", "-q"], vec!["-db", "-f", &file])
             }
         };
@@ -148,7 +164,6 @@ impl Balancer {
         let balancer = Balancer { service, port, version: tool.version.clone(), directory };
         // nginx writes its pid file once all its ports are bound. Without it, whoever answers may be another process.
         let pid_file = balancer.directory.path().join(PID_FILE);
-        let writes_pid = matches!(options.configuration, Configuration::Nginx(_));
         balancer.wait_ready(READY_PATIENCE, &options.interrupt, "does not accept connections", || {
             let has_bound =
                 !writes_pid || fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.trim().is_empty());
@@ -172,17 +187,29 @@ fn free_port() -> Result<u16, Error> {
 }
 
 /// HAProxy as nginx.conf has nginx: layer 4, one thread, the instance with the fewest connections, times as there.
-fn haproxy(port: u16, upstreams: &[PathBuf]) -> String {
+fn haproxy(port: u16, upstreams: &[Vec<PathBuf>]) -> String {
     let mut text = format!(
         "global\n    nbthread 1\n    maxconn 4096\n    tune.bufsize 4096\n    tune.maxrewrite 1024\n\
          defaults\n    mode tcp\n    timeout connect 1s\n    timeout client 90s\n    timeout server 90s\n\
          listen webapi\n    bind :{port} backlog 4096\n    balance leastconn\n"
     );
-    for (socket, number) in upstreams.iter().zip(1..) {
+    for (socket, number) in upstreams.iter().flatten().zip(1..) {
         // Writing to memory does not fail.
         let _ = writeln!(text, "    server webapi{number} unix@{}", socket.display());
     }
     text
+}
+
+/// nginx-tcp.conf with the databases of databases.conf, as that file says.
+fn split(tcp: &str, databases: &str) -> Result<String, Error> {
+    let place = tcp.split_once("    upstream webapi {\n").and_then(|(before, rest)| {
+        let after = rest.split_once("\n    }\n")?.1;
+        Some((before, after.split_once("proxy_pass http://webapi;")?))
+    });
+    let (before, (after, rest)) = place.ok_or_else(|| {
+        Error::Refused("nginx-tcp.conf has no `upstream webapi` with its `proxy_pass`".to_owned())
+    })?;
+    Ok(format!("{before}{databases}{after}proxy_pass http://$database;{rest}"))
 }
 
 /// A private copy of the project's `nginx.conf`, which is written for its container. Refused where something to be replaced
@@ -190,16 +217,39 @@ fn haproxy(port: u16, upstreams: &[PathBuf]) -> String {
 fn render(
     template: &str,
     port: u16,
-    [upstream_1, upstream_2]: &[PathBuf; 2],
+    upstreams: &[Vec<PathBuf>],
     directory: &Path,
     stream_module: Option<&Path>,
 ) -> Result<String, Error> {
-    let replacements = [
-        ("/run/rinha/webapi1.sock", upstream_1.display().to_string()),
-        ("/run/rinha/webapi2.sock", upstream_2.display().to_string()),
-        ("listen 9999", format!("listen {port}")),
-    ];
-    privately(template, &replacements, directory, stream_module)
+    let of = |sockets: &Vec<PathBuf>| sockets.iter().map(|it| format!("unix:{}", it.display())).collect();
+    let template = with_servers(template, &upstreams.iter().map(of).collect::<Vec<_>>())?;
+    privately(&template, &[("listen 9999", format!("listen {port}"))], directory, stream_module)
+}
+
+/// The template with these servers in place of its own, upstream by upstream, each with the settings that the first one
+/// there has.
+pub(crate) fn with_servers(template: &str, upstreams: &[Vec<String>]) -> Result<String, Error> {
+    let mut upstreams = upstreams.iter();
+    let mut copy = String::new();
+    let mut is_first = true;
+    let refusal =
+        || Error::Refused("the configuration has not as many upstreams as there are to be".to_owned());
+    for line in template.lines() {
+        let server = line.trim_start().strip_prefix("server ").filter(|server| !server.starts_with('{'));
+        match server {
+            Some(server) if is_first => {
+                let settings = server.find([' ', ';']).map_or(";", |position| &server[position..]);
+                for address in upstreams.next().ok_or_else(refusal)? {
+                    // Writing to memory does not fail.
+                    let _ = writeln!(copy, "        server {address}{settings}");
+                }
+            }
+            Some(_) => {}
+            None => copy.extend([line, "\n"]),
+        }
+        is_first = server.is_none();
+    }
+    if upstreams.next().is_some() { Err(refusal()) } else { Ok(copy) }
 }
 
 /// A copy that writes into its own directory, with these places replaced.
@@ -258,13 +308,16 @@ mod tests {
     const TEMPLATE: &str = "\
 pid /tmp/nginx.pid;
 http {
-    upstream webapi { server unix:/run/rinha/webapi1.sock; server unix:/run/rinha/webapi2.sock; }
+    upstream webapi {
+        server unix:/run/rinha/webapi1.sock max_fails=0;
+        server unix:/run/rinha/webapi2.sock max_fails=0;
+    }
     server { listen 9999 backlog=4096; }
 }
 ";
 
     fn render_with(template: &str, stream_module: Option<&Path>) -> Result<String, Error> {
-        let upstreams = [PathBuf::from("/d/one.sock"), PathBuf::from("/d/two.sock")];
+        let upstreams = [vec![PathBuf::from("/d/one.sock"), PathBuf::from("/d/two.sock")]];
         let directory = Path::new("/var/tmp/d");
         render(template, 40123, &upstreams, directory, stream_module)
     }
@@ -274,8 +327,8 @@ http {
         let copy = render_with(TEMPLATE, None).unwrap();
         for expected in [
             "pid /var/tmp/d/nginx.pid;",
-            "unix:/d/one.sock;",
-            "unix:/d/two.sock;",
+            "server unix:/d/one.sock max_fails=0;",
+            "server unix:/d/two.sock max_fails=0;",
             "listen 40123 backlog=4096;",
             "http {\n    client_body_temp_path /var/tmp/d/client_body;",
         ] {
@@ -286,9 +339,13 @@ http {
 
     #[test]
     fn refuses_a_template_that_lacks_a_place() {
-        for missing in ["/run/rinha/webapi2.sock", "listen 9999", "pid /tmp/nginx.pid;"] {
+        for (missing, named) in [
+            ("server unix:", "upstreams"),
+            ("listen 9999", "listen 9999"),
+            ("pid /tmp/nginx.pid;", "pid /tmp"),
+        ] {
             let refusal = render_with(&TEMPLATE.replace(missing, "x"), None).unwrap_err().to_string();
-            assert!(refusal.contains(missing), "{refusal}");
+            assert!(refusal.contains(named), "{refusal}");
         }
     }
 

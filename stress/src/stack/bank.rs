@@ -13,8 +13,8 @@ pub struct Bank {
     pub urls: Vec<String>,
     /// Where each instance tells what it has counted: `host:port`.
     pub metrics: Vec<String>,
-    /// Where the ledger is, as libpq takes it: a URI or `key=value` pairs.
-    pub database_url: String,
+    /// Where the ledger is, as libpq takes it: a URI or `key=value` pairs; both, where accounts are split.
+    pub database_urls: Vec<String>,
     /// Its processes by name, in the order in which a request meets them, each with what it used where that is known.
     pub parts: Vec<(String, Option<Account>)>,
 }
@@ -34,6 +34,7 @@ impl Bank {
 
     fn at(addresses: &[String], stack: &Stack) -> Bank {
         let metrics = stack.instances.iter().map(|instance| instance.metrics_address().unwrap_or_default());
+        let databases = [&stack.postgres].into_iter().chain(&stack.second_postgres);
         let parts = stack
             .services()
             .into_iter()
@@ -41,12 +42,14 @@ impl Bank {
         Bank {
             urls: addresses.iter().map(|address| format!("http://{address}")).collect(),
             metrics: metrics.collect(),
-            database_url: stack.postgres.url(DATABASE),
+            database_urls: databases.map(|postgres| postgres.url(DATABASE)).collect(),
             parts: parts.collect(),
         }
     }
 
-    pub(crate) fn connect(&self) -> Result<Client, Error> {
-        Client::connect(&self.database_url, NoTls).map_err(Error::sql("the bank's database"))
+    /// A session of each database.
+    pub(crate) fn connect(&self) -> Result<Vec<Client>, Error> {
+        let connect = |url: &String| Client::connect(url, NoTls).map_err(Error::sql("the bank's database"));
+        self.database_urls.iter().map(connect).collect()
     }
 }

@@ -12,6 +12,7 @@ use postgres::error::ErrorPosition;
 use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal};
 
+use super::DB;
 use crate::cgroup::Group;
 use crate::install::Found;
 use crate::process::service::{Launch, Service};
@@ -37,6 +38,7 @@ impl Durability {
 
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
+    pub name: &'static str,
     pub durability: Durability,
     pub connections_max: u32,
     /// More settings by name; they win over ours.
@@ -53,7 +55,16 @@ impl Default for PostgresOptions {
     fn default() -> PostgresOptions {
         let (durability, settings, interrupt) = Default::default();
         let (accounts, group, log) = Default::default();
-        PostgresOptions { durability, connections_max: 100, settings, accounts, group, log, interrupt }
+        PostgresOptions {
+            name: DB,
+            durability,
+            connections_max: 100,
+            settings,
+            accounts,
+            group,
+            log,
+            interrupt,
+        }
     }
 }
 
@@ -109,10 +120,22 @@ impl Postgres {
 
     /// The libpq URI of a database, over the Unix socket.
     pub fn url(&self, database: &str) -> String {
-        // The last one of a name counts, here as there.
-        let port = self.options.settings.iter().rfind(|(name, _)| name == "port");
-        let port = port.map_or_else(String::new, |(_, port)| format!("&port={port}"));
-        format!("postgresql://{SUPERUSER}@/{database}?host={}{port}", self.home().display())
+        self.url_at(database, &self.home())
+    }
+
+    /// The same, where its socket is to be found in another directory.
+    pub(crate) fn url_at(&self, database: &str, directory: &Path) -> String {
+        let port = self.own_port().map_or_else(String::new, |port| format!("&port={port}"));
+        format!("postgresql://{SUPERUSER}@/{database}?host={}{port}", directory.display())
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home().join(format!(".s.PGSQL.{}", self.own_port().unwrap_or(PORT)))
+    }
+
+    /// The last one of a name counts, here as there.
+    fn own_port(&self) -> Option<&str> {
+        self.options.settings.iter().rfind(|(name, _)| name == "port").map(|(_, port)| port.as_str())
     }
 
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
@@ -141,6 +164,12 @@ impl Postgres {
             Durability::Benchmark => Ok(()),
             Durability::Durable => self.apply_sql(name, &sql.join("durable")),
         }
+    }
+
+    /// Removes the accounts that another of so many databases has.
+    pub(crate) fn keep_accounts(&self, database: &str, databases: u32, remainder: u32) -> Result<(), Error> {
+        let delete = format!("DELETE FROM clientes WHERE id % {databases} <> {remainder}");
+        self.connect(database)?.batch_execute(&delete).map_err(Error::sql(delete))
     }
 
     pub fn connect(&self, database: &str) -> Result<Client, Error> {
@@ -326,7 +355,7 @@ fn launch(
         stop_signal: Signal::INT,
         stop_patience: STOP_PATIENCE,
         orphan_signal: "QUIT",
-        ..Launch::new("postgresql", &tools.program, home, log)
+        ..Launch::new(options.name, &tools.program, home, log)
     })
 }
 

@@ -55,6 +55,7 @@ pub const TUNED_LIMITS: [(&str, Limits); 4] = [
 
 /// Named after the usual one; another has its limits.
 pub(crate) const BALANCER: &str = "nginx";
+pub(crate) const WEBAPI: &str = "webapi";
 pub(crate) const WEBAPIS: [&str; 2] = ["webapi1", "webapi2"];
 pub(crate) const DB: &str = "postgresql";
 

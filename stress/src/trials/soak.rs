@@ -239,7 +239,7 @@ impl<'a> Soak<'a> {
         let seen = wait::until(QUIET_PATIENCE, &self.place.interrupt, || {
             thread::sleep(BETWEEN_LOOKS);
             let of = |service: &Service| (service.name().to_owned(), Footprint::of(service));
-            let now: Vec<(String, Footprint)> = self.stack.services().map(of).into();
+            let now: Vec<(String, Footprint)> = self.stack.services().into_iter().map(of).collect();
             let counts = |seen: &[(String, Footprint)]| -> Vec<(u64, u64)> {
                 seen.iter().map(|(_, part)| (part.processes, part.descriptors)).collect()
             };
@@ -258,19 +258,17 @@ impl<'a> Soak<'a> {
 
     /// What the logs say that they never should.
     fn alarms(&self) -> Vec<String> {
-        let [nginx, webapi1, webapi2, postgresql] = self.stack.services();
-        let of = |service: &Service, words: &[&str]| {
+        let of = |service: &Service| {
+            let words: &[&str] = match service.name() {
+                "nginx" => &["exited on signal", "[alert]", "[emerg]"],
+                "postgresql" => &["PANIC", "was terminated by signal"],
+                _instance => &["panicked at"],
+            };
             let log = service.log();
             let line = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
             line.map(|line| format!("the log of {} has: {line}", service.name()))
         };
-        let alarms = [
-            of(webapi1, &["panicked at"]),
-            of(webapi2, &["panicked at"]),
-            of(nginx, &["exited on signal", "[alert]", "[emerg]"]),
-            of(postgresql, &["PANIC", "was terminated by signal"]),
-        ];
-        alarms.into_iter().flatten().collect()
+        self.stack.services().into_iter().filter_map(of).collect()
     }
 }
 

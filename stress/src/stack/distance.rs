@@ -1,7 +1,10 @@
 //! Distance between hosts: a proxy that hands on what it reads some time later. `tc netem` is not in every kernel.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,16 +13,46 @@ use crate::Error;
 
 /// Takes connections at `listen` for as long as this process lives, each to `target`; bytes take `delay` in each direction.
 /// Gives where it listens.
-pub(super) fn put_between(listen: &str, target: &str, delay: Duration) -> Result<SocketAddr, Error> {
+pub(crate) fn put_between(listen: &str, target: &str, delay: Duration) -> Result<SocketAddr, Error> {
     let bound = TcpListener::bind(listen).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(Error::io(format!("listen on {listen}")))?;
     let target = target.to_owned();
+    let of = |stream: TcpStream| {
+        let _ = stream.set_nodelay(true);
+        stream.into()
+    };
+    relay(
+        move || listener.accept().map(|(near, _)| of(near)),
+        move || TcpStream::connect(&target).map(of),
+        delay,
+    );
+    Ok(address)
+}
+
+/// The same between Unix sockets.
+pub(crate) fn put_between_sockets(listen: &Path, target: &Path, delay: Duration) -> Result<(), Error> {
+    let listener =
+        UnixListener::bind(listen).map_err(Error::io(format!("listen on {}", listen.display())))?;
+    let target = target.to_owned();
+    let accept = move || listener.accept().map(|(near, _)| near.into());
+    relay(accept, move || UnixStream::connect(&target).map(OwnedFd::from), delay);
+    Ok(())
+}
+
+fn relay(
+    accept: impl Fn() -> io::Result<OwnedFd> + Send + 'static,
+    connect: impl Fn() -> io::Result<OwnedFd> + Send + Clone + 'static,
+    delay: Duration,
+) {
     thread::spawn(move || {
-        for near in listener.incoming().flatten() {
-            let target = target.clone();
+        loop {
+            let Ok(near) = accept() else { continue };
+            let connect = connect.clone();
             // A target that is away keeps nobody else waiting.
             thread::spawn(move || {
-                let Ok(far) = TcpStream::connect(target) else { return };
+                let Ok(far) = connect() else { return };
+                // Any stream socket: of it, only reading, writing and shutting down is asked.
+                let (near, far) = (UnixStream::from(near), UnixStream::from(far));
                 // Without descriptors both ends are dropped, which closes the connection.
                 let Ok((near_reader, far_reader)) =
                     near.try_clone().and_then(|it| Ok((it, far.try_clone()?)))
@@ -31,18 +64,16 @@ pub(super) fn put_between(listen: &str, target: &str, delay: Duration) -> Result
             });
         }
     });
-    Ok(address)
 }
 
 /// One direction, in two threads: a slow reader must not delay what is behind it twice.
-fn carry(from: TcpStream, to: TcpStream, delay: Duration) {
-    let _ = to.set_nodelay(true);
+fn carry(from: UnixStream, to: UnixStream, delay: Duration) {
     let (sender, receiver) = mpsc::sync_channel(CHUNKS_MAX);
     thread::spawn(move || take(from, &sender));
     thread::spawn(move || give(to, &receiver, delay));
 }
 
-fn take(mut from: TcpStream, sender: &SyncSender<(Instant, Vec<u8>)>) {
+fn take(mut from: UnixStream, sender: &SyncSender<(Instant, Vec<u8>)>) {
     let mut bytes = vec![0; CHUNK_LEN_MAX_BYTES];
     while let Ok(len @ 1..) = from.read(&mut bytes) {
         if sender.send((Instant::now(), bytes[..len].to_vec())).is_err() {
@@ -52,7 +83,7 @@ fn take(mut from: TcpStream, sender: &SyncSender<(Instant, Vec<u8>)>) {
     let _ = from.shutdown(Shutdown::Read);
 }
 
-fn give(mut to: TcpStream, receiver: &Receiver<(Instant, Vec<u8>)>, delay: Duration) {
+fn give(mut to: UnixStream, receiver: &Receiver<(Instant, Vec<u8>)>, delay: Duration) {
     for (read_at, bytes) in receiver {
         thread::sleep((read_at + delay).saturating_duration_since(Instant::now()));
         if to.write_all(&bytes).is_err() {
