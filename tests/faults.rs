@@ -23,7 +23,14 @@ fn report(fault: &str, recoveries: &[Duration], told: &ClosedRun) {
         println!("{fault}: every client served again after {median:.0?}, at most {longest:.0?}");
     }
     println!("{fault}: {told}");
+    let refused = told.records.iter().filter(|record| matches!(record.outcome, Outcome::NothingDone { .. }));
+    for record in refused.take(REFUSALS_SHOWN) {
+        println!("{fault}: after {} ms: {record:?}", record.latency_us() / 1_000);
+    }
 }
+
+/// Of each fault: what stands for what the others say, too.
+const REFUSALS_SHOWN: usize = 3;
 
 /// Ends one session of an instance, any of them.
 const TERMINATE_ONE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -38,7 +45,17 @@ fn stack(postgres: PostgresOptions, settings: &[(&str, &str)]) -> Stack {
 }
 
 /// Whoever waits for a database that is slow to answer waits long enough: nothing fails for that alone.
-const PATIENT_QUEUE: (&str, &str) = ("QUEUE_TIMEOUT_MS", "20000");
+const PATIENT: [(&str, &str); 4] = [
+    ("QUEUE_TIMEOUT_MS", "20000"),
+    ("LOCK_TIMEOUT_MS", "20000"),
+    ("STATEMENT_TIMEOUT_MS", "20000"),
+    ("ANSWER_TIMEOUT_MS", "30000"),
+];
+
+/// With this setting besides, or in place of one of them.
+fn patient_but(name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
+    [&PATIENT[..], &[(name, value)]].concat()
+}
 
 /// Deadlines that pass while a test looks on.
 const IMPATIENT: [(&str, &str); 5] = [
@@ -56,7 +73,7 @@ const IMPATIENT: [(&str, &str); 5] = [
 fn a_fast_restart_of_postgresql_costs_what_was_in_flight() {
     const RESTARTS: usize = 3;
     let durable = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
-    let mut stack = stack(durable, &[PATIENT_QUEUE]);
+    let mut stack = stack(durable, &PATIENT);
     let load = load::start(stack.address().to_string());
     let recoveries: Vec<Duration> = (0..RESTARTS)
         .map(|_| {
@@ -145,7 +162,7 @@ fn without_a_connection_to_spare_it_waits_for_one() {
 
 #[test]
 fn a_row_that_a_stranger_locks_costs_its_own_client_alone() {
-    let bank = Balanced::open_with(&[("LOCK_TIMEOUT_MS", "300"), PATIENT_QUEUE]);
+    let bank = Balanced::open_with(&patient_but("LOCK_TIMEOUT_MS", "300"));
     let load = load::start(bank.address());
     let stranger = unsent_lock(&bank.database, 1);
     let locked_at = Instant::now();
@@ -230,7 +247,7 @@ fn a_link_that_swallows_everything_leaves_nothing_done_twice() {
 
 #[test]
 fn an_instance_that_is_killed_costs_its_connections_and_the_other_serves() {
-    let mut bank = Balanced::open_with(&[PATIENT_QUEUE]);
+    let mut bank = Balanced::open_with(&PATIENT);
     let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     // From the end of one instance to the next kill.
@@ -284,7 +301,7 @@ fn both_instances_away_are_found_again_at_once() {
 fn restart_one_after_the_other(configuration: &str, reload: impl Fn(&Balanced)) {
     let database = Database::new();
     let url = database.url();
-    let mut bank = Balanced::over(database, &url, configuration, &[PATIENT_QUEUE]);
+    let mut bank = Balanced::over(database, &url, configuration, &PATIENT);
     let load = load::start(bank.address());
     let mut recoveries = Vec::new();
     for _ in 0..2 {
@@ -348,7 +365,7 @@ fn nobody_connects_to_a_stopping_instance_in_vain() {
 #[test]
 fn a_request_that_meets_the_end_of_its_connections_wait_is_served() {
     // Long enough to come to the next signal in time on a busy machine.
-    let mut bank = Bank::with(&[("DRAIN_IDLE_MS", "3000"), PATIENT_QUEUE]);
+    let mut bank = Bank::with(&patient_but("DRAIN_IDLE_MS", "3000"));
     let mut wires: Vec<Wire> = (0..20).map(|_| bank.connect()).collect();
     for wire in &mut wires {
         assert_eq!(wire.ask(get("/healthz")).status, 200);
@@ -375,7 +392,7 @@ fn a_request_that_meets_the_end_of_its_connections_wait_is_served() {
 /// again.
 #[test]
 fn a_connection_that_ends_idle_costs_nothing_that_was_done() {
-    let mut bank = Balanced::open_with(&[("DRAIN_IDLE_MS", "0"), PATIENT_QUEUE]);
+    let mut bank = Balanced::open_with(&patient_but("DRAIN_IDLE_MS", "0"));
     let load = load::start_with(bank.address(), 24, Duration::from_millis(20));
     for round in 0..6 {
         bank.restart_instance(round % 2);

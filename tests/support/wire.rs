@@ -78,6 +78,8 @@ impl Wire {
         let full = loop {
             match socket.write(&bytes[sent_bytes..]) {
                 Ok(n) => sent_bytes += n,
+                // A child of this process may have ended.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => break error,
             }
         };
