@@ -446,14 +446,14 @@ impl Setup {
     /// What only a stack that runs knows: the limits that the kernel keeps, and whose programs it is made of.
     fn add_facts(&mut self, stack: &Stack) {
         let limits = |service: &&Service| {
-            let (limits, _) = service.group()?.account().limits()?;
+            let (limits, cpu_period) = service.group()?.account().limits()?;
             let Limits { cpu_thousandths, memory_bytes } = limits;
-            Some(ServiceLimits { name: service.name().to_owned(), cpu_thousandths, memory_bytes })
+            let cpu_period_ms = cpu_period.as_millis().try_into().ok()?;
+            let name = service.name().to_owned();
+            Some(ServiceLimits { name, cpu_thousandths, cpu_period_ms, memory_bytes })
         };
         self.services = stack.services().iter().filter_map(limits).collect();
-        let (balancer, postgres) = (&stack.balancer, &stack.postgres);
-        for (name, version) in [(postgres.name(), postgres.version()), (balancer.name(), balancer.version())]
-        {
+        for (name, version) in stack.versions() {
             self.versions.insert(name.to_owned(), version.to_owned());
         }
     }

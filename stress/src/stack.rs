@@ -262,6 +262,12 @@ impl Stack {
         [&*self.balancer].into_iter().chain(instances).chain(databases).collect()
     }
 
+    /// Whose programs it is made of, with their versions.
+    pub(crate) fn versions(&self) -> [(&str, &str); 2] {
+        let (postgres, balancer) = (&self.postgres, &self.balancer);
+        [(postgres.name(), postgres.version()), (balancer.name(), balancer.version())]
+    }
+
     /// Waits until `interrupt` is raised.
     pub fn watch(&self, interrupt: &Interrupt) -> Result<(), Error> {
         let watched = wait::until(FOREVER, interrupt, || {

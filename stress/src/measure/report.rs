@@ -61,6 +61,8 @@ pub struct Conditions {
 pub struct ServiceLimits {
     pub name: String,
     pub cpu_thousandths: u32,
+    #[serde(default = "cpu_period_default_ms")]
+    pub cpu_period_ms: u32,
     pub memory_bytes: u64,
 }
 
@@ -109,6 +111,23 @@ impl Setup {
     /// `limits default`, or the URL of a bank that was not ours.
     pub(crate) fn place(&self) -> String {
         self.url.clone().unwrap_or_else(|| format!("limits {}", self.limits))
+    }
+
+    /// Name and version of the bank's programs, and with `all` of those that measure it.
+    pub(crate) fn programs(&self, all: bool) -> Vec<String> {
+        let is_asked = |name: &str| all || !["cargo stress", "wrk", "k6"].contains(&name);
+        let versions = self.versions.iter().filter(|(name, _)| is_asked(name));
+        versions.map(|(name, version)| format!("{name} {version}")).collect()
+    }
+
+    /// Each limit that the kernel keeps; empty where there are none.
+    pub(super) fn kernel_limits(&self) -> String {
+        let limits = self.services.iter().map(|service| {
+            let ServiceLimits { name, cpu_thousandths, cpu_period_ms, memory_bytes } = service;
+            let cpu = f64::from(*cpu_thousandths) / 1000.0;
+            format!("{name} {cpu} CPU per {cpu_period_ms} ms, {} MB", memory_bytes >> 20)
+        });
+        limits.collect::<Vec<_>>().join("; ")
     }
 
     /// What figures depend on, beside the load and the place.
@@ -255,10 +274,13 @@ impl Report {
         let medians = || self.cases.iter().map(|case| &case.median);
         let case = |case: &Case| {
             let Run { parts, requests_per_second: rate, .. } = &case.median;
-            context! { name => case.name(), parts => Serde(parts), rate, cpu => case.median.cpu_us_per_request() }
+            let others = case.median.others_cpus.filter(|_| case.median.is_disturbed());
+            let cpu = case.median.cpu_us_per_request();
+            context! { name => case.name(), parts => Serde(parts), rate, cpu, others }
         };
         let shown = context! {
             title => self.title(),
+            facts => [self.setup.programs(true).join(", "), self.setup.kernel_limits()],
             cases => self.cases.iter().map(case).collect::<Vec<_>>(),
             cpu_max => medians().filter_map(Run::cpu_us_per_request).fold(1.0, f64::max),
             rate_max => medians().map(|run| run.requests_per_second).fold(1.0, f64::max),
@@ -383,6 +405,12 @@ pub(crate) mod tests {
     fn each_part_has_its_bar_and_figure_and_text_cannot_break_the_document() {
         let mut report = report(&[run(12_000.0, 40.0)]);
         report.setup.conditions.settings.insert("A".to_owned(), "<&>".to_owned());
+        report.setup.services.push(ServiceLimits {
+            name: "nginx".to_owned(),
+            cpu_thousandths: 200,
+            cpu_period_ms: 10,
+            memory_bytes: 20 << 20,
+        });
         let svg = report.chart().unwrap();
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"), "{svg}");
         assert_eq!(svg.matches("height=\"24\"").count(), 5, "four parts and the rate");
@@ -390,6 +418,14 @@ pub(crate) mod tests {
         assert!(svg.contains("width=\"232.0\"") && svg.contains(">16.0</text>"), "{svg}");
         assert!(svg.contains(">40.0</text>") && svg.contains(">12000</text>"), "{svg}");
         assert!(svg.contains("A=&lt;&amp;"), "{svg}");
+        assert!(svg.contains(">nginx 1.22.1</text>"), "{svg}");
+        assert!(
+            svg.contains(">nginx 0.2 CPU per 10 ms, 20 MB</text>") && !svg.contains("disturbed"),
+            "{svg}"
+        );
+        assert!(report.tables().contains("limits that the kernel keeps: nginx 0.2 CPU per 10 ms, 20 MB\n"));
+        report.cases[0].median.others_cpus = Some(1.25);
+        assert!(report.chart().unwrap().contains("disturbed: others used 1.25 CPU"));
     }
 
     #[test]

@@ -12,8 +12,11 @@ impl Report {
     pub fn tables(&self) -> String {
         let mut text = self.title();
         text.push('\n');
-        let versions = self.setup.versions.iter().map(|(name, version)| format!("{name} {version}"));
-        text.push_str(&versions.collect::<Vec<_>>().join(", "));
+        text.push_str(&self.setup.programs(true).join(", "));
+        let limits = self.setup.kernel_limits();
+        if !limits.is_empty() {
+            text.extend(["\nlimits that the kernel keeps: ", &limits]);
+        }
         text.push_str("\n\n");
         text.push_str(&self.latencies().to_string());
         text.push('\n');

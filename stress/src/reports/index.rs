@@ -6,6 +6,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, context};
 
 use super::{Kept, Row, Summary, moment};
+use crate::measure::DISTURBING_CPUS;
 
 /// The whole HTML document. Needs nothing but itself and the pages of the runs.
 pub(super) fn page(kept: &[Kept]) -> Result<String, minijinja::Error> {
@@ -54,7 +55,8 @@ fn section(load: &str, runs: &[&Summary]) -> Value {
                 runs.iter().zip(&moments).zip(positions(runs.len())).filter_map(|((run, moment), x)| {
                     let value =
                         run.cases.iter().find(|case| series_name(run, case) == *name).and_then(pick)?;
-                    Some(context! { moment, value, x => rounded(x), y => y(value) })
+                    let others = run.others_cpus.filter(|cpus| *cpus > DISTURBING_CPUS);
+                    Some(context! { moment, value, others, x => rounded(x), y => y(value) })
                 });
             context! { name, points => points.collect::<Vec<_>>() }
         };
@@ -146,6 +148,16 @@ mod tests {
         assert_eq!((html.matches("<section>").count(), html.matches("<li ").count()), (2, 3));
         assert!(html.contains("failed: checks rate==1"), "{html}");
         assert!(html.contains("cx=\"211.0\""), "a single run stands in the middle: {html}");
+    }
+
+    #[test]
+    fn a_run_that_others_disturbed_is_a_hollow_point() {
+        let [quiet, mut disturbed] = [kept(1_800_000_000), kept(1_800_086_400)];
+        disturbed.summary.others_cpus = Some(1.25);
+        let html = page(&[quiet, disturbed]).unwrap();
+        // Requests and p99.
+        assert_eq!(html.matches("<circle class=\"c0 disturbed\"").count(), 2, "{html}");
+        assert_eq!(html.matches("disturbed: others used 1.25 CPU").count(), 2, "{html}");
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Summary {
             began_at_unix_s: report.machine.measured_at_unix_s,
             load: report.setup.load.to_string(),
             place: report.setup.place(),
-            setup: report.setup.describe(),
+            setup: [vec![report.setup.describe()], report.setup.programs(false)].concat().join(", "),
             machine: report.machine.describe(),
             cases: report.cases.iter().map(row).collect(),
             scenarios: Vec::new(),
@@ -183,7 +183,7 @@ pub(super) mod tests {
         use crate::measure::testing::{report, run};
         let summary = Summary::of_report(&report(&[run(12_000.0, 40.0)]));
         assert_eq!((summary.load.as_str(), summary.place.as_str()), ("saturate", "limits default"));
-        assert_eq!(summary.setup, "nginx, LANES=2, 10 s");
+        assert_eq!(summary.setup, "nginx, LANES=2, 10 s, nginx 1.22.1");
         assert_eq!((summary.cases[0].name.as_str(), summary.cases[0].errors), ("32 connections", 1));
         assert!((summary.cases[0].cpu_us_per_request().unwrap() - 40.0).abs() < 1e-9);
         assert!(summary.file_stem().ends_with("Z-saturate"));

@@ -109,7 +109,8 @@ fn on_own_stack(
     let counts = settled(&bank, &place.interrupt)?;
     summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
     summary.place = format!("limits {}", own.limits);
-    summary.setup = format!("{}, {}", own.describe(), summary.setup);
+    let [postgres, balancer] = stack.versions().map(|(name, version)| format!("{name} {version}"));
+    summary.setup = format!("{}, {}, {postgres}, {balancer}", own.describe(), summary.setup);
     summary.others_cpus = after.others_cpus(&before);
     for case in &mut summary.cases {
         case.parts = after.parts(&before, case.requests);
