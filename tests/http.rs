@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use stress::throwaway::Throwaway;
 use stress::{Readiness, Signal};
-use support::bank::{PATIENT, options};
+use support::bank::{PATIENT, metrics_of, options, value_of};
 use support::framing::{self, CREDIT, chunks_of, raw};
 use support::{
     Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, post, request, transaction, wait_for,
+    workspace,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -552,12 +553,12 @@ fn ambiguous_framing_is_refused(edge: Edge) {
     assert_refused(&bank, 400, &framing::ambiguous());
 }
 
-/// Direct only: it opens both configurations itself.
+/// Direct only: it opens each configuration itself.
 /// nginx passes the bytes on, or refuses on its own account, or passes on one meaning of its own: whatever it does, it
 /// leaves no bytes over, so the request behind them is never answered and nothing is done twice.
 #[test]
 fn ambiguous_framing_smuggles_nothing_through_nginx() {
-    for configuration in ["nginx.conf", "nginx-http.conf"] {
+    for configuration in ["nginx.conf", "nginx-http.conf", "nginx-tcp.conf"] {
         let bank = Balanced::open(configuration);
         let smuggled = get("/clientes/2/extrato");
         for request in framing::ambiguous() {
@@ -822,6 +823,63 @@ fn an_answer_is_one_segment_read_at_once(edge: Edge) {
     let n = stream.read(&mut bytes).expect("read");
     let text = String::from_utf8_lossy(&bytes[..n]);
     assert!(text.ends_with("\"ultimas_transacoes\": []}"), "head and body together: {text}");
+}
+
+/// Direct only: it reads the sources. What layer 7 is tested for holds for `nginx-tcp.conf`, too: it says the same, but for where a
+/// request goes and for how long it waits there.
+#[test]
+fn both_configurations_of_layer_7_say_the_same_but_for_where_requests_go() {
+    let [http, tcp] = ["nginx-http.conf", "nginx-tcp.conf"].map(|name| {
+        let text = support::text_of(workspace().join("nginx").join(name));
+        let lines = text.lines().map(|line| line.trim().to_owned());
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        // The map of the accounts has more to it than its name.
+        let without_map = lines.collect::<Vec<_>>().join("\n").replace(MAP_OF_ACCOUNTS, "");
+        without_map.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let differs = |line: &&String| {
+        let name = line.split(' ').next().unwrap_or_default();
+        !["server", "least_conn;", "hash"].contains(&name)
+            && !["proxy_next_upstream", "proxy_connect_timeout", "proxy_read_timeout"].contains(&name)
+    };
+    assert_eq!(
+        http.iter().filter(differs).collect::<Vec<_>>(),
+        tcp.iter().filter(differs).collect::<Vec<_>>()
+    );
+}
+
+const MAP_OF_ACCOUNTS: &str = "map $request_uri $account {
+~^/clientes/(?<number>[0-9]+)/ $number;
+default $request_uri;
+}
+";
+
+/// Direct only: it opens `nginx-tcp.conf` itself. All requests of an account go to one instance, and to the other one once that is
+/// gone; none is lost, none is done twice.
+#[test]
+fn each_account_has_its_instance_and_another_when_that_is_gone() {
+    let mut bank = Balanced::open("nginx-tcp.conf");
+    let served = |bank: &Balanced| {
+        bank.instances.each_ref().map(|instance| {
+            value_of("rinha_responses_total{endpoint=\"transacoes\",status=\"200\"}", &metrics_of(instance))
+        })
+    };
+    let credit = |bank: &Balanced, account: i32| {
+        assert_eq!(bank.connect().ask(transaction(account, 1, "c", "steady")).status, 200, "{account}");
+    };
+    let mut of_account = Vec::new();
+    for account in 1..=5 {
+        let before = served(&bank);
+        (0..4).for_each(|_| credit(&bank, account));
+        let after = served(&bank);
+        let grown = [after[0] - before[0], after[1] - before[1]];
+        assert!(grown == [4, 0] || grown == [0, 4], "account {account}: {grown:?}");
+        of_account.push(usize::from(grown[1] == 4));
+    }
+    bank.kill_instance(of_account[0]);
+    (1..=5).for_each(|account| credit(&bank, account));
+    assert_eq!(bank.database.number("SELECT sum(saldo)::bigint FROM clientes"), 5 * 5);
+    assert_eq!(bank.database.number("SELECT count(*) FROM transacoes"), 5 * 5);
 }
 
 /// Direct only: reads the sources.

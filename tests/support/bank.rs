@@ -202,14 +202,16 @@ impl Bank {
     }
 }
 
-fn metrics_of(instance: &Instance) -> String {
+/// The text of an instance's metrics.
+pub(crate) fn metrics_of(instance: &Instance) -> String {
     let address = instance.metrics_address().expect("METRICS_LISTEN is set");
     let answer = Wire::connect(&address).ask(get("/metrics"));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.text().to_owned()
 }
 
-fn value_of(series: &str, metrics: &str) -> u64 {
+/// The value of one series in it; 0 if it is not there.
+pub(crate) fn value_of(series: &str, metrics: &str) -> u64 {
     let values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     let values: Vec<&str> = values.collect();
     match values.as_slice() {
