@@ -57,7 +57,7 @@ pub(crate) fn main() -> ExitCode {
     let problem = match &command {
         Command::Run(options) => options.problem(),
         Command::Soak(options) => options.problem(),
-        Command::K6(options) => options.stack.problem(),
+        Command::K6(options) => options.problem(),
         _ => None,
     };
     if let Some(problem) = problem {
@@ -218,6 +218,8 @@ mod tests {
             let Ok(Command::Run(run)) = parse(line) else { panic!("{line} refused before") };
             assert!(run.problem().is_some_and(|problem| problem.contains(named)), "{line}");
         }
+        let Ok(Command::K6(k6)) = parse("k6 --balancer none") else { panic!("refused before") };
+        assert!(k6.problem().is_some_and(|problem| problem.contains("cargo stress run")));
         let Ok(Command::Run(run)) = parse("run open --accounts 10") else { panic!("refused before") };
         assert!(run.problem().is_some_and(|problem| problem.contains("saturate")));
         let Ok(Command::Run(run)) = parse("run saturate --server peer:embedded") else {

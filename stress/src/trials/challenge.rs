@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::arguments::{above_zero, positive, seconds, some_seconds, url};
 use crate::ledger::{Tally, audit, settled};
 use crate::load::{Program, Script};
-use crate::measure::{Machine, Moment, OwnStack, Progress};
+use crate::measure::{BalancerName, Machine, Moment, OwnStack, Progress};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
 use crate::{Bank, Error, Workplace};
@@ -85,6 +85,16 @@ impl Challenge {
         };
         progress.finish();
         challenge
+    }
+}
+
+impl ChallengeOptions {
+    /// What is wrong with options that are right one by one.
+    pub fn problem(&self) -> Option<String> {
+        let is_none = self.stack.balancer == BalancerName::None;
+        let refused =
+            || "the challenge asks one address: --balancer none is for `cargo stress run`".to_owned();
+        self.stack.problem().or_else(|| is_none.then(refused))
     }
 }
 
