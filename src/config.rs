@@ -29,6 +29,19 @@ impl fmt::Display for Address {
     }
 }
 
+/// What a connection string says: who logs in to which servers, and how.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The servers, which sessions of them will do, and how they are tried.
+    pub connector: ConnectorConfig,
+    /// How their bytes travel: as they are, or through TLS.
+    pub channel: ChannelConfig,
+    /// How they may ask for our password.
+    pub authentication: AuthenticationPolicy,
+    /// Who logs in, and where. Its `Debug` shows no password.
+    pub session: Session,
+}
+
 /// A setting that cannot be used. One line: the setting, what is wrong, what it should be.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
@@ -52,14 +65,10 @@ macro_rules! settings {
             pub listen: Vec<Address>,
             /// `METRICS_LISTEN`: where the metrics are; nowhere by default.
             pub metrics_listen: Vec<Address>,
-            /// `DATABASE_URL`: the servers, which sessions of them will do, and how they are tried.
-            pub database_connector: ConnectorConfig,
-            /// How their bytes travel: as they are, or through TLS.
-            pub database_channel: ChannelConfig,
-            /// How the database may ask for our password.
-            pub database_authentication: AuthenticationPolicy,
-            /// `DATABASE_URL`: who logs in, and where. Its `Debug` shows no password.
-            pub database_session: Session,
+            /// `DATABASE_URL`: where the lanes go.
+            pub database: Database,
+            /// `DATABASE_URL_READ`: where the reader goes; there is none by default.
+            pub database_read: Option<Database>,
             /// `RUST_LOG`: the least severe lines of the log.
             pub log_level: LevelFilter,
             /// What a lane sets in its session after the log-in, as (name, value).
@@ -89,18 +98,17 @@ macro_rules! settings {
                     $($field: number(&variable, $variable, $default, $min, $max)?,)*
                     listen: text.listen,
                     metrics_listen: text.metrics_listen,
-                    database_session: text.database_session,
-                    database_connector: text.database_connector,
-                    database_channel: text.database_channel,
-                    database_authentication: text.database_authentication,
+                    database: text.database,
+                    database_read: text.database_read,
                     log_level: text.log_level,
                     session_settings: Vec::new(),
                 };
-                let connector = &mut config.database_connector;
-                // The URL is the more specific of the two places.
-                connector.connect_timeout.get_or_insert(Duration::from_millis(config.connect_timeout_ms));
-                connector.wait_min = Duration::from_millis(config.reconnect_min_ms);
-                connector.wait_max = Duration::from_millis(config.reconnect_max_ms);
+                for Database { connector, .. } in [&mut config.database].into_iter().chain(&mut config.database_read) {
+                    // The URL is the more specific of the two places.
+                    connector.connect_timeout.get_or_insert(Duration::from_millis(config.connect_timeout_ms));
+                    connector.wait_min = Duration::from_millis(config.reconnect_min_ms);
+                    connector.wait_max = Duration::from_millis(config.reconnect_max_ms);
+                }
                 config.check_together()?;
                 Ok(config.with_session_settings())
             }
@@ -154,6 +162,8 @@ settings! {
         "Where RECONNECT_MIN_MS stops doubling.";
     probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
         "Interval at which each lane calls the procedures without effect, for /healthz, and one lane reads the accounts.";
+    read_staleness_max_ms: u64, "READ_STALENESS_MAX_MS" = 1_000 in 10..=600_000, "ms",
+        "Maximum age of what a statement from DATABASE_URL_READ shows. One that may be older is answered by DATABASE_URL.";
     lane_inbox_len_bytes: usize, "LANE_INBOX_LEN_BYTES" = 65_536 in 8_192..=16_777_216, "bytes",
         "Receive buffer of a lane, and the longest message it accepts, errors and notices excepted.";
     lane_text_len_max_bytes: usize, "LANE_TEXT_LEN_MAX_BYTES" = 67_108_864 in 65_536..=2_147_483_648, "bytes",
@@ -230,8 +240,20 @@ impl Config {
             text_len_max_bytes: self.lane_text_len_max_bytes,
             send_len_max_bytes: self.batch_calls_max * self.batches_in_flight_max * CALL_LEN_MAX_BYTES
                 + STARTING_LEN_MAX_BYTES,
-            in_flight_calls_max: self.batch_calls_max * self.batches_in_flight_max + PROBE_CALLS_MAX,
+            // The reader asks for a position in each batch.
+            in_flight_calls_max: (self.batch_calls_max + 1) * self.batches_in_flight_max + PROBE_CALLS_MAX,
         }
+    }
+
+    /// Sessions with PostgreSQL: the lanes, and the reader if there is one.
+    pub fn sessions(&self) -> usize {
+        self.lanes + usize::from(self.database_read.is_some())
+    }
+
+    /// How often the position of each server is asked for, if there is a reader: so that some answer is nearly as old as a
+    /// statement may be, and a standby as far behind as possible will do.
+    pub fn position_interval_ms(&self) -> u64 {
+        self.read_staleness_max_ms / 4
     }
 
     /// A line for each of these environment variables that is no setting and looks like a mistyped one.
@@ -259,6 +281,8 @@ impl Config {
              \x20               a name stands for all of its addresses: localhost:8080\n\
              Optional\n\
              \x20 METRICS_LISTEN  where GET /metrics is answered, as LISTEN; nowhere by default\n\
+             \x20 DATABASE_URL_READ  as DATABASE_URL, mostly of standbys: they answer statements, as old as READ_STALENESS_MAX_MS at\n\
+             \x20               most; target_session_attrs=standby or prefer-standby chooses among several hosts. Off by default\n\
              \x20 RUST_LOG        off, error, warn, info (default), debug or trace\n",
         );
         for Setting { variable, default, min, max, unit, help } in SETTINGS {
@@ -333,10 +357,8 @@ impl Config {
 struct Text {
     listen: Vec<Address>,
     metrics_listen: Vec<Address>,
-    database_connector: ConnectorConfig,
-    database_channel: ChannelConfig,
-    database_authentication: AuthenticationPolicy,
-    database_session: Session,
+    database: Database,
+    database_read: Option<Database>,
     log_level: LevelFilter,
 }
 
@@ -346,7 +368,42 @@ impl Text {
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Text, ConfigError> {
         let url = required(variable, "DATABASE_URL", "postgresql://rinha:rinha@localhost:5432/rinha")?;
-        let mut url = Url::parse(&url).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
+        let database = Database::parse("DATABASE_URL", &url, variable, &read)?;
+        if let attrs @ (TargetSessionAttrs::ReadOnly
+        | TargetSessionAttrs::Standby
+        | TargetSessionAttrs::PreferStandby) = database.connector.target_session_attrs
+        {
+            return Err(ConfigError(format!(
+                "DATABASE_URL: target_session_attrs={} asks for sessions that cannot write; use read-write, primary or any",
+                attrs.name()
+            )));
+        }
+        let url = variable("DATABASE_URL_READ").filter(|url| !url.is_empty());
+        let database_read = match url {
+            Some(url) => Some(Database::parse("DATABASE_URL_READ", &url, variable, &read)?),
+            None => None,
+        };
+        Ok(Text {
+            listen: addresses("LISTEN", &required(variable, "LISTEN", "0.0.0.0:8080")?)?,
+            metrics_listen: match variable("METRICS_LISTEN") {
+                Some(list) if !list.is_empty() => addresses("METRICS_LISTEN", &list)?,
+                Some(_) | None => Vec::new(),
+            },
+            database,
+            database_read,
+            log_level: log_level(variable)?,
+        })
+    }
+}
+
+impl Database {
+    fn parse(
+        name: &str,
+        url: &str,
+        variable: &impl Fn(&str) -> Option<String>,
+        read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Database, ConfigError> {
+        let mut url = Url::parse(url).map_err(|error| ConfigError(format!("{name}: {error}")))?;
         // As libpq does: the name of the operating system's user where the URL gives none.
         let default_user = match url.user {
             Some(_) => String::new(),
@@ -356,34 +413,17 @@ impl Text {
                 .unwrap_or_default(),
         };
         if url.user.is_none() && default_user.is_empty() {
-            return Err(ConfigError(
-                "DATABASE_URL names no user, and neither PGUSER nor USER is set".to_owned(),
-            ));
-        }
-        if let attrs @ (TargetSessionAttrs::ReadOnly
-        | TargetSessionAttrs::Standby
-        | TargetSessionAttrs::PreferStandby) = url.target_session_attrs
-        {
-            return Err(ConfigError(format!(
-                "DATABASE_URL: target_session_attrs={} asks for sessions that cannot write; use read-write, primary or any",
-                attrs.name()
-            )));
+            return Err(ConfigError(format!("{name} names no user, and neither PGUSER nor USER is set")));
         }
         let channel =
-            ChannelConfig::new(&url, read).map_err(|error| ConfigError(format!("DATABASE_URL: {error}")))?;
+            ChannelConfig::new(&url, read).map_err(|error| ConfigError(format!("{name}: {error}")))?;
         // One that is empty stays so: it asks for none.
         url.application_name.get_or_insert_with(|| env!("CARGO_PKG_NAME").to_owned());
-        Ok(Text {
-            listen: addresses("LISTEN", &required(variable, "LISTEN", "0.0.0.0:8080")?)?,
-            metrics_listen: match variable("METRICS_LISTEN") {
-                Some(list) if !list.is_empty() => addresses("METRICS_LISTEN", &list)?,
-                Some(_) | None => Vec::new(),
-            },
-            database_session: url.session(&default_user),
-            database_connector: ConnectorConfig::new(&url),
-            database_channel: channel,
-            database_authentication: url.authentication,
-            log_level: log_level(variable)?,
+        Ok(Database {
+            session: url.session(&default_user),
+            connector: ConnectorConfig::new(&url),
+            channel,
+            authentication: url.authentication,
         })
     }
 }
@@ -412,7 +452,8 @@ fn is_near(name: &str, setting: &str) -> bool {
 }
 
 /// The settings that are no numbers.
-const TEXT_SETTINGS: [&str; 4] = ["DATABASE_URL", "LISTEN", "METRICS_LISTEN", "RUST_LOG"];
+const TEXT_SETTINGS: [&str; 5] =
+    ["DATABASE_URL", "DATABASE_URL_READ", "LISTEN", "METRICS_LISTEN", "RUST_LOG"];
 
 fn log_level(variable: &impl Fn(&str) -> Option<String>) -> Result<LevelFilter, ConfigError> {
     let text = variable("RUST_LOG").unwrap_or_default();
@@ -451,7 +492,7 @@ pub const BATCH_CALLS_LIMIT: usize = 256;
 /// A Bind and an Execute of the longest call take less.
 const CALL_LEN_MAX_BYTES: usize = 160;
 /// The calls of a probe, and those after the log-in, are at most as many.
-const PROBE_CALLS_MAX: usize = 4;
+const PROBE_CALLS_MAX: usize = 5;
 /// What a lane sends besides calls: log-in and statements to prepare, settings, a probe, and a Sync per batch.
 const STARTING_LEN_MAX_BYTES: usize = 16_384;
 /// `sun_path` of unix(7), less its final NUL.
@@ -526,7 +567,7 @@ mod tests {
     fn a_lane_has_room_for_its_batches_in_flight_and_a_probe() {
         let limits =
             config(&[("BATCH_CALLS_MAX", "5"), ("BATCHES_IN_FLIGHT_MAX", "3")]).unwrap().lane_limits();
-        assert_eq!(limits.in_flight_calls_max, 15 + PROBE_CALLS_MAX);
+        assert_eq!(limits.in_flight_calls_max, 15 + 3 + PROBE_CALLS_MAX);
         assert_eq!(limits.send_len_max_bytes, 15 * CALL_LEN_MAX_BYTES + STARTING_LEN_MAX_BYTES);
     }
 
@@ -557,6 +598,7 @@ mod tests {
         let help = Config::help();
         for name in SETTINGS.iter().map(|setting| setting.variable).chain([
             "DATABASE_URL",
+            "DATABASE_URL_READ",
             "LISTEN",
             "METRICS_LISTEN",
         ]) {
@@ -609,9 +651,9 @@ mod tests {
     #[test]
     fn the_user_falls_back_to_the_environment() {
         let url = ("DATABASE_URL", "postgresql:///rinha?host=/tmp");
-        assert_eq!(config(&[url, ("USER", "bia")]).unwrap().database_session.user, "bia");
+        assert_eq!(config(&[url, ("USER", "bia")]).unwrap().database.session.user, "bia");
         assert_eq!(
-            config(&[url, ("USER", "bia"), ("PGUSER", "caio")]).unwrap().database_session.user,
+            config(&[url, ("USER", "bia"), ("PGUSER", "caio")]).unwrap().database.session.user,
             "caio"
         );
         assert!(error(&[url]).starts_with("DATABASE_URL names no user"));
@@ -669,12 +711,12 @@ mod tests {
     fn the_url_may_set_the_connect_timeout_and_the_application_name() {
         let with =
             |query: &str| config(&[("DATABASE_URL", &format!("postgresql://ana@db/rinha{query}"))]).unwrap();
-        let timeout = |query| with(query).database_connector.connect_timeout;
+        let timeout = |query| with(query).database.connector.connect_timeout;
         assert_eq!(timeout(""), Some(Duration::from_secs(2)));
         assert_eq!(timeout("?connect_timeout=7"), Some(Duration::from_secs(7)));
         assert_eq!(timeout("?connect_timeout=0"), Some(Duration::from_secs(2)));
         let name = |config: &Config| {
-            let parameters = config.database_session.parameters.iter();
+            let parameters = config.database.session.parameters.iter();
             parameters
                 .filter(|(name, _)| name == "application_name")
                 .map(|(_, value)| value.clone())
@@ -686,10 +728,10 @@ mod tests {
         assert_eq!(name(&with("?application_name=")), [""; 0]);
         assert_eq!(timeout("?connect_timeout=-1"), Some(Duration::from_secs(2)));
         assert_eq!(
-            with("?hostaddr=10.0.0.1").database_connector.hosts,
+            with("?hostaddr=10.0.0.1").database.connector.hosts,
             [proto_pg::Host::Tcp { name: "db".into(), address: Some("10.0.0.1".into()), port: 5432 }]
         );
-        assert_eq!(with("?keepalives=0&tcp_user_timeout=9").database_connector.tcp.user_timeout_ms, Some(9));
+        assert_eq!(with("?keepalives=0&tcp_user_timeout=9").database.connector.tcp.user_timeout_ms, Some(9));
         let error = error(&[("DATABASE_URL", "postgresql://ana:secret@db/rinha?sslcrl=/x")]);
         assert_eq!(
             error,
@@ -707,7 +749,7 @@ mod tests {
             let config = with(attrs.name());
             match attrs {
                 TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => {
-                    assert_eq!(config.unwrap().database_connector.target_session_attrs, attrs);
+                    assert_eq!(config.unwrap().database.connector.target_session_attrs, attrs);
                 }
                 TargetSessionAttrs::ReadOnly
                 | TargetSessionAttrs::Standby
@@ -718,7 +760,7 @@ mod tests {
             }
         }
         let balanced = config(&[("DATABASE_URL", "postgresql://ana@a,b/rinha?load_balance_hosts=random")]);
-        let balance = balanced.unwrap().database_connector.load_balance_hosts;
+        let balance = balanced.unwrap().database.connector.load_balance_hosts;
         assert_eq!(balance, proto_pg::LoadBalanceHosts::Random);
     }
 
@@ -729,7 +771,7 @@ mod tests {
             assert!(config.session_settings.contains(&(setting.0, setting.1.to_owned())), "{setting:?}");
         }
         // A pooler refuses a start-up message with more than these.
-        let names: Vec<_> = config.database_session.parameters.iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = config.database.session.parameters.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["application_name"]);
     }
 

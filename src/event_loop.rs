@@ -71,7 +71,7 @@ impl<N: Network> EventLoop<N> {
         let listening = |(position, (listener, kind))| Listening { position, listener, kind, is_ready: true };
         EventLoop {
             peers: (0..engine.config().clients_max).map(|_| None).collect(),
-            lane_streams: (0..engine.config().lanes).map(|_| None).collect(),
+            lane_streams: (0..engine.config().sessions()).map(|_| None).collect(),
             listeners: listeners.into_iter().enumerate().map(listening).collect(),
             engine,
             network,

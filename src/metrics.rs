@@ -31,6 +31,8 @@ pub struct Metrics {
     pub calls_run_again: u64,
     pub calls_abandoned: u64,
     pub answers_late: u64,
+    pub statements_read: u64,
+    pub statements_sent_on: u64,
     pub lane_connects: u64,
     pub lane_closes: u64,
 }
@@ -192,6 +194,8 @@ impl Default for Metrics {
             calls_run_again: 0,
             calls_abandoned: 0,
             answers_late: 0,
+            statements_read: 0,
+            statements_sent_on: 0,
             lane_connects: 0,
             lane_closes: 0,
         }
@@ -320,7 +324,7 @@ impl Metrics {
     }
 
     /// The metrics that are one number each.
-    fn singles(&self) -> [(&'static str, &'static str, &'static str, u64); 14] {
+    fn singles(&self) -> [(&'static str, &'static str, &'static str, u64); 16] {
         [
             (
                 "process_start_time_seconds",
@@ -378,6 +382,18 @@ impl Metrics {
                 "counter",
                 "Results that came after their client had left.",
                 self.answers_late,
+            ),
+            (
+                "rinha_statements_read_total",
+                "counter",
+                "Statements answered by DATABASE_URL_READ.",
+                self.statements_read,
+            ),
+            (
+                "rinha_statements_sent_on_total",
+                "counter",
+                "Statements that DATABASE_URL_READ was asked for and DATABASE_URL had to answer.",
+                self.statements_sent_on,
             ),
             (
                 "rinha_lane_connects_total",

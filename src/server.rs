@@ -38,7 +38,7 @@ impl Server {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         poll.registry().register(&mut signals, Token::from(Source::Signal), mio::Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), Token::from(Source::Resolver))?;
-        let resolver = Resolver::start(waker, config.lanes)?;
+        let resolver = Resolver::start(waker, config.sessions())?;
 
         let mut listeners = Vec::new();
         let kinds = [
@@ -66,9 +66,9 @@ impl Server {
 
         let jitter_seed = u64::from(std::process::id());
         // Room for an event of every socket, the signals and the resolver: a look that left some out would be none.
-        let sockets_max = config.clients_max as usize + config.lanes + listeners.len();
+        let sockets_max = config.clients_max as usize + config.sessions() + listeners.len();
         let events = Events::with_capacity(sockets_max + 2);
-        let system = MioNetwork::new(poll.registry().try_clone()?, resolver, config.lanes);
+        let system = MioNetwork::new(poll.registry().try_clone()?, resolver, config.sessions());
         let engine = Engine::new(config, jitter_seed, system.now());
         Ok(Server { poll, events, signals, event_loop: EventLoop::new(engine, system, listeners), stops: 0 })
     }

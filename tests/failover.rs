@@ -243,3 +243,64 @@ fn tables_that_a_failover_would_empty_are_warned_of() {
     primary.apply_sql("rinha", &workspace().join("sql/durable")).expect("log the tables");
     assert!(!start(&url, Readiness::Healthy).log().contains(warning));
 }
+
+/// What a metric of an instance is.
+fn metric(instance: &Instance, name: &str) -> u64 {
+    let answer = Wire::connect(&instance.metrics_address().expect("METRICS_LISTEN")).ask(get("/metrics"));
+    let value = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+const READ: &str = "rinha_statements_read_total";
+
+/// What a statement says now, and whether the reader has answered it.
+fn statement(wire: &mut Wire, instance: &Instance) -> (i64, bool) {
+    let before = metric(instance, READ);
+    let answer = wire.ask(get("/clientes/1/extrato"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let total = answer.json()["saldo"]["total"].as_i64().expect("a balance");
+    (total, metric(instance, READ) > before)
+}
+
+#[test]
+fn statements_come_from_a_standby_while_it_follows_and_else_from_the_primary() {
+    let [primary, mut standby] = pair();
+    let url = url_of(&[&standby], "target_session_attrs=standby");
+    let settings = [
+        ("DATABASE_URL_READ", url.as_str()),
+        ("READ_STALENESS_MAX_MS", "400"),
+        ("METRICS_LISTEN", "127.0.0.1:0"),
+    ];
+    let mut options = options(&url_of(&[&primary], ""), &settings);
+    options.readiness = Readiness::Healthy;
+    let instance = Instance::start(&options).expect("start the server");
+    let mut wire = wire_to(&instance);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), 1);
+    wait_for("a statement of the standby", || (statement(&mut wire, &instance) == (1, true)).then_some(()));
+
+    let mut admin = standby.connect("postgres").expect("connect");
+    admin.batch_execute("SELECT pg_wal_replay_pause()").expect("pause");
+    let is_paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
+    wait_for("the pause", || admin.query_one(is_paused, &[]).expect("ask").get::<_, bool>(0).then_some(()));
+    assert_eq!(wire.ask(transaction(1, 1, "c", "b")).balance(), 2);
+    let committed = std::time::Instant::now();
+    // Old statements may come for as long as the setting says, and no longer.
+    wait_for("a statement of the primary", || {
+        let may_be_old = committed.elapsed() < std::time::Duration::from_millis(400);
+        let (total, is_read) = statement(&mut wire, &instance);
+        assert!(total == 2 || may_be_old && is_read, "{total}, from the standby: {is_read}");
+        (total == 2 && !is_read).then_some(())
+    });
+    let why = "the standby is further behind than READ_STALENESS_MAX_MS, so statements go to the primary";
+    wait_for(&format!("{why:?} in {}", instance.log()), || instance.log().contains(why).then_some(()));
+
+    admin.batch_execute("SELECT pg_wal_replay_resume()").expect("resume");
+    wait_for("a statement of the standby", || (statement(&mut wire, &instance) == (2, true)).then_some(()));
+
+    drop(admin);
+    standby.kill();
+    assert_eq!(wire.ask(transaction(1, 1, "c", "c")).balance(), 3);
+    wait_for("a statement of the primary", || (statement(&mut wire, &instance) == (3, false)).then_some(()));
+    let why = "the reader is down, so statements go to the primary";
+    wait_for(&format!("{why:?} in {}", instance.log()), || instance.log().contains(why).then_some(()));
+}

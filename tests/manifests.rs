@@ -246,8 +246,8 @@ fn ca_path() -> String {
 }
 
 fn tcp(config: &Config) -> (&str, u16) {
-    let [Host::Tcp { name, address: None, port }] = &config.database_connector.hosts[..] else {
-        panic!("{:?} is no host", config.database_connector.hosts)
+    let [Host::Tcp { name, address: None, port }] = &config.database.connector.hosts[..] else {
+        panic!("{:?} is no host", config.database.connector.hosts)
     };
     (name, *port)
 }
@@ -271,7 +271,7 @@ fn the_server_reads_the_connection_string_of_each_overlay() {
     assert_eq!(url.matches("$(").count(), 1);
     let url = url.replace(&format!("$({password})"), PASSWORD);
     let config_of_cluster = config(&pod_environment(&url), &ca_path());
-    let session = &config_of_cluster.database_session;
+    let session = &config_of_cluster.database.session;
     assert_eq!(session.user, cluster.get("spec.bootstrap.initdb.owner"));
     assert_eq!(session.database, cluster.get("spec.bootstrap.initdb.database"));
     assert_eq!(session.password.as_deref(), Some(PASSWORD));
@@ -390,7 +390,7 @@ fn the_swarm_file_says_what_the_server_reads() {
     environment.push((name.to_owned(), url));
     let config = config(&environment, "");
     assert_eq!(port_of(&config.listen[0]), swarm.number("services.webapi.ports.0.target"));
-    let session = &config.database_session;
+    let session = &config.database.session;
     assert_eq!(session.user, swarm.get("services.db.environment.POSTGRES_USER"));
     assert_eq!(session.database, swarm.get("services.db.environment.POSTGRES_DB"));
     assert_eq!(session.password.as_deref(), Some(PASSWORD));

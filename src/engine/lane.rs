@@ -17,16 +17,16 @@ use proto_pg::{
 
 use crate::bank::{Accounts, Call, Outcome, Unavailable};
 use crate::buf::Pipe;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::engine::complaints::Complaints;
 use crate::engine::lane::held::{Held, HeldAnswers};
 use crate::engine::lane::in_flight::{Batch, InFlight};
 use crate::engine::lane::session::{
-    HISTORY, History, NO_ACCOUNTS, OLD_TIMELINE, READ_ONLY, accounts_problem, read_history, remedy,
-    remedy_for, session_problem,
+    HISTORY, History, NO_ACCOUNTS, OLD_TIMELINE, Position, READ_ONLY, accounts_problem, read_history,
+    read_position, remedy, remedy_for, session_problem,
 };
 use crate::engine::lane::statements::{
-    Asked, STATEMENTS, ask_for_accounts, send_call, send_probe, send_set, send_settings,
+    Asked, ask_for_accounts, ask_for_position, send_call, send_probe, send_set, send_settings, statements,
 };
 use crate::engine::ticket::{End, Ticket, is_of_session, spoils_session, without_answer};
 use crate::metrics::LaneState;
@@ -37,6 +37,8 @@ use crate::now::Now;
 /// The shell does what [`Lane::poll_step`] says, reports [`Lane::resolved`], [`Lane::connected`] or [`Lane::connect_failed`],
 /// and moves bytes through its [`Pipe`]. The engine drains [`Lane::poll_event`] to `None` after each input.
 pub struct Lane {
+    /// It is the reader: it takes statements only, and its server may be a standby.
+    is_reader: bool,
     state: State,
     /// The batches that were sent and have not ended. Empty unless ready.
     in_flight: InFlight,
@@ -53,6 +55,8 @@ pub struct Lane {
     is_suspect: bool,
     /// Whether the last probe was served. The log-in counts as one.
     is_serving: bool,
+    /// When the server is next asked for its position, in monotonic microseconds: never if there is no reader.
+    position_at_us: u64,
     /// Where to connect, and when.
     connector: Connector,
     /// What the bytes of its connection pass through.
@@ -100,6 +104,9 @@ pub enum LaneEvent<'a> {
     Placed(History),
     /// It takes batches from now on.
     Ready(Accounts),
+    /// How far the server is, if it says so, at some time after this one in monotonic microseconds. Of the reader: what is
+    /// answered next was read there, or later.
+    Position(Option<Position>, u64),
     /// A probe was served; with the ids of the accounts, in ascending order, if it has read them.
     Probed(Option<&'a [i32]>),
     /// The call's batch is committed; this is its answer. Final.
@@ -120,7 +127,17 @@ pub enum LaneEvent<'a> {
 impl Lane {
     /// A lane that wants to connect at once. `seed` spreads the waits of several lanes.
     pub fn new(config: &Config, seed: u64) -> Lane {
+        Lane::with(false, &config.database, config, seed)
+    }
+
+    /// The reader, which wants to connect at once.
+    pub fn reader(database: &Database, config: &Config, seed: u64) -> Lane {
+        Lane::with(true, database, config, seed)
+    }
+
+    fn with(is_reader: bool, database: &Database, config: &Config, seed: u64) -> Lane {
         Lane {
+            is_reader,
             state: State::Down,
             in_flight: InFlight::new(config),
             held: HeldAnswers::with_capacity(config.batch_calls_max),
@@ -130,7 +147,8 @@ impl Lane {
             history: None,
             is_suspect: false,
             is_serving: false,
-            connector: Connector::new(config.database_connector.clone(), seed),
+            position_at_us: if config.database_read.is_some() { 0 } else { u64::MAX },
+            connector: Connector::new(database.connector.clone(), seed),
             channel: Channel::default(),
             end: None,
             complaints: Complaints::default(),
@@ -170,11 +188,12 @@ impl Lane {
     /// The socket is connected: log in.
     pub fn connected(&mut self, config: &Config, now: Now) {
         self.account_ids.clear();
-        let mut connection = Connection::new(&config.database_session, &STATEMENTS, config.lane_limits())
-            .with_policy(config.database_authentication.clone());
+        let database = self.database(config);
+        let mut connection = Connection::new(&database.session, statements(config), config.lane_limits())
+            .with_policy(database.authentication.clone());
         // No procedure of the bank begins one: whatever does has left the batch in doubt.
         connection.forbid_transaction_blocks();
-        match self.connector.host().map(|host| config.database_channel.open(host)) {
+        match self.connector.host().map(|host| database.channel.open(host)) {
             Some(Ok(channel)) => self.channel = channel,
             // The configuration has opened one for each.
             Some(Err(_)) | None => connection.close(CloseReason::Other("there is no such host")),
@@ -183,6 +202,11 @@ impl Lane {
         let deadline_us = now.after_ms(config.answer_timeout_ms);
         self.state = State::Starting { connection, deadline_us, stage: Stage::Judging };
         self.history = None;
+    }
+
+    /// Where it goes.
+    fn database<'a>(&self, config: &'a Config) -> &'a Database {
+        config.database_read.as_ref().filter(|_| self.is_reader).unwrap_or(&config.database)
     }
 
     /// The look-up or the attempt to connect failed: the next address or host is tried, or if there is none, a wait begins.
@@ -197,7 +221,8 @@ impl Lane {
             self.complain(index, &problem.to_string(), now);
         }
         if let Some(remedy) = error.remedy {
-            self.complain(index, &format!("DATABASE_URL: {remedy}"), now);
+            let setting = if self.is_reader { "DATABASE_URL_READ" } else { "DATABASE_URL" };
+            self.complain(index, &format!("{setting}: {remedy}"), now);
         }
     }
 
@@ -210,7 +235,18 @@ impl Lane {
     /// Logs why there is no connection: at once if it is news, else now and then.
     fn complain(&mut self, index: usize, problem: &str, now: Now) {
         if self.complaints.is_news(problem, now) {
-            log::warn!("lane {index} is down: {problem}");
+            if self.is_reader {
+                log::warn!("the reader is down, so statements go to the primary: {problem}");
+            } else {
+                log::warn!("lane {index} is down: {problem}");
+            }
+        }
+    }
+
+    /// Logs why a standby does not answer statements although there is a session.
+    pub fn complain_of_standby(&mut self, problem: &str, now: Now) {
+        if self.complaints.is_news(problem, now) {
+            log::warn!("{}: {problem}, so statements go to the primary", self.connector.target());
         }
     }
 
@@ -323,9 +359,17 @@ impl Lane {
     /// # Panics
     /// Unless [`Lane::can_take_batch`] said so, and with more than `batch_calls_max` tickets.
     pub fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) {
+        // Under load a lane is never idle, so the question goes ahead of a batch: in one of its own, which fails alone.
+        if !self.is_reader && now.is_past(self.position_at_us) && !self.in_flight.has_probe() {
+            self.send_probe(false, config, now);
+        }
+        let deadline_us = self.answer_deadline_us(config, now);
         let State::Ready { connection, .. } = &mut self.state else {
             panic!("only a ready lane takes a batch")
         };
+        if self.is_reader {
+            ask_for_position(connection, now);
+        }
         let transactions =
             tickets.iter().filter(|ticket| matches!(ticket.call, Call::Transaction { .. })).count();
         let set_len = if transactions >= config.group_calls_min { transactions } else { 0 };
@@ -340,8 +384,29 @@ impl Lane {
         }
         connection.sync();
         self.channel.exchange(connection);
-        let deadline_us = now.after_ms(config.answer_timeout_ms);
         self.in_flight.push(Batch { calls: tickets.len(), set_len, reads_accounts: false, deadline_us });
+    }
+
+    /// Sends a probe, to a lane that is ready.
+    fn send_probe(&mut self, reads_accounts: bool, config: &Config, now: Now) {
+        let deadline_us = self.answer_deadline_us(config, now);
+        let State::Ready { connection, .. } = &mut self.state else { return };
+        self.account_ids.clear();
+        if self.position_at_us != u64::MAX {
+            self.position_at_us = now.after_ms(config.position_interval_ms());
+            ask_for_position(connection, now);
+        }
+        send_probe(connection, self.is_reader, reads_accounts, config);
+        connection.sync();
+        self.channel.exchange(connection);
+        self.in_flight.push(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
+    }
+
+    /// When what is sent now is overdue, in monotonic microseconds. A statement does not wait for a silent standby for long:
+    /// the primary has to answer it, too.
+    fn answer_deadline_us(&self, config: &Config, now: Now) -> u64 {
+        let timeout_ms = config.answer_timeout_ms;
+        now.after_ms(if self.is_reader { timeout_ms.min(config.read_staleness_max_ms) } else { timeout_ms })
     }
 
     /// Acts on deadlines that have passed: gives up a silent lane, and probes one that is ready, also between batches.
@@ -356,17 +421,16 @@ impl Lane {
             State::Ready { connection, probe_at_us } => {
                 if now.is_past(self.in_flight.deadline_us()) {
                     connection.close(CloseReason::TimedOut);
-                } else if now.is_past(*probe_at_us)
+                } else if now.is_past(self.position_at_us.min(*probe_at_us))
                     && self.in_flight.has_room_for_probe(config)
                     && self.spoilt.is_none()
                     && connection.is_ready()
                 {
-                    *probe_at_us = now.after_ms(config.probe_interval_ms);
-                    self.account_ids.clear();
-                    send_probe(connection, reads_accounts, config);
-                    self.channel.exchange(connection);
-                    let deadline_us = now.after_ms(config.answer_timeout_ms);
-                    self.in_flight.push(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
+                    let is_due = now.is_past(*probe_at_us);
+                    if is_due {
+                        *probe_at_us = now.after_ms(config.probe_interval_ms);
+                    }
+                    self.send_probe(is_due && reads_accounts, config, now);
                 }
             }
         }
@@ -380,7 +444,7 @@ impl Lane {
             State::Ready { probe_at_us, .. } => {
                 let answer_us = self.in_flight.deadline_us();
                 let can_probe = self.in_flight.has_room_for_probe(config) && self.spoilt.is_none();
-                if can_probe { answer_us.min(*probe_at_us) } else { answer_us }
+                if can_probe { answer_us.min(*probe_at_us).min(self.position_at_us) } else { answer_us }
             }
         }
     }
@@ -388,9 +452,14 @@ impl Lane {
     /// The next thing that happened. Drain it to `None` after each input.
     // Out of line, so that profiles name it.
     #[inline(never)]
+    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     pub fn poll_event(&mut self, config: &Config, now: Now) -> Option<LaneEvent<'_>> {
         loop {
             if let Some((ticket, end)) = self.in_flight.pop_ended() {
+                if self.is_reader {
+                    // It is a statement: it does nothing, whatever became of it.
+                    return Some(LaneEvent::RunAgain(ticket));
+                }
                 return Some(match without_answer(ticket, &end, config) {
                     Ok(again) => LaneEvent::RunAgain(again),
                     Err(reason) => LaneEvent::Unavailable(ticket, reason),
@@ -421,10 +490,15 @@ impl Lane {
                 | Event::Done { ticket: Asked::Fitness | Asked::History, .. } => {}
                 Event::Row { ticket: Asked::Settings, row } => match session_problem(&row) {
                     Ok(None) => {}
+                    Ok(Some(READ_ONLY)) if self.is_reader => {}
                     Ok(Some(problem)) => self.close(CloseReason::Other(problem)),
                     Err(error) => self.close(CloseReason::Row(error)),
                 },
                 Event::Row { ticket: Asked::Probe, .. } => {}
+                Event::Row { ticket: Asked::Position { asked_us }, row } => match read_position(&row) {
+                    Ok(position) => return Some(LaneEvent::Position(position, asked_us)),
+                    Err(error) => self.close(CloseReason::Row(error)),
+                },
                 Event::Row { ticket: Asked::Accounts, row } => match row.i32(0) {
                     Ok(id) => self.account_ids.push(id),
                     Err(error) => self.close(CloseReason::Row(error)),
@@ -439,7 +513,10 @@ impl Lane {
                         self.close(reason);
                     }
                 }
-                Event::Done { ticket: Asked::Settings | Asked::Accounts | Asked::Probe, .. } => {}
+                Event::Done {
+                    ticket: Asked::Settings | Asked::Accounts | Asked::Probe | Asked::Position { .. },
+                    ..
+                } => {}
                 Event::Done { ticket: Asked::Call(ticket), .. } => {
                     self.expect_held(Some(ticket.number));
                 }
@@ -534,6 +611,16 @@ impl Lane {
     fn take_parameter(&mut self, name: &str, value: &str) {
         log::debug!("PostgreSQL: {name} = {value}");
         self.connector.parameter(name, value);
+        if self.is_reader {
+            // A standby that was promoted may be none that is wanted any more.
+            if name == "in_hot_standby"
+                && let (State::Ready { .. }, Verdict::Reject(mismatch)) =
+                    (&self.state, self.connector.judge())
+            {
+                self.leave(&CloseReason::TargetSession(mismatch));
+            }
+            return;
+        }
         if (name, value) != ("in_hot_standby", "on") {
             return;
         }
@@ -553,7 +640,7 @@ impl Lane {
     fn judge_session(&mut self, asked: Asked, error: &ServerError, config: &Config) {
         match asked {
             Asked::Call(ticket) => {
-                if spoils_session(&ticket, error, config) {
+                if spoils_session(&ticket, error, config) || self.is_reader && is_of_session(error) {
                     self.spoilt = Some(CloseReason::Server(error.clone()));
                 }
             }
@@ -571,10 +658,12 @@ impl Lane {
                     self.close(CloseReason::TargetSession(mismatch));
                 }
             }
-            Asked::Settings | Asked::Accounts | Asked::Probe if self.is_starting() => {
+            Asked::Settings | Asked::Accounts | Asked::Probe | Asked::Position { .. }
+                if self.is_starting() =>
+            {
                 self.close(CloseReason::Server(error.clone()));
             }
-            Asked::Settings | Asked::Accounts | Asked::Probe => {
+            Asked::Settings | Asked::Accounts | Asked::Probe | Asked::Position { .. } => {
                 if is_of_session(error) {
                     self.spoilt = Some(CloseReason::Server(error.clone()));
                 }

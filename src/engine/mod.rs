@@ -5,6 +5,7 @@ pub mod client;
 pub mod clients;
 pub mod complaints;
 pub mod drain_rate;
+pub mod freshness;
 pub mod lane;
 pub mod queue;
 pub mod ticket;
@@ -18,6 +19,7 @@ use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
+use crate::engine::freshness::{Freshness, Stale};
 use crate::engine::lane::session::{History, takes_no_writes, why_down};
 use crate::engine::lane::{Lane, LaneEvent};
 use crate::engine::queue::Queue;
@@ -37,12 +39,17 @@ use crate::slots::Slot;
 pub struct Engine {
     context: Context,
     clients: Clients,
+    /// The lanes to the primary; behind them the reader, if there is one.
     lanes: Vec<Lane>,
     /// What waits for each lane. Together at most `queue_calls_max` calls, but for those that come back from a lane: they were
     /// counted before.
     queues: Vec<Queue>,
     /// The batch in the making; empty between two.
     gathered: Vec<Ticket>,
+    /// Whether what the reader shows is young enough.
+    freshness: Freshness,
+    /// Statements that the reader does not answer, on their way to the primary; empty between two stages.
+    sent_on: Vec<Ticket>,
     next_number: u64,
     next_sweep_us: u64,
     /// Since when no lane is ready, in monotonic microseconds.
@@ -79,6 +86,7 @@ pub(crate) struct Census {
     /// Calls that each lane has sent.
     pub(crate) in_flight: Vec<usize>,
     pub(crate) lanes_ready: usize,
+    pub(crate) is_reader_missing: bool,
     /// The most bytes that are pending for one client.
     pub(crate) outbox_len_max_bytes: usize,
 }
@@ -90,13 +98,16 @@ const SWEEP_INTERVAL_MS: u64 = 100;
 impl Engine {
     /// An engine whose lanes want to connect. `seed` is for jitter alone.
     pub fn new(config: Config, seed: u64, now: Now) -> Engine {
-        let lanes =
-            (0..config.lanes as u64).map(|lane| Lane::new(&config, seed.wrapping_add(lane))).collect();
+        let lanes = (0..config.lanes as u64).map(|lane| Lane::new(&config, seed.wrapping_add(lane)));
+        let reader = config.database_read.as_ref();
+        let reader = reader.map(|database| Lane::reader(database, &config, seed.wrapping_sub(1)));
         Engine {
             clients: Clients::new(config.clients_max),
-            lanes,
-            queues: (0..config.lanes).map(|_| Queue::new(config.queue_calls_max)).collect(),
+            lanes: lanes.chain(reader).collect(),
+            queues: (0..config.sessions()).map(|_| Queue::new(config.queue_calls_max)).collect(),
             gathered: Vec::with_capacity(config.batch_calls_max),
+            freshness: Freshness::default(),
+            sent_on: Vec::new(),
             next_number: 0,
             next_sweep_us: now.monotonic_us,
             unserved_since_us: Some(now.monotonic_us),
@@ -176,7 +187,17 @@ impl Engine {
         self.context.metrics.connections_open = self.clients.len() as u64;
     }
 
-    /// The lanes, for their sockets and bytes.
+    /// The lanes to the primary.
+    fn writers(&self) -> &[Lane] {
+        &self.lanes[..self.context.config.lanes]
+    }
+
+    /// The position of the reader, if there is one.
+    fn reader(&self) -> Option<usize> {
+        (self.lanes.len() > self.context.config.lanes).then_some(self.context.config.lanes)
+    }
+
+    /// The lanes and the reader, for their sockets and bytes.
     pub fn lanes(&mut self) -> &mut [Lane] {
         &mut self.lanes
     }
@@ -193,7 +214,9 @@ impl Engine {
         }
         for index in 0..self.lanes.len() {
             while self.lanes[index].wants_step(now) {
-                let served = self.lanes.iter().find_map(Lane::served_host);
+                // The reader has hosts of its own.
+                let served = self.writers().iter().find_map(Lane::served_host);
+                let served = served.filter(|_| self.reader() != Some(index));
                 let lane = &mut self.lanes[index];
                 let Some(step) = lane.poll_step(served, now) else { break };
                 match step {
@@ -226,7 +249,9 @@ impl Engine {
     /// A lane's look-up or attempt to connect failed.
     pub fn lane_connect_failed(&mut self, index: usize, problem: impl Display) {
         self.context.metrics.lane_closes += 1;
-        self.why_down = Unavailable::DatabaseDown;
+        if self.reader() != Some(index) {
+            self.why_down = Unavailable::DatabaseDown;
+        }
         self.lanes[index].connect_failed(problem);
     }
 
@@ -266,6 +291,7 @@ impl Engine {
             self.take_lane_events(index);
         }
         self.note_lanes();
+        self.send_on();
         self.serve_due_clients();
         self.send_batches();
     }
@@ -283,13 +309,17 @@ impl Engine {
                     self.lane_connect_failed(index, "no answer within CONNECT_TIMEOUT_MS");
                 }
                 // One lane is enough to know of new accounts.
-                let reads_accounts = self.lanes.iter().position(Lane::is_ready) == Some(index);
+                let reads_accounts = self.writers().iter().position(Lane::is_ready) == Some(index);
                 self.lanes[index].expire(reads_accounts, &self.context.config, now);
                 self.take_lane_events(index);
             }
         }
         self.note_lanes();
         self.give_up_late_calls();
+        if self.send_on() {
+            // No event may come that would do it.
+            self.send_batches();
+        }
         self.sweep();
         self.set_gauges();
         self.clients.due().len() > due_before
@@ -302,8 +332,8 @@ impl Engine {
             self.leave_demoted_host();
         }
         let now = self.context.now;
-        let is_serving = self.lanes.iter().any(Lane::is_serving) && self.failures != Failures::OfSeveral;
-        let is_reached = self.lanes.iter().any(Lane::is_ready);
+        let is_serving = self.writers().iter().any(Lane::is_serving) && self.failures != Failures::OfSeveral;
+        let is_reached = self.writers().iter().any(Lane::is_ready);
         if is_reached {
             self.context.problem = if is_serving { None } else { Some(Unavailable::Failed) };
             self.unserved_since_us = None;
@@ -318,6 +348,10 @@ impl Engine {
     }
 
     fn take_lane_events(&mut self, index: usize) {
+        if self.reader() == Some(index) {
+            self.take_reader_events(index);
+            return;
+        }
         let now = self.context.now;
         let lane = &mut self.lanes[index];
         while let Some(event) = lane.poll_event(&self.context.config, now) {
@@ -343,6 +377,11 @@ impl Engine {
                     self.context.accounts = accounts;
                     self.failures = Failures::None;
                 }
+                LaneEvent::Position(position, asked_us) => {
+                    if let Some(position) = position {
+                        self.freshness.primary_is_at(position, asked_us, &self.context.config);
+                    }
+                }
                 LaneEvent::Probed(account_ids) => {
                     if let Some(ids) = account_ids
                         && !self.context.accounts.are(ids)
@@ -360,7 +399,7 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) => {
                     self.context.metrics.calls_run_again += 1;
-                    let home = home(&ticket.call, self.queues.len());
+                    let home = home(&ticket.call, self.context.config.lanes);
                     self.queues[home].put_back(ticket);
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
@@ -390,6 +429,68 @@ impl Engine {
         }
     }
 
+    /// Answers the statements whose answers are young enough, and keeps all others to be sent on.
+    fn take_reader_events(&mut self, index: usize) {
+        let now = self.context.now;
+        let lane = &mut self.lanes[index];
+        let mut problem = None;
+        while let Some(event) = lane.poll_event(&self.context.config, now) {
+            match event {
+                LaneEvent::Position(position, _) => {
+                    self.freshness.reader_is_at(position);
+                    problem = self.freshness.check(&self.context.config, now).err();
+                }
+                LaneEvent::Answered(ticket, outcome) => {
+                    if self.freshness.check(&self.context.config, now).is_ok() {
+                        self.context.metrics.statements_read += 1;
+                        self.clients.deliver(ticket.slot, outcome, &mut self.context);
+                    } else {
+                        self.sent_on.push(ticket);
+                    }
+                }
+                LaneEvent::RunAgain(ticket) | LaneEvent::Unavailable(ticket, _) => self.sent_on.push(ticket),
+                LaneEvent::Ready(_) => log::info!("the reader is ready"),
+                // What it says of accounts and timelines may be old.
+                LaneEvent::Placed(_) | LaneEvent::Probed(_) => {}
+                LaneEvent::Closed { reason, was_ready } => {
+                    self.context.metrics.lane_closes += 1;
+                    self.freshness.reader_is_at(None);
+                    if was_ready {
+                        lane.complain_of_session(index, &reason, now);
+                    }
+                }
+            }
+        }
+        if let Some(problem) = problem.and_then(Stale::problem) {
+            lane.complain_of_standby(problem, now);
+        }
+    }
+
+    /// Whether the reader answers statements now, as far as is known before it is asked.
+    fn can_read(&self, reader: usize) -> bool {
+        self.lanes[reader].served_host().is_some()
+            && self.lanes[reader].is_serving()
+            && self.freshness.check(&self.context.config, self.context.now).is_ok()
+    }
+
+    /// Asks the primary for every statement that the reader does not answer, as if it had just come. Whether there was one.
+    fn send_on(&mut self) -> bool {
+        let Some(reader) = self.reader() else { return false };
+        if !self.can_read(reader) {
+            self.sent_on.extend(std::iter::from_fn(|| self.queues[reader].pop()));
+        }
+        if self.sent_on.is_empty() {
+            return false;
+        }
+        let mut sent_on = std::mem::take(&mut self.sent_on);
+        for Ticket { slot, call, .. } in sent_on.drain(..) {
+            self.context.metrics.statements_sent_on += 1;
+            self.ask(home(&call, self.context.config.lanes), slot, call);
+        }
+        self.sent_on = sent_on;
+        true
+    }
+
     /// Makes every lane leave a host that one of them has found to be replaced or to take no writes.
     // Out of line: it is rare, and moves much.
     #[inline(never)]
@@ -401,7 +502,7 @@ impl Engine {
             (0..self.lanes.len()).for_each(|index| self.take_lane_events(index));
         }
         while let Some((host, reason)) = self.demoted.take() {
-            for index in 0..self.lanes.len() {
+            for index in 0..self.writers().len() {
                 if self.lanes[index].served_host() == Some(host) {
                     self.lanes[index].leave(&reason);
                     self.take_lane_events(index);
@@ -413,8 +514,13 @@ impl Engine {
     /// Answers the calls that have waited too long. They did not run.
     fn give_up_late_calls(&mut self) {
         let reason = self.unserved_since_us.map_or(Unavailable::QueueTimeout, |_| self.why_down);
-        for queue in &mut self.queues {
+        let lanes = self.context.config.lanes;
+        for (index, queue) in self.queues.iter_mut().enumerate() {
             while let Some(ticket) = queue.pop_late(self.context.now) {
+                if index == lanes {
+                    self.sent_on.push(ticket);
+                    continue;
+                }
                 let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                 self.clients.deliver(ticket.slot, outcome, &mut self.context);
             }
@@ -434,14 +540,22 @@ impl Engine {
         for index in 0..self.clients.due().len() {
             let slot = self.clients.due()[index];
             while let Some(call) = self.clients.advance(slot, &mut self.context) {
-                let home = home(&call, self.queues.len());
-                match self.admit(home) {
-                    Ok(()) => self.enqueue(home, slot, call),
-                    Err(reason) => {
-                        let outcome = Outcome::Rejected(Reject::Unavailable(reason));
-                        self.clients.deliver(slot, outcome, &mut self.context);
-                    }
-                }
+                let home = match (call, self.reader()) {
+                    (Call::Statement { .. }, Some(reader)) if self.can_read(reader) => reader,
+                    (_, _) => home(&call, self.context.config.lanes),
+                };
+                self.ask(home, slot, call);
+            }
+        }
+    }
+
+    /// Puts a call into this queue, or answers that there is no room.
+    fn ask(&mut self, home: usize, slot: Slot, call: Call) {
+        match self.admit(home) {
+            Ok(()) => self.enqueue(home, slot, call),
+            Err(reason) => {
+                let outcome = Outcome::Rejected(Reject::Unavailable(reason));
+                self.clients.deliver(slot, outcome, &mut self.context);
             }
         }
     }
@@ -450,10 +564,10 @@ impl Engine {
     fn admit(&mut self, home: usize) -> Result<(), Unavailable> {
         let config = &self.context.config;
         let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
-        if self
+        let is_unserved = self
             .unserved_since_us
-            .is_some_and(|since_us| self.context.now.is_past(since_us.saturating_add(timeout_us)))
-        {
+            .is_some_and(|since_us| self.context.now.is_past(since_us.saturating_add(timeout_us)));
+        if is_unserved && home < config.lanes {
             Err(self.why_down)
         } else if self.queues[home].is_behind(config) || self.are_queues_full() {
             Err(Unavailable::QueueFull)
@@ -518,10 +632,10 @@ impl Engine {
     /// The lane that takes a batch of this queue now: its own one, or while that has no session, any other.
     fn lane_for(&self, queue: usize) -> Option<usize> {
         let config = &self.context.config;
-        if self.lanes[queue].served_host().is_some() {
+        if self.lanes[queue].served_host().is_some() || self.reader() == Some(queue) {
             self.lanes[queue].can_take_batch(config).then_some(queue)
         } else {
-            self.lanes.iter().position(|lane| lane.can_take_batch(config))
+            self.writers().iter().position(|lane| lane.can_take_batch(config))
         }
     }
 
@@ -587,7 +701,8 @@ impl Engine {
             queued: self.queued_calls() - again,
             again,
             in_flight: self.lanes.iter().map(Lane::in_flight_calls).collect(),
-            lanes_ready: self.lanes.iter().filter(|lane| lane.is_ready()).count(),
+            lanes_ready: self.writers().iter().filter(|lane| lane.is_ready()).count(),
+            is_reader_missing: self.reader().is_some_and(|reader| !self.lanes[reader].is_ready()),
         }
     }
 
@@ -596,7 +711,7 @@ impl Engine {
         metrics.connections_open = self.clients.len() as u64;
         metrics.calls_queued = self.queues.iter().map(|queue| queue.len() as u64).sum();
         metrics.calls_in_flight = self.lanes.iter().map(|lane| lane.in_flight_calls() as u64).sum();
-        metrics.set_lanes(self.lanes.iter().map(Lane::metered_state));
+        metrics.set_lanes(self.lanes[..self.context.config.lanes].iter().map(Lane::metered_state));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
+use crate::now::Now;
 use crate::sim::check::{Check, Violation};
 use crate::sim::postgres::{Ledger, Postgres, STATEMENT_ROWS, statement_text};
 use crate::sim::scene::Scene;
@@ -16,6 +17,8 @@ pub(crate) struct Audit {
     fates: Vec<Fate>,
     /// The rows of each account in the ledger, oldest first.
     histories: BTreeMap<i32, Vec<usize>>,
+    /// When each row of the ledger was read here, in monotonic microseconds: at its commit or later.
+    read_at_us: Vec<u64>,
     rows_read: usize,
     batches_read: usize,
     failures_read: usize,
@@ -54,6 +57,17 @@ impl Audit {
     /// How many transactions of this account are committed.
     pub(crate) fn len(&self, account: i32) -> usize {
         self.histories.get(&account).map_or(0, Vec::len)
+    }
+
+    /// How many transactions of this account a statement shows at least that is asked for now.
+    pub(crate) fn statement_floor(&self, account: i32, config: &Config, now: Now) -> usize {
+        if config.database_read.is_none() {
+            return self.len(account);
+        }
+        let staleness_max_us = config.read_staleness_max_ms * 1_000;
+        let Some(since_us) = now.monotonic_us.checked_sub(staleness_max_us) else { return 0 };
+        let rows = self.histories.get(&account).map_or(&[][..], Vec::as_slice);
+        rows.partition_point(|&row| self.read_at_us[row] <= since_us)
     }
 
     /// How many transactions were committed.
@@ -96,6 +110,7 @@ impl Audit {
                 Some(fate) => fate.row = Some((self.rows_read, history.len() - 1)),
             }
             self.rows_read += 1;
+            self.read_at_us.push(scene.now().monotonic_us);
         }
         while let Some(failure) = postgres.failures_seen.get(self.failures_read) {
             self.failures_read += 1;
@@ -262,12 +277,14 @@ impl Audit {
         }
     }
 
-    /// Judges a statement: it is the account as it was at some moment since it was asked for.
+    /// Judges a statement: it is the account as it was at some moment since it was asked for, or if a standby may answer, since
+    /// a while before.
     pub(crate) fn check_statement(
         &self,
         account: i32,
         floor: usize,
         body: &str,
+        config: &Config,
         ledger: &Ledger,
     ) -> Result<(), Violation> {
         let rows = self.histories.get(&account).map_or(&[][..], Vec::as_slice);
@@ -286,10 +303,9 @@ impl Audit {
                 })?,
         };
         if len < floor {
-            return Err(Violation::new(
-                Check::Statement,
-                format!("it shows {len} transactions, though {floor} were committed before"),
-            ));
+            let check = if config.database_read.is_some() { Check::Fresh } else { Check::Statement };
+            let text = format!("it shows {len} transactions, though {floor} were committed before");
+            return Err(Violation::new(check, text));
         }
         let (limit_cents, _) = ledger.accounts.get(&account).copied().unwrap_or_default();
         let newest = rows[..len].iter().rev().take(STATEMENT_ROWS).map(|&row| &ledger.rows[row]);

@@ -47,6 +47,8 @@ checks! {
     Failed,
     /// A statement is the account as it was at some moment since it was asked for.
     Statement,
+    /// A statement that a standby may answer is the account as it was `READ_STALENESS_MAX_MS` before it was asked for, or later.
+    Fresh,
     /// A request on an idle bank is not answered 503.
     Available,
     /// No transaction is committed twice.

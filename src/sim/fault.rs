@@ -72,6 +72,10 @@ faults! {
     SessionSpoilt,
     /// The standby takes over: all sessions of the other host stay, but take no writes any more.
     Demoted,
+    /// The standby replays nothing for a while.
+    StandbyLags,
+    /// After a switch-over the old primary does not follow the new one, and its own log has grown.
+    StandbyStranded,
     /// PostgreSQL ends all sessions at once.
     DatabaseRestart,
     /// PostgreSQL refuses connections.
@@ -106,7 +110,7 @@ impl Fault {
     /// The highest rate, out of 1,000 occasions. What ends many things at once is rare, or nothing else would happen.
     pub(crate) fn rate_max(self) -> u64 {
         match self {
-            Fault::SecondInstance => 1_000,
+            Fault::SecondInstance | Fault::StandbyStranded => 1_000,
             Fault::SplitRequest | Fault::Pipelining | Fault::SplitReply | Fault::SlotReuse => 900,
             Fault::ReorderedEvents | Fault::LateTurn | Fault::SmallSendBuffer => 500,
             Fault::ConnectRefused | Fault::ConnectHangs => 300,
@@ -120,7 +124,11 @@ impl Fault {
             Fault::HalfClose | Fault::MalformedRequest | Fault::StaleEvent | Fault::AcceptFails => 50,
             Fault::EarlyHalfClose | Fault::Stall | Fault::Reset | Fault::ForeignLock => 30,
             Fault::StandStill => 10,
-            Fault::LaneReset | Fault::LaneEnded | Fault::SessionSpoilt | Fault::SilentDatabase => 20,
+            Fault::LaneReset
+            | Fault::LaneEnded
+            | Fault::SessionSpoilt
+            | Fault::SilentDatabase
+            | Fault::StandbyLags => 20,
             Fault::TimeJump | Fault::DatabaseRestart | Fault::Demoted => 5,
             Fault::InstanceKilled | Fault::InstanceDrained => 3,
         }

@@ -90,6 +90,8 @@ struct World {
     audit: Audit,
     /// When somebody else gives a row lock back, in monotonic microseconds.
     unlock_at_us: u64,
+    /// The standby replays nothing before this time, in monotonic microseconds.
+    replays_at_us: u64,
     /// Engines made so far; each has its own seed for jitter.
     engines_made: u64,
 }
@@ -156,6 +158,7 @@ impl World {
             peers: (0..peers).map(|name| Peer::new(name, scene.clone())).collect(),
             audit: Audit::default(),
             unlock_at_us: u64::MAX,
+            replays_at_us: 0,
             engines_made: seed,
         }
     }
@@ -163,7 +166,7 @@ impl World {
     fn new_instance(&mut self, backlog: Backlog) -> Instance {
         self.engines_made = self.engines_made.wrapping_add(1);
         let engine = Engine::new(self.config.clone(), self.engines_made, self.scene.now());
-        let network = SimNetwork::new(self.scene.clone(), self.config.lanes);
+        let network = SimNetwork::new(self.scene.clone(), self.config.sessions());
         let event_loop = EventLoop::new(engine, network, vec![(backlog.clone(), ListenerKind::Bank)]);
         Instance { event_loop, backlog, lane_closes_before: 0, drained_by_us: None }
     }
@@ -190,6 +193,7 @@ impl World {
         self.scene.tell(|| "the faults stop".to_owned());
         self.postgres.calm_down();
         self.unlock_at_us = u64::MAX;
+        self.replays_at_us = 0;
         self.settle("the faults stopped", SETTLE_MAX_MS, true);
         self.suffer_outage();
         self.settle("the database came back", SETTLE_MAX_MS, true);
@@ -252,6 +256,13 @@ impl World {
         if self.scene.strikes(Fault::Demoted) {
             self.scene.tell(|| "the standby takes over".to_owned());
             self.postgres.switch_over(self.scene.happens(500));
+            self.postgres.is_stranded = self.scene.strikes(Fault::StandbyStranded);
+        }
+        if self.scene.strikes(Fault::StandbyLags) {
+            self.replays_at_us = self.scene.now().monotonic_us + self.scene.between(1_000, 2_000_000);
+        }
+        if self.scene.now().monotonic_us >= self.replays_at_us {
+            self.postgres.replay();
         }
         if self.scene.strikes(Fault::CommitError) {
             self.postgres.commit_failure = Some(self.scene.one_of(&["40001", "23514", "53100"]));
@@ -579,6 +590,7 @@ impl World {
             }
             does_something |= self.deliver_reply(index, false);
         }
+        self.postgres.replay();
         self.sweep_backends();
         for index in 0..self.instances.len() {
             if self.is_awake(index) {
@@ -599,7 +611,7 @@ impl World {
         let lanes = self.config.lanes;
         self.instances.iter_mut().all(|instance| {
             let census = instance.event_loop.engine.census();
-            census.lanes_ready == lanes && census.queued + census.again == 0
+            census.lanes_ready == lanes && !census.is_reader_missing && census.queued + census.again == 0
         })
     }
 

@@ -265,7 +265,10 @@ impl Peer {
     fn ask(&mut self, mut request: Request, around: &mut Around<'_>) {
         let Some(connection) = &mut self.connection else { return };
         let floor = match request.expect {
-            Expect::Transaction { account, .. } | Expect::Statement { account } => around.audit.len(account),
+            Expect::Transaction { account, .. } => around.audit.len(account),
+            Expect::Statement { account } => {
+                around.audit.statement_floor(account, around.config, self.scene.now())
+            }
             Expect::Health | Expect::UnknownAccount | Expect::Refusal { .. } | Expect::Violation { .. } => 0,
         };
         if let Expect::Transaction { tag, .. } = request.expect {

@@ -80,6 +80,10 @@ pub(crate) struct Postgres {
     pub(crate) primary: usize,
     /// How often that has changed.
     pub(crate) timeline: u32,
+    /// How many rows of the ledger the standby has replayed.
+    replayed: usize,
+    /// It does not follow the primary: it was one itself, on the timeline before, and its log has grown since.
+    pub(crate) is_stranded: bool,
     /// It has no functions to tell its history with, as another engine.
     pub(crate) has_no_history: bool,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
@@ -211,12 +215,36 @@ impl Postgres {
         let demoted = self.primary;
         self.primary = 1 - demoted;
         self.timeline += 1;
+        // Nothing is lost: the standby that takes over has replayed all, and the old primary has written it.
+        self.replayed = self.ledger.rows.len();
+        self.is_stranded = false;
         for session in
             self.sessions.iter_mut().filter(|session| session.host == demoted && session.is_started)
         {
             if is_told && !session.is_ended {
                 message(&mut session.sent, b'S', b"in_hot_standby\0on\0");
             }
+        }
+    }
+
+    /// The standby replays what there is.
+    pub(crate) fn replay(&mut self) {
+        if !self.is_stranded {
+            self.replayed = self.ledger.rows.len();
+        }
+    }
+
+    /// System, timeline and place in the log of the session's server, as the statement `p` asks for them.
+    fn position(&self, session: usize) -> (i64, i32, i64) {
+        let of = |timeline: u32, rows: usize| {
+            (7, i32::try_from(timeline).unwrap_or(i32::MAX), i64::try_from(rows).unwrap_or(i64::MAX))
+        };
+        if !self.is_standby(session) {
+            of(self.timeline, self.ledger.rows.len())
+        } else if self.is_stranded {
+            of(self.timeline - 1, self.replayed + 1_000)
+        } else {
+            of(self.timeline, self.replayed)
         }
     }
 
@@ -273,6 +301,7 @@ impl Postgres {
     /// Nothing fails any more, and nobody else holds a lock.
     pub(crate) fn calm_down(&mut self) {
         self.unlock();
+        self.is_stranded = false;
         self.failures.clear();
         self.call_failure = None;
         self.commit_failure = None;
@@ -291,11 +320,12 @@ impl Postgres {
             Some(_) if session.has_failed => Some(Work::Other),
             Some(b'E') => {
                 let (statement, parameters) = session.bound.as_ref()?;
-                let calls = if is_probe(statement, parameters) || matches!(statement.as_str(), "v" | "c") {
-                    0
-                } else {
-                    transactions(statement, parameters).len().max(1)
-                };
+                let calls =
+                    if is_probe(statement, parameters) || matches!(statement.as_str(), "v" | "c" | "p") {
+                        0
+                    } else {
+                        transactions(statement, parameters).len().max(1)
+                    };
                 Some(Work::Execute { calls, is_set: statement == "s" })
             }
             Some(b'S') => Some(Work::Sync { commits: session.transaction.rows.len() }),
@@ -525,7 +555,7 @@ impl Postgres {
         let transactions = transactions(&statement, &parameters);
         let is_probe = is_probe(&statement, &parameters);
         if let Some(code) = self.sessions[id].spoilt
-            && statement != "c"
+            && !matches!(statement.as_str(), "c" | "p")
         {
             match statement.as_str() {
                 "e" if !is_probe => self.sessions[id].calls += 1,
@@ -569,6 +599,13 @@ impl Postgres {
                     lock_timeout.and_then(|(_, ms)| ms.parse::<u64>().ok()).map_or(u64::MAX, |ms| ms * 1_000);
                 let set = i64::try_from(names.len()).unwrap_or(i64::MAX).to_be_bytes();
                 row(&mut session.sent, &[Some(&[1]), Some(&[is_read_only]), Some(&set)]);
+                return Executed::Done;
+            }
+            "p" => {
+                let (system, timeline, log_bytes) = self.position(id);
+                let (system, log_bytes) = (system.to_be_bytes(), log_bytes.to_be_bytes());
+                let columns = [Some(&system[..]), Some(&timeline.to_be_bytes()), Some(&log_bytes)];
+                row(&mut self.sessions[id].sent, &columns);
                 return Executed::Done;
             }
             "c" => {
@@ -709,9 +746,12 @@ impl Postgres {
     /// The procedure: balance and newest transactions, as this session sees them.
     fn statement(&self, id: usize, account: i32) -> Option<String> {
         let (limit, balance) = self.balance(id, account)?;
-        let rows = self.ledger.rows.iter().chain(&self.sessions[id].transaction.rows);
-        let newest = rows.rev().filter(|entry| entry.account == account).take(STATEMENT_ROWS);
-        Some(statement_text(limit, balance, newest))
+        let is_standby = self.is_standby(id);
+        let committed = if is_standby { self.replayed } else { self.ledger.rows.len() };
+        let rows = self.ledger.rows[..committed].iter().chain(&self.sessions[id].transaction.rows);
+        let mut newest = rows.rev().filter(|entry| entry.account == account).take(STATEMENT_ROWS).peekable();
+        let replayed = newest.peek().map_or(0, |entry| entry.balance_cents);
+        Some(statement_text(limit, if is_standby { replayed } else { balance }, newest))
     }
 }
 

@@ -245,7 +245,7 @@ impl Request {
             (Expect::Transaction { .. }, 503) => Ok(()),
             (Expect::Statement { .. } | Expect::Health, 200) if self.is_head_only => Ok(()),
             (&Expect::Statement { account }, 200) => {
-                audit.check_statement(account, standing.floor, answer.body, standing.ledger)
+                audit.check_statement(account, standing.floor, answer.body, standing.config, standing.ledger)
             }
             (Expect::Statement { .. }, 503) => Ok(()),
             (Expect::Health, 200) if answer.body == "Healthy" => Ok(()),

@@ -24,6 +24,7 @@ pub(crate) fn make(scene: &Scene) -> Config {
         ("RECONNECT_MIN_MS", reconnect_min_ms),
         ("RECONNECT_MAX_MS", reconnect_min_ms + scene.between(0, 40)),
         ("PROBE_INTERVAL_MS", scene.between(10, 300)),
+        ("READ_STALENESS_MAX_MS", scene.one_of(&[10, 50, 200, 1_000])),
         ("LANE_INBOX_LEN_BYTES", 8_192),
         ("CLIENTS_MAX", scene.one_of(&[1, 2, 4, 16])),
         ("INBOX_LEN_BYTES", scene.between(256, 512)),
@@ -46,7 +47,11 @@ pub(crate) fn make(scene: &Scene) -> Config {
     // Some are content with any session, and find out for themselves that it cannot write.
     let attrs = scene.one_of(&["any", "read-write", "primary"]);
     let url = format!("postgresql://bank@/rinha?host=/run/a,/run/b&target_session_attrs={attrs}");
-    with_url(&url, &settings)
+    let reader = scene.one_of(&[None, None, Some("any"), Some("standby"), Some("prefer-standby")]);
+    let reader = reader
+        .map(|attrs| format!("postgresql://bank@/rinha?host=/run/b,/run/a&target_session_attrs={attrs}"));
+    scene.tell(|| format!("the reader goes to {reader:?}"));
+    with_urls(&url, reader.as_deref(), &settings)
 }
 
 /// A configuration with these settings, and the default of all others.
@@ -54,12 +59,13 @@ pub(crate) fn make(scene: &Scene) -> Config {
 /// # Panics
 /// When one of them is out of its range, or they contradict each other.
 pub(crate) fn of(settings: &[(&str, u64)]) -> Config {
-    with_url("postgresql://bank@/rinha?host=/run/a", settings)
+    with_urls("postgresql://bank@/rinha?host=/run/a", None, settings)
 }
 
-fn with_url(url: &str, settings: &[(&str, u64)]) -> Config {
+fn with_urls(url: &str, reader: Option<&str>, settings: &[(&str, u64)]) -> Config {
     let variable = |name: &str| match name {
         "DATABASE_URL" => Some(url.to_owned()),
+        "DATABASE_URL_READ" => reader.map(str::to_owned),
         "LISTEN" => Some("127.0.0.1:0".to_owned()),
         _ => settings.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()),
     };

@@ -46,7 +46,12 @@ impl InFlight {
 
     /// Whether there is room for a probe: besides the batches in flight, of which none is one.
     pub(super) fn has_room_for_probe(&self, config: &Config) -> bool {
-        self.has_room(config) && self.batches.iter().all(|batch| batch.calls > 0)
+        self.has_room(config) && !self.has_probe()
+    }
+
+    /// Whether a probe is in flight.
+    pub(super) fn has_probe(&self) -> bool {
+        self.batches.iter().any(|batch| batch.calls == 0)
     }
 
     /// Calls that were sent and whose batch has not ended.
@@ -95,7 +100,12 @@ impl InFlight {
     /// Notes the end of a call without an answer, or of each member of a set.
     pub(super) fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
         match asked {
-            Asked::Fitness | Asked::History | Asked::Settings | Asked::Accounts | Asked::Probe => {}
+            Asked::Fitness
+            | Asked::History
+            | Asked::Settings
+            | Asked::Accounts
+            | Asked::Probe
+            | Asked::Position { .. } => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
             Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }

@@ -25,6 +25,25 @@ impl History {
     }
 }
 
+/// How far a server is: a primary has written so far, a standby has replayed so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The same for a primary and all its standbys, and for no other servers.
+    pub system: i64,
+    /// Counts promotions. Places in the logs of two timelines cannot be compared.
+    pub timeline: i32,
+    /// The place in the log, in bytes.
+    pub log_bytes: i64,
+}
+
+/// How far the server is; none while that is not known.
+pub(super) fn read_position(row: &Row<'_>) -> Result<Option<Position>, RowError> {
+    if row.is_null(1)? || row.is_null(2)? {
+        return Ok(None);
+    }
+    Ok(Some(Position { system: row.i64(0)?, timeline: row.i32(1)?, log_bytes: row.i64(2)? }))
+}
+
 /// Which line of history the server is on; none while it is a standby, which begins no timeline.
 pub(super) fn read_history(row: &TextRow<'_>) -> Option<History> {
     let field = |column| row.text(column).ok().flatten();

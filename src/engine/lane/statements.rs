@@ -5,6 +5,7 @@ use proto_pg::{Connection, Statement, Value, oid};
 use crate::bank::Call;
 use crate::config::{BATCH_CALLS_LIMIT, Config};
 use crate::engine::ticket::Ticket;
+use crate::now::Now;
 
 /// What the lane asked for: the ticket that each result of the connection carries.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,11 @@ pub enum Asked {
     Accounts,
     /// A call of a probe: it only has to succeed.
     Probe,
+    /// The server's position, asked at this time in monotonic microseconds.
+    Position {
+        /// When.
+        asked_us: u64,
+    },
     /// A client's call.
     Call(Ticket),
     /// The transactions of a batch as one call; the lane keeps their tickets in the same order.
@@ -74,16 +80,32 @@ pub(super) fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], l
 /// Queues the calls of a probe: the procedures as calls use them, but for no account, so that nothing is done.
 ///
 /// NULL is no account's id, whatever the table holds. A Sync alone would only tell that PostgreSQL is there.
-pub(super) fn send_probe(connection: &mut Connection<Asked>, reads_accounts: bool, config: &Config) {
-    let nothing =
-        [Value::Int4Array(&[]), Value::Int4Array(&[]), Value::TextArray(&[]), Value::TextArray(&[])];
-    call(connection, Asked::Probe, INSERT_TRANSACOES, &nothing);
-    call(connection, Asked::Probe, INSERT_TRANSACAO, &[Value::Null, Value::Null, Value::Null, Value::Null]);
+pub(super) fn send_probe(
+    connection: &mut Connection<Asked>,
+    reads_only: bool,
+    reads_accounts: bool,
+    config: &Config,
+) {
+    if !reads_only {
+        let nothing =
+            [Value::Int4Array(&[]), Value::Int4Array(&[]), Value::TextArray(&[]), Value::TextArray(&[])];
+        call(connection, Asked::Probe, INSERT_TRANSACOES, &nothing);
+        call(
+            connection,
+            Asked::Probe,
+            INSERT_TRANSACAO,
+            &[Value::Null, Value::Null, Value::Null, Value::Null],
+        );
+    }
     call(connection, Asked::Probe, GET_SALDO_CLIENTE_BY_ID, &[Value::Null]);
     if reads_accounts {
         ask_for_accounts(connection, config);
     }
-    connection.sync();
+}
+
+/// Asks for the server's position: what is asked behind it sees all that the server had by then.
+pub(super) fn ask_for_position(connection: &mut Connection<Asked>, now: Now) {
+    call(connection, Asked::Position { asked_us: now.monotonic_us }, POSITION, &[]);
 }
 
 /// Queues the settings of the session; their row says whether it will do.
@@ -105,8 +127,13 @@ fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, para
     assert!(queued.is_ok(), "a lane has room for every batch that it takes");
 }
 
-/// What every lane prepares; the constants below are positions in it.
-pub static STATEMENTS: [Statement<'static>; 5] = [
+/// What every lane prepares: the last one only if there is a reader, since other engines do not have these functions.
+pub(super) fn statements(config: &Config) -> &'static [Statement<'static>] {
+    if config.database_read.is_some() { &STATEMENTS } else { &STATEMENTS[..POSITION] }
+}
+
+/// The constants below are positions in it.
+pub static STATEMENTS: [Statement<'static>; 6] = [
     Statement::new(
         "t",
         "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
@@ -126,9 +153,24 @@ pub static STATEMENTS: [Statement<'static>; 5] = [
               FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
         &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
     ),
+    // A standby does not say which timeline it is on. Each of these three tells one that it has reached, late; the last one is
+    // NULL but for members of pg_monitor. What it is to a server is looked at once, since a promotion may come in between.
+    Statement::new(
+        "p",
+        "SELECT system_identifier, CASE WHEN is_standby THEN greatest( \
+              (SELECT timeline_id FROM pg_control_checkpoint()), \
+              (SELECT min_recovery_end_timeline FROM pg_control_recovery()), \
+              (SELECT received_tli FROM pg_stat_wal_receiver)) \
+              ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END, \
+              (CASE WHEN is_standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END \
+              - '0/0')::bigint \
+              FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS role, pg_control_system()",
+        &[],
+    ),
 ];
 const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;
 const GET_SALDO_CLIENTE_BY_ID: usize = 2;
 const ACCOUNTS: usize = 3;
 const SETTINGS: usize = 4;
+const POSITION: usize = 5;
