@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -210,7 +210,9 @@ impl Shared {
                 Some(_) | None => {
                     let until =
                         load.connection_life.map(|life| Instant::now() + at_least(life, life, &mut random));
-                    Connection::connect(&load.address, PATIENCE).map(|connection| (connection, until))
+                    Connection::connect(&load.address, PATIENCE)
+                        .map(|connection| (connection, until))
+                        .map_err(|error| io::Error::new(error.kind(), format!("cannot connect: {error}")))
                 }
             };
             let sent_at = Instant::now();
@@ -229,7 +231,8 @@ impl Shared {
                     outcome => outcome,
                 },
                 Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::InvalidData) => {
-                    return Err(Error::Refused(format!("{asked:?} had no answer: {error}")));
+                    let waited_ms = ended_at.duration_since(sent_at).as_millis();
+                    return Err(Error::Refused(format!("{asked:?} had no answer for {waited_ms} ms: {error}")));
                 }
                 Err(_) => Outcome::Broken,
             };
