@@ -475,7 +475,12 @@ impl Engine {
 
     /// Asks the primary for every statement that the reader does not answer, as if it had just come. Whether there was one.
     fn send_on(&mut self) -> bool {
-        let Some(reader) = self.reader() else { return false };
+        self.reader().is_some_and(|reader| self.send_on_from(reader))
+    }
+
+    // Out of line, so that a bank without a reader pays for the question alone.
+    #[inline(never)]
+    fn send_on_from(&mut self, reader: usize) -> bool {
         if !self.can_read(reader) {
             self.sent_on.extend(std::iter::from_fn(|| self.queues[reader].pop()));
         }
