@@ -916,6 +916,20 @@ fn a_client_that_is_due_keeps_the_loop_awake() {
 }
 
 #[test]
+fn a_late_request_that_is_here_is_served_although_its_client_should_have_been_cut_off() {
+    let mut world = World::new(&[]);
+    let slot = world.engine.accept(ListenerKind::Bank, world.now).unwrap();
+    world.advance();
+    // The process stood still: the wait for a request is over, and the request has come.
+    world.now.monotonic_us += 3_600_000_000;
+    world.now.looked_us = world.now.monotonic_us;
+    world.send_on(slot, "GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n");
+    world.engine.expire(world.now, |_| false);
+    world.advance();
+    assert_eq!(world.status(slot), "200");
+}
+
+#[test]
 fn after_the_database_was_away_its_rate_is_learned_anew() {
     let settings = [("BATCH_CALLS_MAX", "2"), ("QUEUE_WAIT_MAX_MS", "50"), ("GATHER_MS", "0")];
     let mut world = World::new(&settings);

@@ -208,6 +208,10 @@ fn a_client_that_expects_continue_gets_it_only_for_a_body_that_is_wanted() {
     assert_eq!(world.sent(), "", "the body is here already");
 
     let mut world = World::new();
+    world.receive("GET /healthz HTTP/1.1\r\nHost: bank\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(statuses(&world.sent()), ["503"], "nothing that could be waited for, and no database");
+
+    let mut world = World::new();
     world.receive(head("/nowhere"));
     let answer = world.sent();
     assert_eq!(statuses(&answer), ["404"]);
