@@ -1126,6 +1126,19 @@ fn a_spoilt_session_is_left_and_its_calls_run_in_the_next_one() {
 }
 
 #[test]
+fn a_spoilt_session_is_no_attempt_of_its_calls() {
+    let mut world = World::new(&[("ATTEMPTS_MAX", "2")]);
+    world.database.spoil(world.session, "26000");
+    let slot = world.credit(1, "a");
+    world.settle();
+    world.sleep();
+    world.connect();
+    world.database.failures = vec![("a".to_owned(), "40001")];
+    world.settle();
+    assert_eq!(world.status(slot), "200", "the second of two");
+}
+
+#[test]
 fn a_probe_finds_a_spoilt_session_although_nobody_asks() {
     let mut world = World::new(&[]);
     world.database.spoil(world.session, "25006");
