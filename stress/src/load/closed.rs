@@ -232,7 +232,9 @@ impl Shared {
                 },
                 Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::InvalidData) => {
                     let waited_ms = ended_at.duration_since(sent_at).as_millis();
-                    return Err(Error::Refused(format!("{asked:?} had no answer for {waited_ms} ms: {error}")));
+                    return Err(Error::Refused(format!(
+                        "{asked:?} had no answer for {waited_ms} ms: {error}"
+                    )));
                 }
                 Err(_) => Outcome::Broken,
             };
