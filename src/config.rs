@@ -250,8 +250,8 @@ impl Config {
         self.lanes + usize::from(self.database_read.is_some())
     }
 
-    /// How often the position of each server is asked for, if there is a reader: so that some answer is nearly as old as a
-    /// statement may be, and a standby as far behind as possible will do.
+    /// How often each server is asked for its position, if there is a reader. Often enough that one known position of the primary
+    /// is nearly as old as a statement may be: then a standby may be nearly that far behind.
     pub fn position_interval_ms(&self) -> u64 {
         self.read_staleness_max_ms / 4
     }

@@ -228,7 +228,7 @@ impl OwnStack {
         let nginx = |file| Configuration::Nginx(place.workspace.join("nginx").join(file));
         Stack::start(&StackOptions {
             balancer: match self.balancer {
-                // Where none is asked, one stands by: it costs nothing.
+                // With `none` nobody asks it, and an idle nginx costs nothing.
                 BalancerName::Nginx | BalancerName::None => nginx("nginx.conf"),
                 BalancerName::NginxHttp => nginx("nginx-http.conf"),
                 BalancerName::NginxTcp if self.shape.databases > 1 => {
@@ -252,9 +252,7 @@ impl OwnStack {
             ..StackOptions::new(&place.workspace, place.server(self.server.as_ref())?)
         })
     }
-}
 
-impl OwnStack {
     /// As the load meets it.
     fn bank(&self, stack: &Stack, load: LoadKind) -> Bank {
         match (load, self.balancer) {

@@ -107,7 +107,7 @@ impl StackOptions {
     }
 }
 
-/// How many there are of what can be several, and how far away a database is.
+/// How many instances and databases there are, and how far away a database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct Shape {
     /// Instances of the server, for each database
@@ -135,7 +135,7 @@ pub struct Stack {
     pub instances: Vec<Instance>,
     /// The database server, with the database `rinha`.
     pub postgres: Postgres,
-    /// The one of the accounts that are not there, where they are split.
+    /// With two databases: the one of the accounts with even ids. The other one has the odd ids.
     pub second_postgres: Option<Postgres>,
     instance_options: Vec<InstanceOptions>,
     /// The instances' sockets. Last, so that it is removed when all have stopped.

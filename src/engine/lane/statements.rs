@@ -153,8 +153,8 @@ pub static STATEMENTS: [Statement<'static>; 6] = [
               FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
         &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
     ),
-    // A standby does not say which timeline it is on. Each of these three tells one that it has reached, late; the last one is
-    // NULL but for members of pg_monitor. What it is to a server is looked at once, since a promotion may come in between.
+    // A standby does not say which timeline it is on. Each of these three names one that it has reached, with a delay; the last
+    // is NULL except for members of pg_monitor. Whether it is a standby is asked once: a promotion may come in between.
     Statement::new(
         "p",
         "SELECT system_identifier, CASE WHEN is_standby THEN greatest( \
