@@ -190,8 +190,8 @@ pub const STEPS: [Step; 12] = [
         exercises: &[
             TRANSACTION,
             exercise("the loop goes on while PostgreSQL works", "one-more-socket", calls::the_loop_goes_on),
-            exercise("calls do not wait for answers", "do-not-wait-in-line", calls::calls_overtake_no_answer),
-            exercise("a client that left gets no answer", "who-asked", calls::who_left_gets_nothing),
+            exercise("calls do not wait for answers", "do-not-wait", calls::calls_overtake_no_answer),
+            exercise("a client that left gets no answer", "who-gets-it", calls::who_left_gets_nothing),
             LIMIT,
             MALFORMED_LATER,
             HALF_CLOSED_LATER,
