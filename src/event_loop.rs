@@ -1,5 +1,5 @@
 //! CORE: one turn over any network, the system's or a simulated one: receive, advance, send, expire, reap. It moves bytes
-//! between sockets and byte pipes, those of clients and of lanes alike, and reads none of them.
+//! between sockets and the pipes of clients and lanes, and interprets none of them.
 
 use std::io::ErrorKind;
 
@@ -26,18 +26,18 @@ pub struct EventLoop<N: Network> {
     peers: Vec<Option<Peer<N::Stream>>>,
     /// The socket of each lane that is connected.
     lane_streams: Vec<Option<N::Stream>>,
-    /// Out of descriptors or memory: nothing is accepted before this time, or before a client leaves.
+    /// After `accept` ran out of descriptors or memory: no other `accept` before this time, unless a client leaves.
     accept_again_at_us: u64,
-    /// When the next failure to accept is worth a line in the log.
+    /// The next failed `accept` is logged only after this time.
     warn_again_at_us: u64,
-    /// The clients of the current stage; kept so that no turn allocates.
+    /// The clients of the current stage; a field, so that no turn allocates.
     due: Vec<Slot>,
     /// Clients whose sockets are dropped when the turn ends.
     closing: Vec<Slot>,
 }
 
 struct Listening<L> {
-    /// Tells its events from those of the others, some of which may have been closed.
+    /// The number in its token. Its index in the list may shrink when other listeners close.
     position: usize,
     listener: L,
     kind: ListenerKind,
@@ -49,7 +49,7 @@ struct Peer<S> {
     stream: S,
 }
 
-/// A stage of a turn, for a world that shows them one by one.
+/// A stage of a turn, for the simulation and the playground, which run them one at a time.
 #[cfg(any(test, feature = "sim"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -60,13 +60,13 @@ pub(crate) enum Stage {
     Reap,
 }
 
-/// How long nothing is accepted after the system had no descriptor or memory left, if no client leaves before.
+/// Pause of `accept` after the system ran out of descriptors or memory; it ends early when a client leaves.
 const ACCEPT_PAUSE_MS: u64 = 100;
-/// How long the log is silent after a line about a failed accept.
+/// Shortest time between two log lines about a failed `accept`.
 const WARN_INTERVAL_MS: u64 = 10_000;
 
 impl<N: Network> EventLoop<N> {
-    /// The first turn is yet to come.
+    /// A loop before its first turn. Each listener counts as ready, since clients may already wait in its backlog.
     pub fn new(engine: Engine, network: N, listeners: Vec<(N::Listener, ListenerKind)>) -> EventLoop<N> {
         let listening = |(position, (listener, kind))| Listening { position, listener, kind, is_ready: true };
         EventLoop {
@@ -110,10 +110,10 @@ impl<N: Network> EventLoop<N> {
     }
 
     // ANCHOR: turn
-    /// One turn, but for the wait before it. An event that is recorded in between belongs to the next one.
+    /// One turn, after its wait. An event that is recorded during it belongs to the next turn.
     //
-    // The stages stay functions of their own in the optimised program, so that a profile names them; so do, for the same
-    // reason, the few others in the core that are marked.
+    // `inline(never)` keeps each stage a function of its own, so that profiles name it. The other functions of the core that
+    // are marked so have the same reason.
     pub fn run(&mut self) {
         self.receive();
         self.engine.advance(self.network.now());
@@ -135,7 +135,7 @@ impl<N: Network> EventLoop<N> {
         }
     }
 
-    /// Stops accepting, after the connections that wait in the backlogs: their clients know them as connected.
+    /// Accepts the connections that wait in the backlogs, whose clients are already connected, and then stops accepting.
     ///
     /// `unpublish` hides a listener. If `stays` is true it keeps accepting clients that already resolved its path.
     pub fn close_listeners(
@@ -178,7 +178,7 @@ impl<N: Network> EventLoop<N> {
         self.engine.can_accept() && now.is_past(self.accept_again_at_us)
     }
 
-    /// When the pause after a failed accept ends, if one is waited for.
+    /// When the pause after a failed `accept` ends, if a connection may wait to be accepted.
     fn accept_deadline_us(&self) -> u64 {
         let is_waiting =
             self.engine.can_accept() && self.listeners.iter().any(|listening| listening.is_ready);
@@ -240,7 +240,7 @@ impl<N: Network> EventLoop<N> {
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => listening.is_ready = false,
-                // The connection ended while it waited, or a signal came in between: on to the next one.
+                // The connection ended in the backlog, or a signal interrupted the call: try the next one.
                 ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
                 // Out of descriptors or memory. The connection stays in the backlog; asking again at once would spin.
                 _ => {
@@ -294,7 +294,7 @@ impl<N: Network> EventLoop<N> {
         }
     }
 
-    /// Moves what is pending onto the sockets: first to the database, which has the longest way to go.
+    /// Moves what is pending onto the sockets: first to PostgreSQL, so that it works while the clients' answers are written.
     #[inline(never)]
     fn send(&mut self) {
         self.send_to_lanes();
@@ -351,7 +351,7 @@ impl<N: Network> EventLoop<N> {
         self.send_to_lanes();
         if has_made_due {
             self.send_to_due_clients();
-            // Behind the request that has just been answered there may be another one.
+            // The inbox of a client that was just answered may hold its next request.
             for index in 0..self.due.len() {
                 self.engine.mark_due(self.due[index]);
             }

@@ -88,7 +88,7 @@ fn serve() -> ExitCode {
     code
 }
 
-/// A panic ends the process although nobody reads stderr: the standard hook would wait for it.
+/// Logs a panic without blocking: the standard hook would wait for ever if stderr is full and not read.
 fn say_panics(log: LogWriter, flush_timeout: Duration) {
     panic::set_hook(Box::new(move |panic| {
         let backtrace = Backtrace::capture();
@@ -111,7 +111,7 @@ fn check_health() -> ExitCode {
     }
 }
 
-/// Reads settings. A variable that is asked for and is not UTF-8 is an error: replaced characters would be another value.
+/// Reads settings. A variable that is not UTF-8 is an error: with replacement characters it would be another value.
 fn from_environment<T>(
     read: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> Result<T, ConfigError>,
 ) -> Result<T, String> {
@@ -130,7 +130,7 @@ fn from_environment<T>(
     }
 }
 
-/// Whoever reads stdout may have left.
+/// Writes to stdout. `println!` would panic if the reader of a pipe has left.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -140,7 +140,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(code: u8, error: &impl Display) -> ExitCode {
-    // The exit status tells, if stderr takes nothing.
+    // If stderr takes nothing, the exit status is all that is left.
     let _ = writeln!(io::stderr(), "rinha: {error}");
     ExitCode::from(code)
 }

@@ -5,8 +5,8 @@
 pub struct Now {
     /// Microseconds since an arbitrary start; never goes back. Every wait is measured on it.
     pub monotonic_us: u64,
-    /// When the last look at the sockets began, on the same clock. Deadlines are judged by it: the process may stand still
-    /// at any point after the look (a stop, a used-up share of CPU), and what arrives meanwhile is not known yet.
+    /// When the last `epoll_wait` began, on the same clock: the *look* at the sockets. Deadlines are judged by it, because the
+    /// process may be stopped at any point after the look (SIGSTOP, CPU quota), and does not know yet what arrives meanwhile.
     pub looked_us: u64,
     /// Seconds since 1970-01-01 00:00 UTC; may jump. Only the `Date` field is made of it.
     pub unix_s: u64,

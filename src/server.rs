@@ -23,7 +23,7 @@ pub struct Server {
     events: Events,
     signals: Signals,
     event_loop: EventLoop<MioNetwork>,
-    /// Signals that were caught.
+    /// How many SIGTERM and SIGINT were caught.
     stops: u32,
 }
 
@@ -65,7 +65,8 @@ impl Server {
         }
 
         let jitter_seed = u64::from(std::process::id());
-        // Room for an event of every socket, the signals and the resolver: a look that left some out would be none.
+        // Room for an event of every socket, the signals and the resolver: a look must report all that are ready, or a
+        // deadline could be acted on although its socket is ready.
         let sockets_max = config.clients_max as usize + config.sessions() + listeners.len();
         let events = Events::with_capacity(sockets_max + 2);
         let system = MioNetwork::new(poll.registry().try_clone()?, resolver, config.sessions());
@@ -110,9 +111,9 @@ impl Server {
     #[inline(never)]
     fn wait(&mut self, wake_at_us: u64) -> io::Result<()> {
         // ANCHOR: look
-        // A deadline may be acted on only if it had passed before the last look at the sockets began, or a request that is
-        // there is closed on. So what came due during the wait takes another look, and so does an interrupted wait, which
-        // has not looked at all.
+        // A look is one `epoll_wait`. A deadline may be acted on only if it had passed before the last look began; otherwise
+        // a connection could be closed although its request is in the socket. So a deadline that passes during the wait
+        // needs another look. On EINTR, `epoll_wait` has not looked at the sockets: repeat it.
         loop {
             let now = self.event_loop.network.begin_look();
             let timeout = match self.event_loop.wake_at_us().min(wake_at_us) {
@@ -142,7 +143,7 @@ impl Server {
                 Source::Signal => {
                     self.stops += u32::try_from(self.signals.pending().count()).unwrap_or(u32::MAX);
                 }
-                // Its answers are looked for every turn.
+                // Every turn asks the resolver for answers.
                 Source::Resolver => {}
             }
         }

@@ -1,4 +1,4 @@
-//! SHELL: looks up and connects for a lane, one at a time. Where to and when, `proto_pg::Connector` decides.
+//! SHELL: looks a name up or connects a socket for one lane. `proto_pg::Connector` decides where to connect, and when.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::net::token::Source;
 pub struct Connector {
     lane: usize,
     state: State,
-    /// Counts look-ups, so that the answer to an earlier one can be told apart.
+    /// Counts look-ups, so that a late answer to an earlier one is recognised.
     look_ups: u64,
 }
 
@@ -40,7 +40,7 @@ impl Connector {
         self.state = State::Idle;
     }
 
-    /// Adds what an event says about the socket that is connecting.
+    /// Passes on an event of the socket that is connecting.
     pub fn record(&mut self, event: &Event) {
         if let State::Connecting(stream, _) = &mut self.state {
             stream.record(event);
@@ -50,7 +50,7 @@ impl Connector {
     /// Begins to look a name up.
     ///
     /// # Errors
-    /// Too many look-ups have not come back; the connector is idle.
+    /// Too many look-ups are unanswered; the connector is idle.
     pub fn resolve(&mut self, name: &str, port: u16, resolver: &Resolver) -> io::Result<()> {
         self.look_ups += 1;
         self.state = State::Idle;

@@ -92,7 +92,7 @@ impl Shared {
         loop {
             let dropped_lines = self.take(&mut lines);
             if dropped_lines > 0 {
-                // They were the newest, so this stands where they would have stood.
+                // The newest lines were dropped, so the note goes where they would have been.
                 let note = format!(
                     "rinha: {dropped_lines} lines of the log were dropped: it was not read in time\n"
                 );

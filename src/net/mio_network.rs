@@ -25,6 +25,7 @@ pub struct MioNetwork {
     connectors: Vec<Connector>,
     /// When the monotonic clock started.
     start: Instant,
+    /// When the last look began.
     looked_us: u64,
 }
 
@@ -40,14 +41,14 @@ impl MioNetwork {
         }
     }
 
-    /// A look at the sockets begins: deadlines that have passed by now may be acted on after it.
+    /// To be called before each `epoll_wait`, the *look*: deadlines that have passed by now may be acted on after it.
     pub fn begin_look(&mut self) -> Now {
         let now = self.now();
         self.looked_us = now.monotonic_us;
         Now { looked_us: self.looked_us, ..now }
     }
 
-    /// Adds what an event says about a lane's socket that is connecting.
+    /// Passes on an event of a lane's socket that is connecting.
     pub fn connect_event(&mut self, lane: usize, event: &Event) {
         if let Some(connector) = self.connectors.get_mut(lane) {
             connector.record(event);

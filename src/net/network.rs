@@ -1,4 +1,4 @@
-//! What the event loop needs of a network: the operating system's (`mio_network`), or a simulated one (`sim`).
+//! CORE: what the event loop needs of a network: the operating system's (`mio_network`), or a simulated one (`sim`).
 
 use core::net::SocketAddr;
 use std::io;
@@ -22,9 +22,9 @@ pub enum Connected<S> {
 pub trait Network {
     /// A listening socket.
     type Listener;
-    /// A connection that was accepted and is not watched yet.
+    /// A connection that was accepted and is not registered for events yet.
     type Accepted;
-    /// A connected socket under watch.
+    /// A connected socket that is registered for events.
     type Stream: Transport;
 
     /// The present moment, and when the last look at the sockets began.
@@ -36,13 +36,13 @@ pub trait Network {
     /// `WouldBlock` when there is none; others as `accept(2)`.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<Self::Accepted>;
 
-    /// Watches an accepted connection; its events name the slot.
+    /// Registers an accepted connection for events, with the slot as its token.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
     fn watch(&mut self, accepted: Self::Accepted, slot: Slot) -> io::Result<Self::Stream>;
 
-    /// Where streams are registered.
+    /// Where streams register for events.
     fn registry(&self) -> &<Self::Stream as Transport>::Registry;
 
     /// Begins to look a name up for a lane.

@@ -50,10 +50,10 @@ impl Listener {
     fn bind_tcp(address: SocketAddr, backlog: i32, buffer_len_bytes: usize) -> io::Result<Listener> {
         let socket =
             socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        // A restart must not wait for the connections of the instance before it to time out.
+        // Without it, a restart would wait for TIME_WAIT of the previous instance's connections.
         socket.set_reuse_address(true)?;
-        // Its connections inherit these. Left to itself the kernel lets the buffers of one grow to megabytes, and a
-        // peer that pipelines requests and reads no answer would have them all. Those of a Unix socket stay small.
+        // Accepted connections inherit these. By default the kernel lets a buffer grow to megabytes, which a peer that
+        // pipelines requests and reads no answer would use up. Buffers of a Unix socket stay small.
         socket.set_send_buffer_size(buffer_len_bytes)?;
         socket.set_recv_buffer_size(buffer_len_bytes)?;
         socket.set_nonblocking(true)?;
@@ -100,15 +100,15 @@ impl Listener {
         }
     }
 
-    /// Hides it from new clients: a Unix socket loses its path, while the connections in its backlog can still be
-    /// accepted. A TCP socket has no such half-way state.
+    /// Hides it from new clients: removes the path of a Unix socket. The connections in its backlog can still be accepted.
+    /// A TCP listener cannot be hidden.
     pub fn unpublish(&mut self) {
         if let Listener::Unix(_, file) = self {
             file.remove();
         }
     }
 
-    /// Whether new clients cannot find it although it listens: a Unix socket that has lost its path.
+    /// Whether it listens but new clients cannot find it: a Unix socket whose path was removed.
     pub fn is_unpublished(&self) -> bool {
         match self {
             Listener::Tcp(_) => false,
@@ -255,7 +255,7 @@ impl Stream {
         }
     }
 
-    /// Sets what TCP does while the peer is silent; nothing on a Unix socket.
+    /// Sets TCP keep-alive and the user timeout; does nothing on a Unix socket.
     ///
     /// # Errors
     /// As `setsockopt(2)`.
@@ -282,7 +282,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes our half: the peer reads an end of stream.
     ///
     /// # Errors
     /// The connection is gone already.
@@ -304,7 +304,7 @@ impl Stream {
         }
     }
 
-    /// Changes the events it is registered for. What it is ready for at that time is told anew.
+    /// Changes the events it is registered for. What it is ready for at that time is reported again.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.

@@ -1,4 +1,4 @@
-//! SHELL: a stream under `Poll`, with what it is ready for and what it is watched for.
+//! SHELL: a stream that is registered with `Poll`: its readiness, and which events it asks for.
 
 use std::io;
 
@@ -10,13 +10,13 @@ use crate::buf::Pipe;
 use crate::net::socket::Stream;
 use crate::net::transport::{self, Fill, Readiness, Transport};
 
-/// What a stream is watched for from the start. Urgent data is dropped, but has to be known of: a read ends at its mark,
-/// and so looks like one that has drained the socket ([`transport::fill`]).
+/// The events that every stream asks for. Urgent data is dropped, but a read stops at its mark, and so looks like one that has
+/// drained the socket ([`transport::fill`]): therefore `PRIORITY`.
 const READS: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
-/// A connected stream, watched for reads only until a write comes up short.
+/// A connected stream. It asks for readable events, and for writable ones only after a write was short.
 ///
-/// A Unix socket tells that it is writable each time its peer has read something. Watched for that from the start, it
+/// The kernel reports a Unix socket as writable each time its peer has read something. Asking for that from the start
 /// would wake the loop a second time for every request: measured, 3 waits per request to a database on a Unix socket
 /// instead of 2, and 4 with nginx on another one.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ pub struct RegisteredStream {
     stream: Stream,
     token: Token,
     readiness: Readiness,
-    /// Whether writable events are asked for: from the first write that came up short, for good.
+    /// Whether it asks for writable events: from the first write that was short until it closes.
     asks_for_writable: bool,
 }
 
 impl RegisteredStream {
-    /// Watches a stream that is connected.
+    /// Registers a stream that is connected.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
@@ -38,7 +38,7 @@ impl RegisteredStream {
         Ok(RegisteredStream { stream, token, readiness: Readiness::TRY, asks_for_writable: false })
     }
 
-    /// Adds what an event says.
+    /// Sets the flags that an event reports; it clears none.
     // ANCHOR: record
     pub fn record(&mut self, event: &Event) {
         let readiness = &mut self.readiness;
@@ -66,7 +66,7 @@ impl Transport for RegisteredStream {
         let sent_bytes = transport::flush(&mut self.stream, pipe, &mut self.readiness)?;
         // ANCHOR: short_write
         if !self.readiness.is_writable && !self.asks_for_writable {
-            // Should it have become writable in between, this raises the edge.
+            // If it has become writable since that write, registering raises the edge.
             self.stream.reregister(registry, self.token, READS | Interest::WRITABLE)?;
             self.asks_for_writable = true;
         }
@@ -79,7 +79,7 @@ impl Transport for RegisteredStream {
     }
 }
 
-/// A stream that is connecting, watched for how that ends.
+/// A stream that is connecting. It asks for the event that reports the end of the attempt.
 #[derive(Debug)]
 pub struct ConnectingStream {
     stream: Stream,
@@ -88,7 +88,7 @@ pub struct ConnectingStream {
 }
 
 impl ConnectingStream {
-    /// Watches a stream that began to connect.
+    /// Registers a stream that began to connect.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
@@ -97,12 +97,12 @@ impl ConnectingStream {
         Ok(ConnectingStream { stream, token, has_ended: false })
     }
 
-    /// Adds what an event says.
+    /// Notes the event that ends the attempt.
     pub fn record(&mut self, event: &Event) {
         self.has_ended |= event.is_writable() || event.is_error();
     }
 
-    /// Whether [`ConnectingStream::finish`] can tell.
+    /// Whether the attempt has ended; [`ConnectingStream::finish`] says how.
     pub fn has_ended(&self) -> bool {
         self.has_ended
     }

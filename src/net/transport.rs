@@ -4,17 +4,17 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use crate::buf::Pipe;
 
-/// What a socket was last known to be ready for. Events set it; only `WouldBlock`, a short read, or the end of the
-/// stream clears it, never a short write: an edge is reported once.
+/// What a socket was last known to be ready for. Events set a flag. Only `WouldBlock`, a short read, or the end of the
+/// stream clears it. A short write does not: the rest is tried at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// A read may give something: bytes, the end of the stream, or an error.
     pub is_readable: bool,
     /// A write may take something.
     pub is_writable: bool,
-    /// The peer has closed its half: behind the last byte there is an end of stream to be read, and no further edge.
+    /// The peer has closed its half: after the last byte the end of the stream must be read, and no further edge comes.
     pub is_read_closed: bool,
-    /// The peer has sent urgent data (`MSG_OOB`): a read ends at its mark, however much lies behind it.
+    /// The peer has sent urgent data (`MSG_OOB`): a read stops at its mark, although more bytes follow.
     pub is_urgent: bool,
 }
 
@@ -26,7 +26,7 @@ impl Readiness {
 
 /// A connected socket with what it was last known to be ready for, as a turn uses it.
 pub trait Transport {
-    /// Where it asks for the events that it still needs.
+    /// Where it registers for further events.
     type Registry;
 
     /// Whether a read may give something.
@@ -38,10 +38,10 @@ pub trait Transport {
     /// The connection is broken.
     fn fill(&mut self, pipe: &mut impl Pipe, budget_bytes: usize) -> io::Result<(usize, Fill)>;
 
-    /// As [`flush`]; if the socket takes no more, an event will tell when it does.
+    /// As [`flush`]. If the socket takes no more, it asks for a writable event.
     ///
     /// # Errors
-    /// The connection is broken, or cannot be watched any more.
+    /// The connection is broken, or the registration fails.
     fn flush(&mut self, pipe: &mut impl Pipe, registry: &Self::Registry) -> io::Result<usize>;
 
     /// Closes our half, so that the peer reads an end of stream.
@@ -68,7 +68,7 @@ pub enum Fill {
 /// Reads into the pipe until the socket is drained, the pipe is full or `budget_bytes` are taken. Returns how many
 /// bytes came in, also ahead of an end of stream.
 ///
-/// After `PipeFull` and `BudgetSpent` no event will tell of the rest: come back unprompted once there is room.
+/// After `PipeFull` and `BudgetSpent` no event will report the rest: call again, without one, once there is room.
 ///
 /// # Errors
 /// The connection is broken. Bytes that came before are in the pipe.
@@ -93,8 +93,9 @@ pub fn fill(
             Ok(n) => {
                 pipe.recv_commit(n);
                 taken_bytes += n;
-                // A stream socket that gives less than it was offered is empty, which saves the read that would say
-                // so. Its end, if it has come, has set `is_read_closed`, and is read next. Urgent data ends a read early.
+                // A read that returns less than the space has emptied a stream socket, so the read that would return
+                // EAGAIN is saved. Two exceptions: the end of the stream still has to be read, and urgent data stops
+                // a read early.
                 let has_more = readiness.is_urgent || readiness.is_read_closed;
                 if n < space_bytes && !has_more {
                     readiness.is_readable = false;
