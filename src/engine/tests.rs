@@ -1555,6 +1555,49 @@ fn timelines_of_different_databases_are_not_compared() {
     assert!(!history("8", 1).is_older_than(&history("7", 2)));
 }
 
+/// A world with a lane to a primary and the reader at its standby, the second host; and the session of each. The bytes of the
+/// reader are moved.
+fn world_with_reader() -> (World, [usize; 2]) {
+    let reader = ("DATABASE_URL_READ", "postgresql://ana@10.0.0.2/rinha");
+    let mut world = World::down(&[reader, ("READ_STALENESS_MAX_MS", "1000")]);
+    let sessions = [0, 1].map(|host| {
+        assert!(matches!(world.engine.poll_connect(world.now), Some((lane, _)) if lane == host));
+        world.engine.lane_connected(host, world.now);
+        (world.lane, world.session) = (host, world.database.connect_to(host));
+        world.settle();
+        world.session
+    });
+    (world, sessions)
+}
+
+#[test]
+fn an_answer_of_the_reader_counts_only_if_it_is_young_enough_when_it_comes() {
+    // Until then the primary is known to have had nothing that the standby lacks, and a moment later it had the credit.
+    for (comes_at_ms, total, read) in [(1_250, 0, 1), (1_251, 1, 0)] {
+        let (mut world, [primary, standby]) = world_with_reader();
+        (world.lane, world.session) = (0, primary);
+        world.now.monotonic_us = 250_000;
+        assert_eq!(world.credit_status(1, "a"), "200");
+        world.now.monotonic_us = 500_000;
+        world.settle();
+
+        (world.lane, world.session) = (1, standby);
+        world.settle();
+        let slot = world.request("GET /clientes/1/extrato HTTP/1.1\r\nHost: bank\r\n\r\n");
+        world.advance();
+        assert_eq!(in_flight(&world), [0, 1], "when it is asked, the standby is young enough");
+        let answer = world.carry_to_database();
+        world.now.monotonic_us = comes_at_ms * 1_000;
+        world.carry_to_lane(&answer);
+        (world.lane, world.session) = (0, primary);
+        world.settle();
+        let answer = world.answer(slot);
+        assert!(answer.contains(&format!("{{\"total\": {total}, ")), "after {comes_at_ms} ms: {answer}");
+        let metrics = world.engine.metrics();
+        assert_eq!((metrics.statements_read, metrics.statements_sent_on), (read, 1 - read));
+    }
+}
+
 #[test]
 fn an_attempt_to_connect_that_hangs_is_given_up() {
     let mut world = World::down(&[("CONNECT_TIMEOUT_MS", "2000")]);
