@@ -262,18 +262,23 @@ fn statement(wire: &mut Wire, instance: &Instance) -> (i64, bool) {
     (total, metric(instance, READ) > before)
 }
 
-#[test]
-fn statements_come_from_a_standby_while_it_follows_and_else_from_the_primary() {
-    let [primary, mut standby] = pair();
-    let url = url_of(&[&standby], "target_session_attrs=standby");
+/// An instance whose statements come from this standby, as far as it follows.
+fn start_with_reader(primary: &Postgres, standby: &Postgres, attrs: &str) -> Instance {
+    let url = url_of(&[standby], &format!("target_session_attrs={attrs}"));
     let settings = [
         ("DATABASE_URL_READ", url.as_str()),
         ("READ_STALENESS_MAX_MS", "400"),
         ("METRICS_LISTEN", "127.0.0.1:0"),
     ];
-    let mut options = options(&url_of(&[&primary], ""), &settings);
+    let mut options = options(&url_of(&[primary], ""), &settings);
     options.readiness = Readiness::Healthy;
-    let instance = Instance::start(&options).expect("start the server");
+    Instance::start(&options).expect("start the server")
+}
+
+#[test]
+fn statements_come_from_a_standby_while_it_follows_and_else_from_the_primary() {
+    let [primary, mut standby] = pair();
+    let instance = start_with_reader(&primary, &standby, "standby");
     let mut wire = wire_to(&instance);
     assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), 1);
     wait_for("a statement of the standby", || (statement(&mut wire, &instance) == (1, true)).then_some(()));
@@ -303,4 +308,33 @@ fn statements_come_from_a_standby_while_it_follows_and_else_from_the_primary() {
     wait_for("a statement of the primary", || (statement(&mut wire, &instance) == (3, false)).then_some(()));
     let why = "the reader is down, so statements go to the primary";
     wait_for(&format!("{why:?} in {}", instance.log()), || instance.log().contains(why).then_some(()));
+}
+
+#[test]
+fn a_standby_that_was_promoted_answers_no_statement_while_the_old_primary_goes_on() {
+    let [primary, standby] = pair();
+    // With `standby`, the session would be left because it is none any more.
+    let instance = start_with_reader(&primary, &standby, "any");
+    let mut wire = wire_to(&instance);
+    assert_eq!(wire.ask(transaction(1, 1, "c", "a")).balance(), 1);
+    wait_for("a statement of the standby", || (statement(&mut wire, &instance) == (1, true)).then_some(()));
+
+    standby.promote().expect("promote the standby");
+    // By its place in the log alone it is ahead of the primary from now on.
+    standby.connect("postgres").expect("connect").batch_execute("SELECT pg_switch_wal()").expect("switch");
+    let why =
+        "the standby is of another server or timeline than the primary, so statements go to the primary";
+    let mut credited = 1;
+    wait_for(&format!("{why:?} in {}", instance.log()), || {
+        credited += 1;
+        assert_eq!(wire.ask(transaction(1, 1, "c", "b")).balance(), credited);
+        assert_eq!(statement(&mut wire, &instance), (credited, false));
+        instance.log().contains(why).then_some(())
+    });
+    for _ in 0..20 {
+        credited += 1;
+        assert_eq!(wire.ask(transaction(1, 1, "c", "c")).balance(), credited);
+        assert_eq!(statement(&mut wire, &instance), (credited, false), "the reader has a session there");
+    }
+    assert!(!instance.log().contains("the reader is down"), "{}", instance.log());
 }
