@@ -1,6 +1,6 @@
 //! CORE: the bank's API. A request becomes a [`Call`] or a [`Reject`], a result becomes a response body. Pure functions.
 //!
-//! "Account" is one of the bank's clients, so that "client" stays free for the peer at the other end of a connection.
+//! The API's `clientes` are *accounts* in this code; a *client* is the other end of an HTTP connection.
 
 use std::fmt;
 use std::io::Write as _;
@@ -30,7 +30,7 @@ pub enum Route {
     Metrics,
 }
 
-/// Which of its two faces the server shows on a listener.
+/// What the server answers on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerKind {
     /// `LISTEN`: the bank.
@@ -39,7 +39,7 @@ pub enum ListenerKind {
     Metrics,
 }
 
-/// The accounts that exist, as the database last told; nothing is known before its first answer.
+/// The accounts that exist, as last read from the database; empty before the first time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// In ascending order.
@@ -186,7 +186,7 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// One word each for metrics: those that are the asker's own error.
+    /// One word each for metrics: those that are the client's own error.
     pub const LABELS: [&str; 5] =
         ["not_found", "method_not_allowed", "not_json", "invalid_field", "past_limit"];
 
@@ -312,7 +312,7 @@ pub enum Outcome<'a> {
     Rejected(Reject),
 }
 
-/// The answer that tells an outcome. `scratch` is overwritten where the body has to be made.
+/// The response for an outcome. `scratch` is overwritten if the body has to be made.
 pub fn answer<'a>(outcome: Outcome<'a>, scratch: &'a mut Vec<u8>) -> Response<'a> {
     match outcome {
         Outcome::Accepted { limit_cents, balance_cents } => {

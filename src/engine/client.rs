@@ -23,27 +23,27 @@ pub struct Client {
     inbox: Inbox,
     outbox: Outbox,
     phase: Phase,
-    /// The next request, though here, waits until the outbox has been sent.
+    /// The outbox is full, so the next request stays in the inbox until it has been sent.
     waits_for_outbox: bool,
     /// The peer will send nothing more. It may still read.
     is_peer_closed: bool,
-    /// When the phase has lasted too long, in monotonic microseconds.
+    /// The deadline of the phase, in monotonic microseconds.
     phase_deadline_us: u64,
-    /// When the peer has read too slowly, in monotonic microseconds.
+    /// The deadline for the peer to read what is in the outbox, in monotonic microseconds; `u64::MAX` while that is empty.
     send_deadline_us: u64,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Between two requests: no byte of the next one is here, at most half an empty line before it.
+    /// Between two requests: no byte of the next one has arrived, at most half an empty line before it.
     Idle,
-    /// Some of a head is here.
+    /// A part of a head has arrived.
     Head,
-    /// The head is read; its content is awaited.
+    /// The head is parsed; its content has not arrived whole.
     Body { request: Request, body: Body },
     /// The database has the call.
     Awaiting { request: Request },
-    /// The request was answered from its head alone; its content is passed over.
+    /// The request was answered from its head alone; its content is skipped.
     Skipping { body: Body },
     /// The last answer is on its way; then the socket is closed, after lingering if content may still arrive.
     Flushing { lingers: bool },
@@ -79,7 +79,7 @@ pub struct Context {
     pub config: Config,
     /// The accounts that exist.
     pub accounts: bank::Accounts,
-    /// Why calls are not served, as far as is known without one; `None` if they are.
+    /// Why calls are not served, for `/healthz`; `None` if they are.
     pub problem: Option<Unavailable>,
     /// Whether the server is about to stop, so that every answer is its connection's last.
     pub is_draining: bool,
@@ -110,7 +110,7 @@ impl Context {
     }
 }
 
-/// What becomes of the socket after a send.
+/// What to do with the socket after a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterSend {
     /// It stays as it is.
@@ -133,7 +133,7 @@ impl Client {
     pub fn new(kind: ListenerKind, config: &Config, now: Now) -> Client {
         Client {
             kind,
-            // Content is collected behind its head has gone; the rest is room for the coding of a chunked one.
+            // The head is consumed before its content is collected. The second term is room for the coding of chunks.
             inbox: Inbox::new(config.inbox_len_bytes, config.body_len_max_bytes + config.head_len_max_bytes),
             outbox: Outbox::default(),
             phase: Phase::Idle,
@@ -144,7 +144,7 @@ impl Client {
         }
     }
 
-    /// Whether a call is out, whose answer this client awaits.
+    /// Whether its call is in the queue or at PostgreSQL.
     pub fn is_awaiting(&self) -> bool {
         matches!(self.phase, Phase::Awaiting { .. })
     }
@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// Whether its input is only dropped, so that a reset does not overtake the answer.
+    /// Whether it is lingering: its input is dropped, so that no reset overtakes the answer.
     pub fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering)
     }
@@ -174,7 +174,7 @@ impl Client {
         self.waits_for_outbox && self.outbox.is_empty()
     }
 
-    /// When a deadline will have passed if nothing happens before, in monotonic microseconds.
+    /// Its nearest deadline, in monotonic microseconds.
     pub fn deadline_us(&self) -> u64 {
         self.phase_deadline_us.min(self.send_deadline_us)
     }
@@ -227,7 +227,7 @@ impl Client {
             self.phase = Phase::Closed;
         } else if context.now.is_past(self.phase_deadline_us) {
             match self.phase {
-                // It still reads its answer, and has its own deadline for that.
+                // The client still reads an answer, for which `send_deadline_us` applies.
                 Phase::Idle | Phase::Skipping { .. } | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
                 Phase::Idle
                 | Phase::Flushing { .. }
@@ -258,7 +258,7 @@ impl Client {
         }
     }
 
-    /// What becomes of the socket, now that the shell has sent what it could; `now` is asked if a wait begins.
+    /// What to do with the socket after a send. `now` is called only if a wait begins.
     pub fn after_send(&mut self, config: &Config, now: impl Fn() -> Now) -> AfterSend {
         if self.outbox.is_empty() {
             self.send_deadline_us = u64::MAX;
@@ -327,8 +327,8 @@ impl Client {
                 self.phase_deadline_us = context.now.after_ms(context.config.body_timeout_ms);
             }
             Err(reject) => {
-                // Without the `100 Continue` that it waits for, a client may leave the content out: what follows on
-                // this connection could be either.
+                // A client that gets no `100 Continue` may leave the content out. Then the next bytes could be content or
+                // a new request, so the connection ends.
                 let persistence = if expects_continue { Persistence::Close } else { persistence };
                 self.phase_deadline_us = context.now.after_ms(context.config.body_timeout_ms);
                 context.metrics.count_reject(reject);
@@ -344,8 +344,8 @@ impl Client {
         Flow::Again
     }
 
-    /// Drops the empty lines before a request line. Returns whether a request has begun: empty lines alone, with the first
-    /// byte of one more, are no message, so they start no deadline and are owed no answer.
+    /// Drops the empty lines before a request line. Returns whether a request has begun. Empty lines, whole or half, are no
+    /// request: they start no deadline and get no answer.
     fn drop_empty_lines(&mut self) -> bool {
         let empty_bytes = head::empty_lines_len_bytes(self.inbox.unread());
         if empty_bytes > 0 {
@@ -421,7 +421,7 @@ impl Client {
         Flow::Wait
     }
 
-    /// Answers a complete request, or makes the call that will. Its content is the start of the inbox.
+    /// Answers a complete request, or returns its call. Its content is the start of the inbox.
     fn judge(&mut self, request: Request, content_bytes: usize, context: &mut Context) -> Verdict {
         match request.route {
             Route::Transaction { account } => {
@@ -457,7 +457,7 @@ impl Client {
             Body::Chunked { decoder, content_bytes: _ } => {
                 let Ok(decoded) = decoder.decode(self.inbox.unread_mut(), &context.config.http_limits())
                 else {
-                    // The request has its answer; a second one would be taken for that of the next request.
+                    // The request has its answer already. A second one would be taken for the next request's.
                     self.phase = Phase::Flushing { lingers: true };
                     return Flow::Again;
                 };
@@ -482,8 +482,8 @@ impl Client {
         self.write(endpoint, response, persistence, request.is_head_only, context);
         context.metrics.record_duration(endpoint, context.now.monotonic_us - request.started_us);
         match persistence {
-            // Pipelined requests will go unanswered: linger, so that they cause no reset. A client that does not know
-            // that the server stops may have one on its way.
+            // Pipelined requests get no answer: linger, so that they cause no reset. While the server drains, a client may
+            // have sent one more.
             Persistence::Close => {
                 let lingers = !self.inbox.unread().is_empty() || context.is_draining;
                 self.phase = Phase::Flushing { lingers };

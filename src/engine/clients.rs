@@ -8,7 +8,7 @@ use crate::slots::{Slot, Slots};
 /// All clients of one engine.
 pub struct Clients {
     slots: Slots<Entry>,
-    /// Each once.
+    /// In the order in which they became due; no slot twice.
     due: Vec<Slot>,
 }
 
@@ -91,12 +91,12 @@ impl Clients {
         }
     }
 
-    /// Has a client read its next request; the call, if it needs the database.
+    /// Lets a client read its next request. Returns the call, if it needs the database.
     pub fn advance(&mut self, slot: Slot, context: &mut Context) -> Option<Call> {
         self.get_mut(slot)?.advance(context)
     }
 
-    /// What becomes of a client's socket after a send; see [`Client::after_send`].
+    /// What to do with a client's socket after a send; see [`Client::after_send`].
     pub fn after_send(&mut self, slot: Slot, context: &Context, now: impl Fn() -> Now) -> AfterSend {
         self.get_mut(slot).map_or(AfterSend::Close, |client| client.after_send(&context.config, now))
     }
@@ -119,7 +119,8 @@ impl Clients {
     /// Acts on the deadlines that have passed, and makes those clients due.
     pub fn expire(&mut self, context: &mut Context) {
         for (slot, entry) in self.slots.iter_mut() {
-            // A due client may have its request here. But a peer that sends without end would be due for ever.
+            // A due client may have its request in the inbox, so its deadline is judged later. But a lingering client is
+            // always due while its peer sends, so it is judged now.
             let is_judged = !entry.is_due || entry.client.is_lingering();
             if is_judged && context.now.is_past(entry.client.deadline_us()) {
                 entry.client.expire(context);

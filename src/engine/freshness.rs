@@ -1,5 +1,5 @@
-//! CORE: whether what the reader's server shows is young enough: what the primary's log had reached at which moment, and what
-//! that server has replayed.
+//! CORE: whether the reader's server, a standby, has replayed enough of the primary's log for its statements to be no older
+//! than `READ_STALENESS_MAX_MS`.
 
 use std::collections::VecDeque;
 
@@ -7,29 +7,29 @@ use crate::config::Config;
 use crate::engine::lane::session::Position;
 use crate::now::Now;
 
-/// What is known of the primary and of the reader's server.
+/// The last known log positions of the primary, with times, and of the reader's server.
 #[derive(Debug, Default)]
 pub struct Freshness {
-    /// Positions of the primary, each with a moment before it was asked for, in monotonic microseconds. All of one timeline,
+    /// Positions of the primary, each with a time before it was asked for, in monotonic microseconds. All of one timeline,
     /// oldest first; at most [`MARKS_MAX`].
     marks: VecDeque<(u64, Position)>,
-    /// The last one of the reader's server.
+    /// The last known position of the reader's server.
     reader: Option<Position>,
 }
 
-/// Why what the reader's server shows may be too old.
+/// Why a statement of the reader's server may be too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// The primary has not said lately how far it is, or the reader's server has not.
+    /// No recent position of the primary, or none of the reader's server, is known.
     Unknown,
-    /// It has another history than the primary, as far as it says.
+    /// It is on another timeline than the primary, or another system.
     OtherTimeline,
-    /// It has not replayed what the primary had written by then.
+    /// It has not replayed the log up to the position of the deciding mark.
     Behind,
 }
 
 impl Stale {
-    /// For the log; nothing of what the log says already.
+    /// The text for the log; `None` if another line says why already.
     pub fn problem(self) -> Option<&'static str> {
         match self {
             Stale::Unknown => None,
@@ -39,11 +39,11 @@ impl Stale {
     }
 }
 
-/// More than are asked for in the time that counts: its first and its last one, and those between.
+/// More than fit into `READ_STALENESS_MAX_MS`, since positions are asked for every quarter of it.
 const MARKS_MAX: usize = 8;
 
 impl Freshness {
-    /// A primary was so far at some time after `asked_us`.
+    /// Records a position of the primary that was asked for after `asked_us`.
     pub fn primary_is_at(&mut self, position: Position, asked_us: u64, config: &Config) {
         if let Some((last_us, last)) = self.marks.back() {
             if last.system == position.system && position.timeline < last.timeline {
@@ -52,7 +52,7 @@ impl Freshness {
             if !is_same_history(last, &position) {
                 self.marks.clear();
             } else if asked_us < last_us.saturating_add(config.position_interval_ms().saturating_mul(1_000)) {
-                // Several lanes ask.
+                // Several lanes ask, and one position per interval is enough.
                 return;
             }
         }
@@ -62,19 +62,19 @@ impl Freshness {
         self.marks.push_back((asked_us, position));
     }
 
-    /// How far the reader's server is; what it reads from now on is no older.
+    /// Records the position of the reader's server. What it reads from now on is no older.
     pub fn reader_is_at(&mut self, position: Option<Position>) {
         self.reader = position;
     }
 
-    /// Whether what the reader's server shows is what the primary had committed at some moment in the last
-    /// `READ_STALENESS_MAX_MS`, or younger.
+    /// Whether the reader's server shows at least what the primary had committed at some moment in the last
+    /// `READ_STALENESS_MAX_MS`.
     ///
-    /// At the moment of a mark, all that was committed stood in the log before the mark's place, which was asked for later. A
-    /// server that has replayed the log up to there shows it. So the oldest mark that is young enough decides.
+    /// Whatever was committed at the time of a mark is in the log before the mark's position, since that was asked for later.
+    /// A server that has replayed the log up to this position shows it. So the oldest mark within the bound decides.
     ///
     /// # Errors
-    /// Why this cannot be shown.
+    /// Why the statement may be older.
     pub fn check(&self, config: &Config, now: Now) -> Result<(), Stale> {
         let staleness_max_us = config.read_staleness_max_ms.saturating_mul(1_000);
         let is_young = |asked_us: u64| now.monotonic_us.saturating_sub(asked_us) <= staleness_max_us;
@@ -90,7 +90,7 @@ impl Freshness {
     }
 }
 
-/// Whether the places in the logs of these servers can be compared.
+/// Whether positions in the logs of these servers can be compared.
 fn is_same_history(a: &Position, b: &Position) -> bool {
     (a.system, a.timeline) == (b.system, b.timeline)
 }

@@ -37,7 +37,7 @@ use crate::now::Now;
 /// The shell does what [`Lane::poll_step`] says, reports [`Lane::resolved`], [`Lane::connected`] or [`Lane::connect_failed`],
 /// and moves bytes through its [`Pipe`]. The engine drains [`Lane::poll_event`] to `None` after each input.
 pub struct Lane {
-    /// It is the reader: it takes statements only, and its server may be a standby.
+    /// This lane is the reader: it takes only bank statements, and its server may be a standby.
     is_reader: bool,
     state: State,
     /// The batches that were sent and have not ended. Empty unless ready.
@@ -45,24 +45,24 @@ pub struct Lane {
     /// The answers of the oldest batch, provisional until it is committed.
     held: HeldAnswers,
     account_ids: Vec<i32>,
-    /// Why the session can do nothing more: it takes no more batches, and is left once those in flight have ended.
+    /// Why every further call would fail in this session. It takes no more batches and closes once those in flight have ended.
     spoilt: Option<CloseReason>,
     /// A call of the oldest batch has failed because the server takes no writes.
     is_batch_demoted: bool,
-    /// The history of its server, if that has told it.
+    /// The timeline of its server, if the server reported it.
     history: Option<History>,
-    /// The session before was left for that, and no batch was committed since.
+    /// The previous session was spoilt, and no batch has been committed since: this one may be spoilt, too.
     is_suspect: bool,
     /// Whether the last probe was served. The log-in counts as one.
     is_serving: bool,
-    /// When the server is next asked for its position, in monotonic microseconds: never if there is no reader.
+    /// When the server is next asked for its log position, in monotonic microseconds; `u64::MAX` without a reader.
     position_at_us: u64,
     /// Where to connect, and when.
     connector: Connector,
-    /// What the bytes of its connection pass through.
+    /// TLS or nothing, between the connection and its socket.
     channel: Channel,
-    /// Why the socket has ended. The connection closes once everything that arrived before has been looked at, since
-    /// each answer in it is one doubt less.
+    /// Why the socket has ended. The connection closes only after all bytes that arrived before were processed: each answer
+    /// among them is one call fewer in doubt.
     end: Option<CloseReason>,
     complaints: Complaints,
 }
@@ -72,20 +72,20 @@ enum State {
     Down,
     /// The shell looks a name up, or is connecting.
     Connecting,
-    /// On the way to a session that serves.
+    /// Connected; the session is not ready for batches yet.
     Starting { connection: Connection<Asked>, deadline_us: u64, stage: Stage },
     /// Takes batches.
     Ready { connection: Connection<Asked>, probe_at_us: u64 },
 }
 
-/// How far a session is that starts.
+/// How far a starting session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Logging in, preparing the statements, and asking whether it is what `target_session_attrs` wants.
     Judging,
-    /// Asking for the server's history.
+    /// Asking for the server's timeline.
     Placing,
-    /// Making the settings and reading the accounts.
+    /// Setting the session's settings and reading the accounts.
     SettingUp,
 }
 
@@ -100,18 +100,18 @@ impl State {
 
 /// What a lane reports to the engine.
 pub enum LaneEvent<'a> {
-    /// The server has told its history; before it is ready.
+    /// The timeline of the server; comes before `Ready`.
     Placed(History),
     /// It takes batches from now on.
     Ready(Accounts),
-    /// How far the server is, if it says so, at some time after this one in monotonic microseconds. Of the reader: what is
-    /// answered next was read there, or later.
+    /// The server's log position (`None`: unknown), and a time before it was asked, in monotonic microseconds. The reader's
+    /// next answers were read at this position or later.
     Position(Option<Position>, u64),
-    /// A probe was served; with the ids of the accounts, in ascending order, if it has read them.
+    /// A probe succeeded; with the ids of the accounts, in ascending order, if it read them.
     Probed(Option<&'a [i32]>),
     /// The call's batch is committed; this is its answer. Final.
     Answered(Ticket, Outcome<'a>),
-    /// The call is known not to have run and is worth another attempt, by itself.
+    /// The call was rolled back or never sent, and runs again: alone if `is_alone`.
     RunAgain(Ticket),
     /// The call has no result. Final.
     Unavailable(Ticket, Unavailable),
@@ -119,7 +119,7 @@ pub enum LaneEvent<'a> {
     Closed {
         /// Why.
         reason: CloseReason,
-        /// It was ready. Otherwise this was one of several hosts and addresses, and is told with the others.
+        /// It was ready. Otherwise this was one of several addresses, and the log has it at the end of the round.
         was_ready: bool,
     },
 }
@@ -191,11 +191,11 @@ impl Lane {
         let database = self.database(config);
         let mut connection = Connection::new(&database.session, statements(config), config.lane_limits())
             .with_policy(database.authentication.clone());
-        // No procedure of the bank begins one: whatever does has left the batch in doubt.
+        // The bank's procedures open no transaction block. In an open one, a Sync would not commit the batch.
         connection.forbid_transaction_blocks();
         match self.connector.host().map(|host| database.channel.open(host)) {
             Some(Ok(channel)) => self.channel = channel,
-            // The configuration has opened one for each.
+            // `Config` has opened a channel for each host, so this cannot fail.
             Some(Err(_)) | None => connection.close(CloseReason::Other("there is no such host")),
         }
         self.channel.exchange(&mut connection);
@@ -204,7 +204,7 @@ impl Lane {
         self.history = None;
     }
 
-    /// Where it goes.
+    /// The settings of its database: those of `DATABASE_URL_READ` for the reader, else of `DATABASE_URL`.
     fn database<'a>(&self, config: &'a Config) -> &'a Database {
         config.database_read.as_ref().filter(|_| self.is_reader).unwrap_or(&config.database)
     }
@@ -232,7 +232,7 @@ impl Lane {
         self.complain(index, &problem, now);
     }
 
-    /// Logs why there is no connection: at once if it is news, else now and then.
+    /// Logs why there is no connection, unless [`Complaints`] has logged the same text a short time ago.
     fn complain(&mut self, index: usize, problem: &str, now: Now) {
         if self.complaints.is_news(problem, now) {
             if self.is_reader {
@@ -255,7 +255,7 @@ impl Lane {
         self.connector.deadline().map_or(u64::MAX, micros)
     }
 
-    /// Where its session is, if it takes batches there; as a position in the list of hosts.
+    /// The host of its session, if that takes batches; as a position in the list of hosts.
     pub fn served_host(&self) -> Option<usize> {
         (self.is_ready() && self.spoilt.is_none()).then(|| self.connector.host_position())
     }
@@ -265,7 +265,7 @@ impl Lane {
         self.connector.host_position()
     }
 
-    /// Leaves a server that another one has replaced: at once, unless something is in flight.
+    /// Leaves a server that a promoted standby has replaced: at once, or when the batches in flight have ended.
     pub fn leave_old_timeline(&mut self, newest: &History) {
         if self.history.as_ref().is_some_and(|history| history.is_older_than(newest)) {
             match self.state {
@@ -276,7 +276,7 @@ impl Lane {
         }
     }
 
-    /// Leaves the session for this reason: it takes no more batches, and ends once those in flight have ended.
+    /// Leaves the session: it takes no more batches, and closes once those in flight have ended.
     pub fn leave(&mut self, reason: &CloseReason) {
         if self.is_ready() && self.spoilt.is_none() {
             self.spoilt = Some(reason.clone());
@@ -359,7 +359,8 @@ impl Lane {
     /// # Panics
     /// Unless [`Lane::can_take_batch`] said so, and with more than `batch_calls_max` tickets.
     pub fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) {
-        // Under load a lane is never idle, so the question goes ahead of a batch: in one of its own, which fails alone.
+        // Under load a lane is never idle, so the probe that asks for the position goes before a batch. It has its own Sync,
+        // so its failure rolls back no call.
         if !self.is_reader && now.is_past(self.position_at_us) && !self.in_flight.has_probe() {
             self.send_probe(false, config, now);
         }
@@ -402,8 +403,8 @@ impl Lane {
         self.in_flight.push(Batch { calls: 0, set_len: 0, reads_accounts, deadline_us });
     }
 
-    /// When what is sent now is overdue, in monotonic microseconds. A statement does not wait for a silent standby for long:
-    /// the primary has to answer it, too.
+    /// When what is sent now is overdue, in monotonic microseconds. The reader waits less: after it, the primary still has to
+    /// answer the statement.
     fn answer_deadline_us(&self, config: &Config, now: Now) -> u64 {
         let timeout_ms = config.answer_timeout_ms;
         now.after_ms(if self.is_reader { timeout_ms.min(config.read_staleness_max_ms) } else { timeout_ms })
@@ -457,7 +458,7 @@ impl Lane {
         loop {
             if let Some((ticket, end)) = self.in_flight.pop_ended() {
                 if self.is_reader {
-                    // It is a statement: it does nothing, whatever became of it.
+                    // A statement changes nothing, so it can run again even if it is in doubt.
                     return Some(LaneEvent::RunAgain(ticket));
                 }
                 return Some(match without_answer(ticket, &end, config) {
@@ -473,7 +474,7 @@ impl Lane {
                 if self.channel.exchange(connection) {
                     continue;
                 }
-                // Looked at first: to move a reason costs more than to see that there is none.
+                // Test for `None` first: on the common path that is cheaper than `take`, which moves a `CloseReason`.
                 self.end.as_ref()?;
                 connection.close(self.end.take()?);
                 continue;
@@ -577,7 +578,7 @@ impl Lane {
         matches!(self.state, State::Starting { .. })
     }
 
-    /// Goes on with a session that is what `target_session_attrs` wants, and closes any other.
+    /// Goes on if the session is what `target_session_attrs` wants, and closes it otherwise.
     fn judge_fitness(&mut self) {
         match self.connector.judge() {
             Verdict::Accept => self.ask(Asked::History, Stage::Placing, HISTORY),
@@ -586,7 +587,7 @@ impl Lane {
         }
     }
 
-    /// Asks something that a server may refuse to answer.
+    /// Sends a simple query. It has a batch of its own, so that an error does not end the start of the session.
     fn ask(&mut self, asked: Asked, stage: Stage, query: &str) {
         let State::Starting { connection, stage: current, .. } = &mut self.state else { return };
         *current = stage;
@@ -598,7 +599,7 @@ impl Lane {
         matches!(self.state, State::Starting { stage: Stage::Placing, .. })
     }
 
-    /// Makes the session what a batch needs, and asks for the accounts.
+    /// Sends the session's settings, and asks for the accounts.
     fn set_up_session(&mut self, config: &Config) {
         let State::Starting { connection, stage, .. } = &mut self.state else { return };
         *stage = Stage::SettingUp;
@@ -607,12 +608,12 @@ impl Lane {
         connection.sync();
     }
 
-    /// The server reports a setting. From a hot standby nothing more is wanted, not even a Parse.
+    /// The server reports a setting. A lane that is not the reader leaves a hot standby at once, before it prepares anything.
     fn take_parameter(&mut self, name: &str, value: &str) {
         log::debug!("PostgreSQL: {name} = {value}");
         self.connector.parameter(name, value);
         if self.is_reader {
-            // A standby that was promoted may be none that is wanted any more.
+            // After a promotion the server may no longer be what `target_session_attrs` wants.
             if name == "in_hot_standby"
                 && let (State::Ready { .. }, Verdict::Reject(mismatch)) =
                     (&self.state, self.connector.judge())
@@ -649,7 +650,7 @@ impl Lane {
                     self.spoilt = Some(CloseReason::Server(error.clone()));
                 }
             }
-            // Poolers and other engines have no such functions: then nothing is known.
+            // Poolers and other engines do not have these functions: then the timeline stays unknown.
             Asked::History => {
                 log::info!("no history of the server, so an old primary is not told apart: {error}");
             }
@@ -675,7 +676,7 @@ impl Lane {
         }
     }
 
-    /// Leaves a spoilt session once nothing is in flight there: an answer that is still to come would be in doubt.
+    /// Closes a spoilt session once nothing is in flight: before, calls without an answer would be in doubt.
     fn leave_if_spoilt(&mut self) {
         if self.spoilt.is_some()
             && self.in_flight.is_empty()
@@ -739,13 +740,13 @@ impl Lane {
         }
     }
 
-    /// It has a session that serves: the next search begins with the first host again, and the log says every problem anew.
+    /// The session serves: the next round begins with the first host again, and the log repeats every problem.
     fn be_established(&mut self) {
         self.connector.established();
         self.complaints.forget();
     }
 
-    /// A probe was served.
+    /// A probe succeeded.
     fn probed(&mut self, probe: &Batch, config: &Config) -> Committed {
         if !self.is_serving {
             log::info!("the bank is served again");
@@ -756,7 +757,7 @@ impl Lane {
                 self.close(CloseReason::Other(NO_ACCOUNTS));
                 Committed::Nothing
             }
-            // Those that are known are still served.
+            // The accounts that are known are still served.
             Some(problem) if probe.reads_accounts => {
                 log::warn!("{problem}; new clients are not known");
                 Committed::Probe { has_accounts: false }
@@ -765,16 +766,16 @@ impl Lane {
         }
     }
 
-    /// Goes down, and tells the connector why. Whether it was ready.
+    /// Goes down and tells the connector why. Returns whether the lane was ready.
     fn fall(&mut self, reason: &CloseReason) -> bool {
         let was_spoilt = self.spoilt.take().is_some();
         let failure = match self.state {
             // The next session on this host may be spoilt, too: try the other hosts first, after a wait.
             _ if was_spoilt => Some(Failure::Host),
-            // It may be a primary whose standbys are gone: it accepts sessions, but no commit on it ever ends.
+            // A primary that waits for standbys which are gone accepts sessions, but none of its commits ends.
             State::Ready { .. } if matches!(reason, CloseReason::TimedOut) => Some(Failure::Host),
             State::Ready { .. } if !self.is_suspect => None,
-            // It has let us in, but cannot serve the bank.
+            // The log-in succeeded, but the bank cannot be served there.
             State::Starting { stage: Stage::SettingUp | Stage::Placing, .. }
                 if Failure::from(reason) == Failure::List =>
             {

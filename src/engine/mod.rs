@@ -1,5 +1,5 @@
-//! CORE: clients on one side, lanes on the other. Holds the queue between them, makes the batches, keeps the deadlines
-//! and pushes back when there is too much.
+//! CORE: clients on one side, lanes on the other. Holds the queues between them, makes the batches, keeps the deadlines
+//! and refuses calls when too many wait.
 
 pub mod client;
 pub mod clients;
@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::now::Now;
 use crate::slots::Slot;
 
-/// The whole core of one server.
+/// The core of one instance.
 ///
 /// A turn of the shell: it moves received bytes into clients and lanes, says which clients are due, calls
 /// [`Engine::advance`], sends what is pending, calls [`Engine::expire`], and removes the clients that are closed.
@@ -39,16 +39,16 @@ use crate::slots::Slot;
 pub struct Engine {
     context: Context,
     clients: Clients,
-    /// The lanes to the primary; behind them the reader, if there is one.
+    /// The lanes to the primary. Last the reader, if there is one: a lane to a standby, which answers bank statements.
     lanes: Vec<Lane>,
-    /// What waits for each lane. Together at most `queue_calls_max` calls, but for those that come back from a lane: they were
-    /// counted before.
+    /// The calls that wait for each lane: together at most `queue_calls_max` new ones. Calls that a lane gives back may exceed
+    /// this, since they were admitted before.
     queues: Vec<Queue>,
-    /// The batch in the making; empty between two.
+    /// The batch that is being made. Otherwise empty; a field, so that no batch allocates.
     gathered: Vec<Ticket>,
-    /// Whether what the reader shows is young enough.
+    /// Whether the reader's statements are young enough.
     freshness: Freshness,
-    /// Statements that the reader does not answer, on their way to the primary; empty between two stages.
+    /// Statements that the reader could not answer, which now go to a lane to the primary. Empty between two stages.
     sent_on: Vec<Ticket>,
     next_number: u64,
     next_sweep_us: u64,
@@ -56,25 +56,26 @@ pub struct Engine {
     unserved_since_us: Option<u64>,
     /// Why no lane is ready, while none is.
     why_down: Unavailable,
-    /// A host that has just turned out to take no writes, and how.
+    /// A host that takes no writes, as a lane has just found, and the reason. The other lanes are about to leave it.
     demoted: Option<(usize, CloseReason)>,
-    /// The newest history that a server has told: one with an older timeline was replaced.
+    /// The newest timeline that a server has reported. A server with an older one was replaced.
     history: Option<History>,
-    /// The lanes are yet to be told of it.
+    /// It is new, and the lanes with an older one have not left yet.
     is_history_news: bool,
     failures: Failures,
 }
 
-/// Calls that PostgreSQL refused although each ran by itself, since a call or a probe last succeeded.
+/// Calls that failed although each ran alone, since a call or a probe last succeeded. They decide whether the database counts as
+/// serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failures {
     None,
-    /// All of them for one account: it may be that account's own trouble.
+    /// All of them for one account: only that account may be affected.
     OfOne(i32),
     OfSeveral,
 }
 
-/// What an engine holds.
+/// What an engine holds, for the checks of the simulation.
 #[cfg(any(test, feature = "sim"))]
 #[derive(Debug)]
 pub(crate) struct Census {
@@ -91,8 +92,8 @@ pub(crate) struct Census {
     pub(crate) outbox_len_max_bytes: usize,
 }
 
-/// How often the clients' deadlines are looked at: one pass over all of them costs microseconds, an ordered structure
-/// would cost something on every request. Deadlines are late by at most this.
+/// How often the deadlines of all clients are checked, so a deadline is late by at most this. A pass costs microseconds; an
+/// ordered structure would cost something on every request.
 const SWEEP_INTERVAL_MS: u64 = 100;
 
 impl Engine {
@@ -176,7 +177,7 @@ impl Engine {
         !self.clients.due().is_empty()
     }
 
-    /// What becomes of a client's socket, now that the shell has sent what it could; `now` is asked if a wait begins.
+    /// What to do with a client's socket after a send. `now` is called only if a wait begins.
     pub fn after_send(&mut self, slot: Slot, now: impl Fn() -> Now) -> AfterSend {
         self.clients.after_send(slot, &self.context, now)
     }
@@ -267,7 +268,7 @@ impl Engine {
         self.clients.is_empty()
     }
 
-    /// When there will be something to do although nothing came in, in monotonic microseconds.
+    /// The next deadline of a lane, a queue or a client, in monotonic microseconds.
     pub fn deadline_us(&self) -> u64 {
         let sweep_us = if self.clients.is_empty() { u64::MAX } else { self.next_sweep_us };
         let lanes = self.lanes.iter().map(|lane| lane.deadline_us(&self.context.config));
@@ -308,7 +309,7 @@ impl Engine {
                 if self.lanes[index].is_connect_overdue(now) {
                     self.lane_connect_failed(index, "no answer within CONNECT_TIMEOUT_MS");
                 }
-                // One lane is enough to know of new accounts.
+                // One lane is enough to find new accounts.
                 let reads_accounts = self.writers().iter().position(Lane::is_ready) == Some(index);
                 self.lanes[index].expire(reads_accounts, &self.context.config, now);
                 self.take_lane_events(index);
@@ -317,7 +318,7 @@ impl Engine {
         self.note_lanes();
         self.give_up_late_calls();
         if self.send_on() {
-            // No event may come that would do it.
+            // Otherwise they would wait for the next event or deadline.
             self.send_batches();
         }
         self.sweep();
@@ -325,8 +326,7 @@ impl Engine {
         self.clients.due().len() > due_before
     }
 
-    /// Acts on what the events of the lanes said: leaves hosts that serve no longer, and notes whether the database can be
-    /// reached.
+    /// Acts on the lanes' events: leaves hosts that take no writes, and notes whether the database can be reached.
     fn note_lanes(&mut self) {
         if self.demoted.is_some() || self.is_history_news {
             self.leave_demoted_host();
@@ -341,7 +341,7 @@ impl Engine {
             self.context.problem = Some(self.why_down);
             if self.unserved_since_us.is_none() {
                 self.unserved_since_us = Some(now.monotonic_us);
-                // How fast the database was says nothing about the next one, nor about how long this one is away.
+                // The next database may be slower or faster, and an outage is no drain rate.
                 self.queues.iter_mut().for_each(Queue::forget_rate);
             }
         }
@@ -450,7 +450,7 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) | LaneEvent::Unavailable(ticket, _) => self.sent_on.push(ticket),
                 LaneEvent::Ready(_) => log::info!("the reader is ready"),
-                // What it says of accounts and timelines may be old.
+                // A standby's accounts and timeline may be old: only the primary's count.
                 LaneEvent::Placed(_) | LaneEvent::Probed(_) => {}
                 LaneEvent::Closed { reason, was_ready } => {
                     self.context.metrics.lane_closes += 1;
@@ -466,19 +466,20 @@ impl Engine {
         }
     }
 
-    /// Whether the reader answers statements now, as far as is known before it is asked.
+    /// Whether to ask the reader: it has a session that serves, and its last known position is recent enough.
     fn can_read(&self, reader: usize) -> bool {
         self.lanes[reader].served_host().is_some()
             && self.lanes[reader].is_serving()
             && self.freshness.check(&self.context.config, self.context.now).is_ok()
     }
 
-    /// Asks the primary for every statement that the reader does not answer, as if it had just come. Whether there was one.
+    /// Queues every statement that the reader could not answer for a lane to the primary, as if it had just arrived. Returns
+    /// whether there was one.
     fn send_on(&mut self) -> bool {
         self.reader().is_some_and(|reader| self.send_on_from(reader))
     }
 
-    // Out of line, so that a bank without a reader pays for the question alone.
+    // Out of line, so that without a reader only the test above is paid for.
     #[inline(never)]
     fn send_on_from(&mut self, reader: usize) -> bool {
         if !self.can_read(reader) {
@@ -554,7 +555,7 @@ impl Engine {
         }
     }
 
-    /// Puts a call into this queue, or answers that there is no room.
+    /// Puts a call into this queue, or answers 503.
     fn ask(&mut self, home: usize, slot: Slot, call: Call) {
         match self.admit(home) {
             Ok(()) => self.enqueue(home, slot, call),
@@ -565,7 +566,7 @@ impl Engine {
         }
     }
 
-    /// Whether one more call may wait for this lane.
+    /// Whether one more call may wait for this lane; otherwise the reason for its 503.
     fn admit(&mut self, home: usize) -> Result<(), Unavailable> {
         let config = &self.context.config;
         let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
@@ -581,7 +582,7 @@ impl Engine {
         }
     }
 
-    /// Whether the queues are at their limit. Calls whose clients have left are dropped first: they take no client's place.
+    /// Whether the queues are at their limit, after calls whose clients have left were dropped.
     fn are_queues_full(&mut self) -> bool {
         let calls_max = self.context.config.queue_calls_max;
         if self.queued_calls() >= calls_max {
@@ -612,7 +613,7 @@ impl Engine {
         self.next_number += 1;
     }
 
-    /// Gives every lane that is free what waits for it, as one batch, unless it is worth waiting for more.
+    /// Gives every free lane the calls that wait for it, as one batch, unless a batch is still gathering.
     fn send_batches(&mut self) {
         for index in 0..self.queues.len() {
             while !self.queues[index].is_empty()
@@ -634,7 +635,7 @@ impl Engine {
         }
     }
 
-    /// The lane that takes a batch of this queue now: its own one, or while that has no session, any other.
+    /// The lane that takes a batch of this queue now: its own, or any other while its own has no session.
     fn lane_for(&self, queue: usize) -> Option<usize> {
         let config = &self.context.config;
         if self.lanes[queue].served_host().is_some() || self.reader() == Some(queue) {
@@ -644,7 +645,7 @@ impl Engine {
         }
     }
 
-    /// Takes the next batch off a queue: a call that was rolled back goes alone and first.
+    /// Takes the next batch off a queue. A call that was rolled back goes first, and alone.
     fn gather_batch(&mut self, queue: usize) {
         let calls_max = self.context.config.batch_calls_max;
         while self.gathered.is_empty()
@@ -670,7 +671,7 @@ impl Engine {
         // ANCHOR_END: sort
     }
 
-    /// Adds a call to the batch, unless its client has left: the outcome would reach no one.
+    /// Adds a call to the batch, unless its client has left and no one awaits the outcome.
     fn gather(&mut self, ticket: Ticket) {
         if self.clients.is_awaiting(ticket.slot) {
             self.gathered.push(Ticket { attempts: ticket.attempts + 1, ..ticket });
@@ -685,8 +686,7 @@ impl Engine {
         self.queues.iter().flat_map(Queue::calls)
     }
 
-    /// When the first calls that wait for others to share their batch stop doing so, in monotonic microseconds. `None` if they
-    /// wait for something else.
+    /// When the first gathering of a batch ends, in monotonic microseconds; `None` if no batch is gathering.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn gathers_until_us(&self) -> Option<u64> {
         let free = (0..self.queues.len()).filter(|index| self.lane_for(*index).is_some());
@@ -697,7 +697,7 @@ impl Engine {
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn census(&mut self) -> Census {
         use crate::buf::Pipe as _;
-        // They were counted before: rolled back, or come back from a server that takes no writes.
+        // Calls that a lane gave back: rolled back, or from a server that takes no writes.
         let again = self.waiting().filter(|ticket| ticket.is_alone || ticket.spoilt_sessions > 0).count();
         let outboxes = self.clients.iter_mut().map(|client| client.send_pending().len());
         Census {
@@ -720,8 +720,8 @@ impl Engine {
     }
 }
 
-/// Whose queue a call waits in. The calls of one account go over one lane, as long as that has a session: those of another lane
-/// would only wait for the lock of its row, and keep the locks of their own batch meanwhile.
+/// The queue, and so the lane, of a call. All calls of one account share a lane: in a second lane they would only wait for the
+/// lock of the account's row, while they hold the locks of their own batch.
 fn home(call: &Call, lanes: usize) -> usize {
     call.account().unsigned_abs() as usize % lanes
 }

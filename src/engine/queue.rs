@@ -1,4 +1,4 @@
-//! CORE: the calls that wait for one lane, and when they go: as soon as it is free, unless more are worth waiting for.
+//! CORE: the calls that wait for one lane, and when they are sent: as soon as it is free, unless a batch is gathering.
 
 use std::collections::VecDeque;
 
@@ -7,21 +7,21 @@ use crate::engine::drain_rate::DrainRate;
 use crate::engine::ticket::Ticket;
 use crate::now::Now;
 
-/// Calls that wait for a lane. How many they may be is the owner's to say.
+/// Calls that wait for a lane. The owner limits their number.
 pub struct Queue {
     /// Oldest first.
     calls: VecDeque<Ticket>,
-    /// Calls that were rolled back and go before all others, one to a batch.
+    /// Calls that were rolled back. They go before all others, each in a batch of its own.
     alone: VecDeque<Ticket>,
     pub(super) drain_rate: DrainRate,
-    /// Calls of the newest batch: as many are gathered for the next one.
+    /// The size of the last batch. The next one gathers as many.
     last_batch_calls: usize,
-    /// When the oldest of `calls` stops waiting for others to share its batch, in monotonic microseconds.
+    /// When gathering ends for the oldest of `calls`, in monotonic microseconds.
     gather_deadline_us: u64,
 }
 
 impl Queue {
-    /// An empty queue, with room for so many calls.
+    /// An empty queue, allocated for `calls_max` calls.
     pub fn new(calls_max: usize) -> Queue {
         Queue {
             calls: VecDeque::with_capacity(calls_max),
@@ -42,7 +42,7 @@ impl Queue {
         self.len() == 0
     }
 
-    /// A new call joins. If it is the first, it waits for others until the deadline, in monotonic microseconds.
+    /// Adds a new call. If it is the first, gathering ends at the deadline, in monotonic microseconds.
     pub fn push(&mut self, ticket: Ticket, gather_deadline_us: u64) {
         if self.calls.is_empty() {
             self.gather_deadline_us = gather_deadline_us;
@@ -50,7 +50,7 @@ impl Queue {
         self.calls.push_back(ticket);
     }
 
-    /// A call comes back from a lane: to go by itself, or in company, ahead of all that came later.
+    /// Takes a call back from a lane: to run alone, or at its old place among the others.
     pub fn put_back(&mut self, ticket: Ticket) {
         if ticket.is_alone {
             self.alone.push_back(ticket);
@@ -60,7 +60,7 @@ impl Queue {
         }
     }
 
-    /// The next call that goes by itself.
+    /// The next call that runs alone.
     pub fn pop_alone(&mut self) -> Option<Ticket> {
         self.alone.pop_front()
     }
@@ -76,7 +76,7 @@ impl Queue {
         self.alone.pop_front_if(is_late).or_else(|| self.calls.pop_front_if(is_late))
     }
 
-    /// Drops the calls that need not go by themselves and of which this is not true.
+    /// Keeps only the calls for which `is_kept` is true, and those that run alone.
     pub fn retain(&mut self, is_kept: impl FnMut(&Ticket) -> bool) {
         self.calls.retain(is_kept);
     }
@@ -88,12 +88,11 @@ impl Queue {
         first(&self.alone).min(first(&self.calls))
     }
 
-    /// Until when the calls wait for others to share their batch although the lane is free, in monotonic microseconds. `None` if
-    /// they don't.
+    /// Until when the batch gathers more calls although the lane is free, in monotonic microseconds; `None` if it does not.
     ///
-    /// Clients whose answers went out together ask again within a moment of each other. Sent at once, the first of them
-    /// would go alone, and the others would wait until it is committed; a batch costs PostgreSQL about as much as thirty
-    /// more calls in it. After a small batch nothing waits: then there is no crowd, and the latency of one call counts.
+    /// Clients whose answers left together send their next requests within some 100 µs of each other. Sent at once, the first
+    /// call would be a batch of its own, and the others would wait for its commit. A batch costs PostgreSQL about as much
+    /// as thirty more calls in it. After a small batch nothing gathers: few calls would join, and latency counts.
     pub fn gathers_until_us(&self, config: &Config) -> Option<u64> {
         let is_gathering = self.alone.is_empty()
             && !self.calls.is_empty()
@@ -102,24 +101,24 @@ impl Queue {
         is_gathering.then_some(self.gather_deadline_us)
     }
 
-    /// Notes that a batch of so many calls has left.
+    /// Notes that a batch of `calls` calls was sent.
     pub fn record_batch(&mut self, calls: usize, config: &Config, now: Now) {
         self.last_batch_calls = calls;
         let (is_full, leaves_some) = (calls >= config.batch_calls_max, !self.calls.is_empty());
         self.drain_rate.record_batch(calls, is_full, leaves_some, now.monotonic_us);
     }
 
-    /// Whether a call that joins would be given up before its turn, as far as the drain rate tells. One batch may always wait.
+    /// Whether a new call would wait longer than `queue_wait_max_ms`, by the drain rate. One batch may always wait.
     ///
-    /// A refusal at once is worth more than one after a long wait: the client knows where it stands, and PostgreSQL works for
-    /// those who still wait. The number of calls alone does not tell: a thousand are 70 ms to one database and 2 s to another.
+    /// An immediate 503 is better than a late one: the client can try another instance. The number of calls alone cannot
+    /// decide it: a thousand take 70 ms in one database and 2 s in another.
     pub fn is_behind(&self, config: &Config) -> bool {
         let wait_max_us = config.queue_wait_max_ms.saturating_mul(1_000);
         self.len() >= config.batch_calls_max
             && self.drain_rate.wait_us(self.len()).is_some_and(|us| us > wait_max_us)
     }
 
-    /// Another database may come: how fast this one was says nothing.
+    /// Drops the drain rate: the next session may be with another database.
     pub fn forget_rate(&mut self) {
         self.drain_rate = DrainRate::default();
     }

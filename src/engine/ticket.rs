@@ -15,13 +15,13 @@ pub struct Ticket {
     pub slot: Slot,
     /// What to do.
     pub call: Call,
-    /// When its wait ends if it was not sent before, in monotonic microseconds.
+    /// When its wait for a lane ends, in monotonic microseconds.
     pub send_deadline_us: u64,
-    /// How often it was sent, but for those that met a spoilt session.
+    /// How often it was sent, not counting spoilt sessions.
     pub attempts: u8,
-    /// How many sessions were left because it met them spoilt.
+    /// How many spoilt sessions it was sent in.
     pub spoilt_sessions: u8,
-    /// It was in a batch that was rolled back, so it now goes by itself: only the culprit fails again.
+    /// It is the only call of its batch: by chance, or after a rollback, so that only the culprit fails again.
     pub is_alone: bool,
 }
 
@@ -37,8 +37,8 @@ pub(super) enum End {
 // ANCHOR: without_answer
 /// What becomes of a call that ended without an answer: the ticket with which it runs again, or why it has no result.
 ///
-/// In company the culprit gets one more chance by itself, as the others do: what failed may have been their sum, a
-/// deadlock or a timeout. By itself it is tried again only if PostgreSQL says that this may help. A batch that met a demoted
+/// In a batch with others, every call runs again alone, the culprit too: the cause may have been the batch, such as a deadlock
+/// or a timeout. A call that fails alone runs again only after a conflict with other transactions. A batch that met a demoted
 /// server stays together: none of its calls is to blame.
 pub(super) fn without_answer(ticket: Ticket, end: &End, config: &Config) -> Result<Ticket, Unavailable> {
     match end {
@@ -57,7 +57,7 @@ pub(super) fn without_answer(ticket: Ticket, end: &End, config: &Config) -> Resu
 }
 // ANCHOR_END: without_answer
 
-/// The session was to blame, so this was no attempt.
+/// The session was to blame, so this does not count as an attempt.
 fn run_in_next_session(ticket: Ticket) -> Ticket {
     Ticket {
         attempts: ticket.attempts.saturating_sub(1),
@@ -68,11 +68,11 @@ fn run_in_next_session(ticket: Ticket) -> Ticket {
 
 /// Whether the session is to blame for the failure of a call, which then runs again in the next one.
 ///
-/// The error has ended the batch, so nothing was done. A call that fails so once more than there are lanes has met at
-/// least one new session: then it is to blame itself, and the session stays.
+/// The error ended the batch, so nothing was done. A call that fails in this way `lanes` + 1 times has failed in a new session
+/// as well: then the call itself is to blame, and the session stays.
 ///
-/// In company the culprit is not known for sure, and each call then runs by itself. Only that a server takes no writes is never
-/// the fault of a call.
+/// Only a call that ran alone counts, since in a batch the culprit is not known for sure. The exception is a server that takes no
+/// writes: that is never the fault of a call.
 pub(super) fn spoils_session(ticket: &Ticket, error: &ServerError, config: &Config) -> bool {
     let is_to_blame =
         error.code == SqlState::READ_ONLY_SQL_TRANSACTION || ticket.is_alone && is_of_session(error);

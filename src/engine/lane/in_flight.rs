@@ -44,7 +44,7 @@ impl InFlight {
         self.batches.len() < config.batches_in_flight_max
     }
 
-    /// Whether there is room for a probe: besides the batches in flight, of which none is one.
+    /// Whether a probe may be sent: there is room, and no other probe is in flight.
     pub(super) fn has_room_for_probe(&self, config: &Config) -> bool {
         self.has_room(config) && !self.has_probe()
     }

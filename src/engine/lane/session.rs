@@ -1,5 +1,5 @@
-//! CORE: how a lane judges the server that it has logged in to, and what the log and the clients are told of one that does
-//! not serve.
+//! CORE: how a lane judges the server that it has logged in to, and what the log and the clients get to read if it cannot
+//! serve.
 
 use proto_pg::{CloseReason, Row, RowError, ServerError, SqlState, TargetMismatch, TextRow};
 
@@ -7,7 +7,8 @@ use crate::bank::Unavailable;
 use crate::config::Config;
 use crate::engine::ticket::is_of_session;
 
-/// Which line of history a server is on. Each promotion of a standby begins the next timeline.
+/// The timeline of a server. Each promotion of a standby begins the next one, so a lower number means that the server was
+/// replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// The same for a primary and all its standbys, and for no other servers.
@@ -25,7 +26,7 @@ impl History {
     }
 }
 
-/// How far a server is: a primary has written so far, a standby has replayed so far.
+/// A position in the log: up to here a primary has written it, or a standby has replayed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The same for a primary and all its standbys, and for no other servers.
@@ -36,7 +37,7 @@ pub struct Position {
     pub log_bytes: i64,
 }
 
-/// How far the server is; none while that is not known.
+/// The server's log position; `None` if it is unknown.
 pub(super) fn read_position(row: &Row<'_>) -> Result<Option<Position>, RowError> {
     if row.is_null(1)? || row.is_null(2)? {
         return Ok(None);
@@ -44,7 +45,7 @@ pub(super) fn read_position(row: &Row<'_>) -> Result<Option<Position>, RowError>
     Ok(Some(Position { system: row.i64(0)?, timeline: row.i32(1)?, log_bytes: row.i64(2)? }))
 }
 
-/// Which line of history the server is on; none while it is a standby, which begins no timeline.
+/// The server's timeline; `None` for a standby, which does not report one here.
 pub(super) fn read_history(row: &TextRow<'_>) -> Option<History> {
     let field = |column| row.text(column).ok().flatten();
     Some(History {
@@ -54,7 +55,7 @@ pub(super) fn read_history(row: &TextRow<'_>) -> Option<History> {
     })
 }
 
-/// Why the bank cannot be served in this session.
+/// Why the bank cannot be served in this session; `None` if it can.
 pub(super) fn session_problem(row: &Row<'_>) -> Result<Option<&'static str>, RowError> {
     Ok(if !row.bool(0)? {
         Some(NOT_UTF8)
@@ -65,7 +66,7 @@ pub(super) fn session_problem(row: &Row<'_>) -> Result<Option<&'static str>, Row
     })
 }
 
-/// Why the bank cannot be served with so many accounts.
+/// What is wrong with this number of accounts; `None` if nothing is.
 pub(super) fn accounts_problem(accounts: usize, config: &Config) -> Option<&'static str> {
     match accounts {
         0 => Some(NO_ACCOUNTS),
@@ -74,7 +75,7 @@ pub(super) fn accounts_problem(accounts: usize, config: &Config) -> Option<&'sta
     }
 }
 
-/// What helps against the reason for which a lane closed, for its line in the log.
+/// The remedy for a closed lane, for its line in the log.
 pub(super) fn remedy(reason: &CloseReason) -> &'static str {
     reason.server_error().map_or("", remedy_for)
 }
@@ -84,8 +85,8 @@ pub(super) fn remedy_for(error: &ServerError) -> &'static str {
     match error.code.as_bytes() {
         b"42883" | b"42P01" => "; apply sql/*.sql in name order",
         b"28P01" => "; the password in DATABASE_URL is wrong",
-        // PostgreSQL has one code for all of these. The name of the file is the same in every language of the server.
-        // On a Unix socket, `[local]`, there is no TLS to miss.
+        // PostgreSQL has one code for all of these, but names the file in every language. `[local]` is a Unix socket, which
+        // never has TLS.
         b"28000"
             if message.contains("pg_hba.conf")
                 && message.contains("no encryption")
@@ -122,7 +123,7 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
     }
 }
 
-/// Whether the server has become one, or is one, that takes no transactions.
+/// Whether the lane closed because the server takes no writes.
 pub fn takes_no_writes(reason: &CloseReason) -> bool {
     match reason {
         CloseReason::Other(problem) => matches!(*problem, READ_ONLY | OLD_TIMELINE),
@@ -133,7 +134,7 @@ pub fn takes_no_writes(reason: &CloseReason) -> bool {
     }
 }
 
-/// What a lane asks for the history of a server. Any role may; a standby has no timeline to tell.
+/// The query for the timeline. Any role may run it; a standby returns NULL.
 pub const HISTORY: &str = "SELECT system_identifier, \
      CASE WHEN NOT pg_is_in_recovery() \
      THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END, \

@@ -12,7 +12,7 @@ use crate::now::Now;
 pub enum Asked {
     /// Whether the session is what `target_session_attrs` asks for, while starting.
     Fitness,
-    /// The server's history, while starting.
+    /// The server's timeline, while starting.
     History,
     /// The settings of the session, while starting.
     Settings,
@@ -77,9 +77,9 @@ pub(super) fn send_set(connection: &mut Connection<Asked>, tickets: &[Ticket], l
     call(connection, Asked::Set { len }, INSERT_TRANSACOES, &parameters);
 }
 
-/// Queues the calls of a probe: the procedures as calls use them, but for no account, so that nothing is done.
+/// Queues the calls of a probe: every procedure, but with the account NULL, which no row has, so that nothing is done.
 ///
-/// NULL is no account's id, whatever the table holds. A Sync alone would only tell that PostgreSQL is there.
+/// A Sync alone would show that PostgreSQL answers, but not that calls succeed.
 pub(super) fn send_probe(
     connection: &mut Connection<Asked>,
     reads_only: bool,
@@ -103,7 +103,7 @@ pub(super) fn send_probe(
     }
 }
 
-/// Asks for the server's position: what is asked behind it sees all that the server had by then.
+/// Asks for the server's log position. Statements after it in the batch see at least what the log had up to there.
 pub(super) fn ask_for_position(connection: &mut Connection<Asked>, now: Now) {
     call(connection, Asked::Position { asked_us: now.monotonic_us }, POSITION, &[]);
 }
@@ -127,7 +127,7 @@ fn call(connection: &mut Connection<Asked>, asked: Asked, statement: usize, para
     assert!(queued.is_ok(), "a lane has room for every batch that it takes");
 }
 
-/// What every lane prepares: the last one only if there is a reader, since other engines do not have these functions.
+/// What every lane prepares. The last statement only if there is a reader, since other engines do not have its functions.
 pub(super) fn statements(config: &Config) -> &'static [Statement<'static>] {
     if config.database_read.is_some() { &STATEMENTS } else { &STATEMENTS[..POSITION] }
 }
