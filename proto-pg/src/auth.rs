@@ -41,7 +41,7 @@ pub struct AuthenticationPolicy {
     pub methods: Option<Vec<AuthenticationMethod>>,
 }
 
-/// Whether SCRAM is tied to the TLS session, so that nobody in between can pass it on.
+/// Whether SCRAM is tied to the TLS session, so that a man in the middle cannot relay it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChannelBindingMode {
@@ -127,12 +127,12 @@ impl Exchange {
         credentials: &Credentials,
         outbox: &mut Outbox,
     ) -> Result<(), AuthenticationError> {
-        // The value left behind by an error is of no account: the lane closes.
+        // After an error the value does not matter: the lane closes.
         *self = mem::replace(self, Exchange::Complete).next(request, credentials, outbox)?;
         Ok(())
     }
 
-    /// True once `AuthenticationOk` has come in its place.
+    /// True once `AuthenticationOk` has arrived at the right step.
     pub(crate) fn is_complete(&self) -> bool {
         matches!(self, Exchange::Complete)
     }
@@ -153,7 +153,7 @@ impl Exchange {
                 AuthenticationRequest::Ok,
             ) => Ok(Exchange::Complete),
             // ANCHOR: unproven
-            // The one that matters: an impostor who cannot sign would just skip that step.
+            // An impostor that does not know the password cannot compute the server's proof, and would leave it out.
             (Exchange::ScramBegun(_) | Exchange::ScramProved(_), AuthenticationRequest::Ok) => {
                 Err(AuthenticationError::ServerUnproven)
             }
@@ -225,7 +225,8 @@ fn begin_scram(
         _ if credentials.policy.channel_binding == ChannelBindingMode::Require => {
             return Err(AuthenticationError::ChannelBindingMissing);
         }
-        // We could: a server that could as well sees by this that somebody took it off its list.
+        // Says that this side supports channel binding. A server that offered it then knows that the offer was removed on the
+        // way.
         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     };

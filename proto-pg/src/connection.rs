@@ -222,7 +222,7 @@ impl TransactionStatus {
 /// and other rare messages, which own their text.
 pub struct Connection<T: Clone> {
     phase: Phase,
-    /// An event that is not part of every call, on its way to the owner.
+    /// The next event, if it is one that owns its data; [`Output::Told`] refers to it.
     told: Option<Event<'static, T>>,
     transaction_status: TransactionStatus,
     forbids_blocks: bool,
@@ -299,20 +299,20 @@ enum Phase {
     Authenticating { exchange: Exchange, credentials: Credentials },
     /// Authenticated; the server reports its settings and ends with `ReadyForQuery`.
     Starting,
-    /// Every statement's Parse, Describe where types are to be checked, and one Sync are queued or sent; the first `prepared`
-    /// are done with.
+    /// The Parse of every statement, its Describe if types are checked, and one Sync are queued or sent. The server has answered
+    /// for the first `prepared` statements.
     Preparing { prepared: usize, next: Preparation },
     /// Calls come and go.
     Ready,
     /// As `Ready`, but our last word, Terminate, is queued or sent.
     Leaving,
-    /// No byte counts any more; tickets are being told.
+    /// Bytes are ignored; each remaining ticket gets its final event.
     Closing { reason: CloseReason },
-    /// All has been said.
+    /// Every event was delivered.
     Closed,
 }
 
-/// What one message comes to. Steps, rows and tags are named by their place, so that little is moved until there is an event.
+/// The event that a message becomes, with steps, rows and tags by their position, so that little is moved.
 enum Output {
     Row {
         step: usize,

@@ -1,4 +1,4 @@
-//! The ledger of what was asked and not yet answered: steps in order, grouped into batches by their Sync.
+//! The unanswered steps in order, grouped into batches by their Sync.
 //!
 //! The server answers strictly in order, so a queue of steps and a queue of batch lengths say whose answer any
 //! message is. This file decides each ticket's fate; it knows no bytes.
@@ -85,7 +85,7 @@ enum Stage {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unexpected;
 
-/// What became of an error.
+/// What an error belongs to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Blame<T> {
     /// It is this ticket's fault.
@@ -516,7 +516,7 @@ impl<T: Clone> Flight<T> {
         Ok(completed)
     }
 
-    /// Takes the first steps of the oldest batch out of the ledger without a word: they had their last event.
+    /// Drops the first steps of the oldest batch: they have had their final event.
     fn forget(&mut self, len: usize) {
         if len > 0
             && let Some(batch) = self.batches.front_mut()
