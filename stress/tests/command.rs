@@ -84,7 +84,7 @@ fn a_second_up_names_the_first_and_a_port_in_use_its_remedy() {
 #[test]
 fn builds_are_shown() {
     let configuration = fs::read_to_string(compile::workspace().join(".cargo/config.toml")).unwrap();
-    assert!(configuration.contains("stress = \"run --package stress --\""), "{configuration}");
+    assert!(configuration.contains("stress = \"run --bin stress --\""), "{configuration}");
 
     let directory = Throwaway::new("test").unwrap();
     let cargo = directory.path().join("cargo");

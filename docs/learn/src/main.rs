@@ -189,9 +189,6 @@ fn build(step: &Step, number: usize, whose: Whose) -> Result<Option<PathBuf>, St
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| mine::root().join("target"), PathBuf::from);
     let mut cargo = Command::new(std::env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")));
     cargo.args(["build", "--quiet", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
-    if !matches!(whose, Whose::Mine) {
-        cargo.args(["--package", "learn"]);
-    }
     let status = cargo.args(["--bin", &name]).status();
     let status = status.map_err(|error| format!("cannot run Cargo: {error}"))?;
     Ok(status.success().then(|| target.join("debug").join(name)))
