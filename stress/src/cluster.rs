@@ -11,9 +11,6 @@ mod node;
 pub use node::Node;
 use node::{Plan, SCOPE};
 
-mod balancer;
-pub use balancer::Balancer;
-
 mod watch;
 pub use watch::{Promotion, Watch};
 
@@ -40,7 +37,7 @@ use crate::arguments::{positive, setting};
 use crate::process::service::{Launch, Service};
 use crate::stack::{DATABASE, apply_sql};
 use crate::throwaway::Throwaway;
-use crate::{Error, Instance, InstanceOptions, Workplace, install, wait};
+use crate::{Balancer, BalancerOptions, Error, Instance, InstanceOptions, Workplace, install, wait};
 
 /// What a cluster is made of.
 #[derive(Debug, Clone, Args)]
@@ -142,18 +139,14 @@ impl Cluster {
             steps.run(&name, "ready", || cluster.start_instance())?;
         }
         steps.run(&format!("nginx {}", install::NGINX.require()?.version), "ready", || {
-            let instances = cluster.instances();
-            let directory = cluster.directory.path();
-            cluster.balancer =
-                Some(Balancer::start(&cluster.network, BALANCER, directory, &instances, place)?);
-            Ok(())
+            cluster.start_balancer()
         })?;
         Ok(cluster)
     }
 
     /// Where requests go: `host:port`.
-    pub fn address(&self) -> &str {
-        self.balancer.as_ref().map_or("", |balancer| &balancer.address)
+    pub fn address(&self) -> String {
+        format!("{}:{BALANCER_PORT}", self.network.address(BALANCER))
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -301,7 +294,7 @@ impl Cluster {
     /// Every process that should run: `None`, or the one that has ended.
     pub fn ended(&self) -> Option<&Service> {
         let apis = self.apis.iter().map(|api| &*api.instance);
-        apis.chain(self.balancer.iter().map(Balancer::service)).find(|service| service.has_exited())
+        apis.chain(self.balancer.iter().map(|balancer| &**balancer)).find(|service| service.has_exited())
     }
 
     fn start_etcd(&mut self) -> Result<(), Error> {
@@ -355,12 +348,36 @@ impl Cluster {
         Ok(())
     }
 
+    /// nginx on a host of its own, with the project's configuration for TCP hosts. Waits until a request is served.
+    fn start_balancer(&mut self) -> Result<(), Error> {
+        // As the configuration says.
+        for setting in ["tcp_retries2", "tcp_orphan_retries"] {
+            self.network.set_kernel(BALANCER, setting, "1")?;
+        }
+        let template = self.place.workspace.join("nginx/nginx-tcp.conf");
+        let balancer =
+            Balancer::start(&BalancerOptions {
+                host: self.network.address(BALANCER).parse().map_err(|_| {
+                    Error::Refused(format!("{} is no address", self.network.address(BALANCER)))
+                })?,
+                port: BALANCER_PORT,
+                namespace: Some(self.network.namespace(BALANCER)),
+                log: Some(self.place.log("nginx")),
+                interrupt: self.place.interrupt.clone(),
+                ..BalancerOptions::new(Some(template), vec![self.instances()])
+            })?;
+        balancer.wait_healthy()?;
+        self.balancer = Some(balancer);
+        Ok(())
+    }
+
     fn instances(&self) -> Vec<String> {
         self.apis.iter().map(|api| api.address.clone()).collect()
     }
 
-    fn tell_balancer(&self) -> Result<(), Error> {
-        self.balancer.as_ref().map_or(Ok(()), |balancer| balancer.set(&self.instances(), &self.place))
+    fn tell_balancer(&mut self) -> Result<(), Error> {
+        let instances = self.instances();
+        self.balancer.as_mut().map_or(Ok(()), |balancer| balancer.set(vec![instances]))
     }
 
     /// Runs `patronictl` on the host of any node that is in the network, and gives what it says.
@@ -402,6 +419,7 @@ const HOSTS: [(&str, u8); 6] =
 const DATABASES: [&str; 3] = ["db1", "db2", "db3"];
 const APIS: [&str; 2] = ["api1", "api2"];
 const BALANCER: &str = "lb";
+const BALANCER_PORT: u16 = 9999;
 /// Of the instances: a host of this network that does not take a connection within 100 ms is away, and while there is no
 /// primary the hosts are asked 20 times a second.
 const SETTINGS: [(&str, &str); 2] = [("CONNECT_TIMEOUT_MS", "100"), ("RECONNECT_MAX_MS", "50")];

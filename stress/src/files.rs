@@ -20,6 +20,18 @@ pub fn write(path: impl Into<PathBuf>, content: impl AsRef<[u8]>) -> Result<Path
     Ok(path)
 }
 
+/// The files `*.EXTENSION` of a directory, in name order.
+pub fn with_extension(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
+    let cannot = || Error::io(format!("read the directory {}", directory.display()));
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(cannot())? {
+        paths.push(entry.map_err(cannot())?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|it| it == extension));
+    paths.sort();
+    Ok(paths)
+}
+
 /// With all above it.
 pub fn make_directory(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(Error::io(format!("make {}", path.display())))

@@ -16,8 +16,7 @@ use crate::stack::Shape;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{
-    Bank, Configuration, Durability, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace,
-    compile, files,
+    Bank, Durability, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace, compile, files,
 };
 
 mod usage;
@@ -225,18 +224,8 @@ impl OwnStack {
     }
 
     pub(crate) fn start(&self, place: &Workplace, groups: Option<Parent>) -> Result<Stack, Error> {
-        let nginx = |file| Configuration::Nginx(place.workspace.join("nginx").join(file));
         Stack::start(&StackOptions {
-            balancer: match self.balancer {
-                // With `none` nobody asks it, and an idle nginx costs nothing.
-                BalancerName::Nginx | BalancerName::None => nginx("nginx.conf"),
-                BalancerName::NginxHttp => nginx("nginx-http.conf"),
-                BalancerName::NginxTcp if self.shape.databases > 1 => {
-                    Configuration::Databases(place.workspace.join("nginx"))
-                }
-                BalancerName::NginxTcp => nginx("nginx-tcp.conf"),
-                BalancerName::Haproxy => Configuration::Haproxy,
-            },
+            balancer: self.balancer.file().map(|file| place.workspace.join("nginx").join(file)),
             shape: self.shape,
             groups,
             split: self.limits,
@@ -289,6 +278,19 @@ pub enum BalancerName {
     NginxTcp,
     Haproxy,
     None,
+}
+
+impl BalancerName {
+    /// Its configuration in the directory `nginx`; HAProxy has none there.
+    fn file(self) -> Option<&'static str> {
+        match self {
+            // With `none` nobody asks it, and an idle nginx costs nothing.
+            BalancerName::Nginx | BalancerName::None => Some("nginx.conf"),
+            BalancerName::NginxHttp => Some("nginx-http.conf"),
+            BalancerName::NginxTcp => Some("nginx-tcp.conf"),
+            BalancerName::Haproxy => None,
+        }
+    }
 }
 
 /// Measures all cases, in turns: each takes its share of the machine's good and bad minutes, and so does the baseline, whose

@@ -1,6 +1,5 @@
 //! The runs that are kept: a directory with one line of JSON for each, what else it left, and a page over all of them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -47,21 +46,14 @@ struct Kept {
 
 /// All runs, the oldest first.
 fn kept_in(directory: &Path) -> Result<Vec<Kept>, Error> {
-    let attempt = || Error::io(format!("read the directory {}", directory.display()));
     let mut kept = Vec::new();
-    for entry in fs::read_dir(directory).map_err(attempt())? {
-        let path = entry.map_err(attempt())?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let pages = ["html", "svg"].map(|extension| path.with_extension(extension));
-            let page = pages.iter().find(|page| page.is_file()).and_then(|page| page.file_name());
-            let page = page.map(|name| name.to_string_lossy().into_owned());
-            kept.push(Kept { summary: Summary::read(&path)?, page });
-        }
+    for path in files::with_extension(directory, "json")? {
+        let pages = ["html", "svg"].map(|extension| path.with_extension(extension));
+        let page = pages.iter().find(|page| page.is_file()).and_then(|page| page.file_name());
+        let page = page.map(|name| name.to_string_lossy().into_owned());
+        kept.push(Kept { summary: Summary::read(&path)?, page });
     }
-    kept.sort_by(|a, b| {
-        let key = |kept: &Kept| (kept.summary.began_at_unix_s, kept.summary.file_stem());
-        key(a).cmp(&key(b))
-    });
+    kept.sort_by_key(|kept: &Kept| (kept.summary.began_at_unix_s, kept.summary.file_stem()));
     Ok(kept)
 }
 
@@ -76,6 +68,8 @@ fn rfc_3339(unix_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::summary::tests::summary;
     use super::*;
     use crate::compile;

@@ -13,8 +13,7 @@ mod instance;
 pub use instance::{Instance, InstanceOptions, Readiness};
 
 mod balancer;
-pub use balancer::{Balancer, BalancerOptions, Configuration};
-pub(crate) use balancer::{privately, with_servers};
+pub use balancer::{Balancer, BalancerOptions};
 
 mod distance;
 pub(crate) use distance::put_between;
@@ -37,7 +36,7 @@ use crate::cgroup::{Group, Parent};
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
 use crate::wait::{self, Interrupt};
-use crate::{Error, Service, files, http, install};
+use crate::{Error, Service, files, install};
 
 /// Where the stack listens: nginx on all addresses, the instances and their metrics on 127.0.0.1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,7 +71,8 @@ impl Ports {
 pub struct StackOptions {
     pub server: PathBuf,
     pub sql: PathBuf,
-    pub balancer: Configuration,
+    /// As in [`BalancerOptions::template`].
+    pub balancer: Option<PathBuf>,
     pub shape: Shape,
     pub ports: Ports,
     /// Where to make the services' groups; `None`: no groups, so no limits and no account of what they use.
@@ -93,7 +93,7 @@ impl StackOptions {
         StackOptions {
             server: server.into(),
             sql: workspace.join("sql"),
-            balancer: Configuration::Nginx(workspace.join("nginx/nginx.conf")),
+            balancer: Some(workspace.join("nginx/nginx.conf")),
             shape: Shape::default(),
             ports: Ports::default(),
             groups: None,
@@ -200,8 +200,10 @@ impl Stack {
                 let socket = sockets.path().join(format!("{name}.sock"));
                 let [port, metrics_port] = [options.ports.instances, options.ports.metrics]
                     .map(|ports| ports.get(index).copied().unwrap_or(0));
+                let listen = vec![format!("unix:{}", socket.display()), format!("127.0.0.1:{port}")];
+                upstream.push(listen[0].clone());
                 instance_options.push(InstanceOptions {
-                    listen: vec![format!("unix:{}", socket.display()), format!("127.0.0.1:{port}")],
+                    listen,
                     metrics_listen: format!("127.0.0.1:{metrics_port}"),
                     environment: options.environment.clone(),
                     group: group(&name)?,
@@ -210,7 +212,6 @@ impl Stack {
                     name,
                     ..InstanceOptions::new(&options.server, url.clone())
                 });
-                upstream.push(socket);
             }
             upstreams.push(upstream);
         }
@@ -219,23 +220,18 @@ impl Stack {
         };
         let instances = instance_options.iter().map(instance).collect::<Result<Vec<_>, _>>()?;
 
-        let program = options.balancer.program();
-        let version = options.balancer.tool().require()?.version;
+        let balancer_options = BalancerOptions::new(options.balancer.clone(), upstreams);
+        let program = balancer_options.program();
+        let version = balancer_options.tool().require()?.version;
         let balancer = options.steps.run(&format!("{program} {version}"), "ready", || {
             let balancer = Balancer::start(&BalancerOptions {
                 port: options.ports.nginx,
                 group: group(BALANCER)?,
                 log: log(program),
                 interrupt: options.interrupt.clone(),
-                ..BalancerOptions::new(options.balancer.clone(), upstreams)
+                ..balancer_options
             })?;
-            let address = balancer.address().to_string();
-            balancer.wait_ready(
-                HEALTHY_PATIENCE,
-                &options.interrupt,
-                "does not answer 200 to /healthz",
-                || Ok(http::get_status(&address, "/healthz").is_ok_and(|status| status == 200).then_some(())),
-            )?;
+            balancer.wait_healthy()?;
             Ok(balancer)
         })?;
         let mut postgreses = postgreses.into_iter();
@@ -287,4 +283,3 @@ impl Stack {
 pub(crate) const DATABASE: &str = "rinha";
 const SECOND_DB: &str = "postgresql2";
 const FOREVER: Duration = Duration::from_hours(365 * 24);
-const HEALTHY_PATIENCE: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,25 +16,20 @@ use crate::install::{Found, Tool};
 use crate::process::service::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{Error, files, install};
-
-#[derive(Debug, Clone)]
-pub enum Configuration {
-    /// nginx with this file of the project, or one like it.
-    Nginx(PathBuf),
-    /// nginx with nginx-tcp.conf and databases.conf of this directory.
-    Databases(PathBuf),
-    /// HAProxy passing bytes on, as nginx.conf does.
-    Haproxy,
-}
+use crate::{Error, files, http, install};
 
 #[derive(Debug, Clone)]
 pub struct BalancerOptions {
-    pub configuration: Configuration,
+    /// nginx's configuration: a file of the project, or one like it. `None`: HAProxy passing bytes on, as nginx.conf does.
+    pub template: Option<PathBuf>,
+    /// Where it is reached; it listens on all addresses.
+    pub host: IpAddr,
     /// 0 for a free one.
     pub port: u16,
-    /// The sockets of the instances, for each upstream of the configuration.
-    pub upstreams: Vec<Vec<PathBuf>>,
+    /// The addresses of the instances, for each database: with two, databases.conf beside the template splits the accounts.
+    pub upstreams: Vec<Vec<String>>,
+    /// The network namespace in which it runs; `None`: ours.
+    pub namespace: Option<String>,
     pub group: Option<Arc<Group>>,
     /// Where it writes its log; by default into its throwaway directory.
     pub log: Option<PathBuf>,
@@ -42,65 +37,59 @@ pub struct BalancerOptions {
 }
 
 impl BalancerOptions {
-    /// nginx with this configuration.
-    pub fn nginx(template: impl Into<PathBuf>, upstreams: [PathBuf; 2]) -> BalancerOptions {
-        BalancerOptions::new(Configuration::Nginx(template.into()), vec![upstreams.into()])
+    /// nginx with this configuration, before the sockets of two instances.
+    pub fn nginx(template: impl Into<PathBuf>, sockets: [PathBuf; 2]) -> BalancerOptions {
+        let addresses = sockets.map(|socket| format!("unix:{}", socket.display()));
+        BalancerOptions::new(Some(template.into()), vec![addresses.into()])
     }
 
-    pub fn new(configuration: Configuration, upstreams: Vec<Vec<PathBuf>>) -> BalancerOptions {
+    pub fn new(template: Option<PathBuf>, upstreams: Vec<Vec<String>>) -> BalancerOptions {
         BalancerOptions {
-            configuration,
+            template,
+            host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             upstreams,
+            namespace: None,
             group: None,
             log: None,
             interrupt: Interrupt::default(),
         }
+    }
+
+    /// What its process is called.
+    pub(crate) fn program(&self) -> &'static str {
+        if self.template.is_some() { "nginx" } else { "haproxy" }
+    }
+
+    pub(crate) fn tool(&self) -> &'static Tool {
+        if self.template.is_some() { &install::NGINX } else { &install::HAPROXY }
+    }
+
+    /// nginx's configuration as the project has it; `None` for HAProxy.
+    fn template(&self) -> Result<Option<String>, Error> {
+        let Some(path) = &self.template else { return Ok(None) };
+        let template = files::read(path)?;
+        if self.upstreams.len() < 2 {
+            return Ok(Some(template));
+        }
+        split(&template, &files::read(&path.with_file_name("databases.conf"))?).map(Some)
     }
 }
 
 #[derive(Debug)]
 pub struct Balancer {
     service: Service,
+    options: BalancerOptions,
+    tool: Found,
     port: u16,
-    version: String,
     /// Last, so that it is removed when the process has stopped.
     directory: Throwaway,
-}
-
-impl Configuration {
-    pub(crate) fn tool(&self) -> &'static Tool {
-        match self {
-            Configuration::Nginx(_) | Configuration::Databases(_) => &install::NGINX,
-            Configuration::Haproxy => &install::HAPROXY,
-        }
-    }
-
-    /// What its process is called.
-    pub(crate) fn program(&self) -> &'static str {
-        match self {
-            Configuration::Nginx(_) | Configuration::Databases(_) => "nginx",
-            Configuration::Haproxy => "haproxy",
-        }
-    }
-
-    /// nginx's configuration as the project has it; `None` for HAProxy.
-    fn template(&self) -> Result<Option<String>, Error> {
-        match self {
-            Configuration::Nginx(path) => files::read(path).map(Some),
-            Configuration::Databases(directory) => {
-                let [tcp, databases] = ["nginx-tcp.conf", "databases.conf"].map(|name| directory.join(name));
-                split(&files::read(&tcp)?, &files::read(&databases)?).map(Some)
-            }
-            Configuration::Haproxy => Ok(None),
-        }
-    }
 }
 
 impl Balancer {
     /// Checks the configuration, starts the program and waits until it accepts connections. Its upstreams may be away.
     pub fn start(options: &BalancerOptions) -> Result<Balancer, Error> {
-        let tool = options.configuration.tool().require()?;
+        let tool = options.tool().require()?;
         if options.port != 0 {
             return Balancer::start_on(options.port, &tool, options);
         }
@@ -118,38 +107,57 @@ impl Balancer {
         }
     }
 
-    /// Where to reach it from this machine. It listens on all addresses.
+    /// Where to reach it from this machine.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        SocketAddr::new(self.options.host, self.port)
     }
 
     pub fn version(&self) -> &str {
-        &self.version
+        &self.tool.version
+    }
+
+    /// Waits until an instance behind it is healthy.
+    pub(crate) fn wait_healthy(&self) -> Result<(), Error> {
+        let address = self.address().to_string();
+        self.wait_ready(READY_PATIENCE, &self.options.interrupt, "does not answer 200 to /healthz", || {
+            Ok(http::get_status(&address, "/healthz").is_ok_and(|status| status == 200).then_some(()))
+        })
+    }
+
+    /// From now on nginx asks these instances. Requests under way go on where they are.
+    pub(crate) fn set(&mut self, upstreams: Vec<Vec<String>>) -> Result<(), Error> {
+        self.options.upstreams = upstreams;
+        write_configuration(self.port, &self.tool, &self.options, self.directory.path())?;
+        self.reload()
+    }
+
+    /// Has nginx read its configuration again, and waits for a worker that has.
+    pub(crate) fn reload(&self) -> Result<(), Error> {
+        let old = self.service.child_pids();
+        self.service.signal(Signal::HUP)?;
+        let interrupt = &self.options.interrupt;
+        self.service.wait_ready(READY_PATIENCE, interrupt, "has no new worker after a reload", || {
+            Ok(self.service.child_pids().iter().any(|worker| !old.contains(worker)).then_some(()))
+        })
     }
 
     fn start_on(port: u16, tool: &Found, options: &BalancerOptions) -> Result<Balancer, Error> {
-        let name = options.configuration.program();
+        let name = options.program();
         let directory = Throwaway::new(name)?;
-        let path = directory.path().join(format!("{name}.conf"));
+        let path = write_configuration(port, tool, options, directory.path())?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join(format!("{name}.log")));
+        let is_nginx = options.template.is_some();
         let [prefix, file] = [directory.path(), &path].map(|path| path.display().to_string());
-        let template = options.configuration.template()?;
-        let writes_pid = template.is_some();
-        let (text, check, serve) = match template {
-            Some(template) => {
-                let module = stream_module(&tool.said);
-                let text = render(&template, port, &options.upstreams, directory.path(), module.as_deref())?;
-                let paths = ["-p", &prefix, "-c", &file];
-                (text, [&paths[..], &["-t", "-q"]].concat(), [&paths[..], &["-g", "daemon off;"]].concat())
-            }
-            None => {
-                (haproxy(port, &options.upstreams), vec!["-f", &file, "-c", "-q"], vec!["-db", "-f", &file])
-            }
+        let (check, serve) = if is_nginx {
+            let paths = ["-p", &prefix, "-c", &file];
+            ([&paths[..], &["-t", "-q"]].concat(), [&paths[..], &["-g", "daemon off;"]].concat())
+        } else {
+            (vec!["-f", &file, "-c", "-q"], vec!["-db", "-f", &file])
         };
-        files::write(&path, text)?;
         let run = |name: &str, group, arguments: &[&str]| {
             Service::start(Launch {
                 arguments: arguments.iter().map(OsString::from).collect(),
+                namespace: options.namespace.as_deref(),
                 group,
                 // "Fast shutdown", and HAProxy's "hard stop". Format: nginx documentation, "Controlling nginx"; HAProxy's
                 // "Management Guide", "Stopping and restarting HAProxy".
@@ -161,12 +169,12 @@ impl Balancer {
         run(&format!("{name} {}", check[check.len() - 2]), None, &check)?
             .run_to_end(CHECK_PATIENCE, &options.interrupt)?;
         let service = run(name, options.group.clone(), &serve)?;
-        let balancer = Balancer { service, port, version: tool.version.clone(), directory };
+        let balancer = Balancer { service, options: options.clone(), tool: tool.clone(), port, directory };
         // nginx writes its pid file once all its ports are bound. Without it, whoever answers may be another process.
         let pid_file = balancer.directory.path().join(PID_FILE);
         balancer.wait_ready(READY_PATIENCE, &options.interrupt, "does not accept connections", || {
             let has_bound =
-                !writes_pid || fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.trim().is_empty());
+                !is_nginx || fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.trim().is_empty());
             Ok((has_bound && TcpStream::connect(balancer.address()).is_ok()).then_some(()))
         })?;
         Ok(balancer)
@@ -186,16 +194,33 @@ fn free_port() -> Result<u16, Error> {
     bound.map(|address: SocketAddr| address.port()).map_err(Error::io("find a free port"))
 }
 
+/// Gives the path.
+fn write_configuration(
+    port: u16,
+    tool: &Found,
+    options: &BalancerOptions,
+    directory: &Path,
+) -> Result<PathBuf, Error> {
+    let text = match options.template()? {
+        Some(template) => {
+            let module = stream_module(&tool.said);
+            render(&template, port, &options.upstreams, directory, module.as_deref())?
+        }
+        None => haproxy(port, &options.upstreams),
+    };
+    files::write(directory.join(format!("{}.conf", options.program())), text)
+}
+
 /// HAProxy as nginx.conf has nginx: layer 4, one thread, the instance with the fewest connections, times as there.
-fn haproxy(port: u16, upstreams: &[Vec<PathBuf>]) -> String {
+fn haproxy(port: u16, upstreams: &[Vec<String>]) -> String {
     let mut text = format!(
         "global\n    nbthread 1\n    maxconn 4096\n    tune.bufsize 4096\n    tune.maxrewrite 1024\n\
          defaults\n    mode tcp\n    timeout connect 1s\n    timeout client 90s\n    timeout server 90s\n\
          listen webapi\n    bind :{port} backlog 4096\n    balance leastconn\n"
     );
-    for (socket, number) in upstreams.iter().flatten().zip(1..) {
+    for (address, number) in upstreams.iter().flatten().zip(1..) {
         // Writing to memory does not fail.
-        let _ = writeln!(text, "    server webapi{number} unix@{}", socket.display());
+        let _ = writeln!(text, "    server webapi{number} {}", address.replacen("unix:", "unix@", 1));
     }
     text
 }
@@ -212,23 +237,44 @@ fn split(tcp: &str, databases: &str) -> Result<String, Error> {
     Ok(format!("{before}{databases}{after}proxy_pass http://$database;{rest}"))
 }
 
-/// A private copy of the project's `nginx.conf`, which is written for its container. Refused where something to be replaced
-/// is not there: the copy would use the container's paths.
+/// A private copy of the project's configuration, which is written for its container: it listens on another port, asks other
+/// servers, and writes into its own directory. Refused where something to be replaced is not there: the copy would use the
+/// container's paths.
 fn render(
     template: &str,
     port: u16,
-    upstreams: &[Vec<PathBuf>],
+    upstreams: &[Vec<String>],
     directory: &Path,
     stream_module: Option<&Path>,
 ) -> Result<String, Error> {
-    let of = |sockets: &Vec<PathBuf>| sockets.iter().map(|it| format!("unix:{}", it.display())).collect();
-    let template = with_servers(template, &upstreams.iter().map(of).collect::<Vec<_>>())?;
-    privately(&template, &[("listen 9999", format!("listen {port}"))], directory, stream_module)
+    let directory = directory.display();
+    let mut copy = with_servers(template, upstreams)?;
+    for (original, replacement) in [
+        ("listen 9999", format!("listen {port}")),
+        ("pid /tmp/nginx.pid;", format!("pid {directory}/{PID_FILE};")),
+    ] {
+        if !copy.contains(original) {
+            return Err(Error::Refused(format!(
+                "nginx.conf has no `{original}` to replace for use outside its container: write it that way"
+            )));
+        }
+        copy = copy.replace(original, &replacement);
+    }
+    // Built-in paths for temporary files belong to the system's nginx, and not every user may write there.
+    if let Some((before, after)) = copy.split_once("http {") {
+        let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("\n    {kind}_temp_path {directory}/{kind};"))
+            .concat();
+        copy = format!("{before}http {{{paths}{after}");
+    }
+    // Relative to nginx's own directory, which is not the private one.
+    let module = stream_module.map(|module| format!("load_module {};", module.display()));
+    Ok(copy.replace(MODULES, &module.unwrap_or_default()))
 }
 
 /// The template with these servers in place of its own, upstream by upstream, each with the settings that the first one
 /// there has.
-pub(crate) fn with_servers(template: &str, upstreams: &[Vec<String>]) -> Result<String, Error> {
+fn with_servers(template: &str, upstreams: &[Vec<String>]) -> Result<String, Error> {
     let mut upstreams = upstreams.iter();
     let mut copy = String::new();
     let mut is_first = true;
@@ -250,36 +296,6 @@ pub(crate) fn with_servers(template: &str, upstreams: &[Vec<String>]) -> Result<
         is_first = server.is_none();
     }
     if upstreams.next().is_some() { Err(refusal()) } else { Ok(copy) }
-}
-
-/// A copy that writes into its own directory, with these places replaced.
-pub(crate) fn privately(
-    template: &str,
-    replacements: &[(&str, String)],
-    directory: &Path,
-    stream_module: Option<&Path>,
-) -> Result<String, Error> {
-    let directory = directory.display();
-    let pid_file = ("pid /tmp/nginx.pid;", format!("pid {directory}/{PID_FILE};"));
-    let mut copy = template.to_owned();
-    for (original, replacement) in replacements.iter().chain([&pid_file]) {
-        if !copy.contains(original) {
-            return Err(Error::Refused(format!(
-                "nginx.conf has no `{original}` to replace for use outside its container: write it that way"
-            )));
-        }
-        copy = copy.replace(original, replacement);
-    }
-    // Built-in paths for temporary files belong to the system's nginx, and not every user may write there.
-    if let Some((before, after)) = copy.split_once("http {") {
-        let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("\n    {kind}_temp_path {directory}/{kind};"))
-            .concat();
-        copy = format!("{before}http {{{paths}{after}");
-    }
-    // Relative to nginx's own directory, which is not the private one.
-    let module = stream_module.map(|module| format!("load_module {};", module.display()));
-    Ok(copy.replace(MODULES, &module.unwrap_or_default()))
 }
 
 /// From the arguments of the build: `--modules-path=/usr/lib/nginx/modules ... --with-stream=dynamic`.
@@ -304,6 +320,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile;
 
     const TEMPLATE: &str = "\
 pid /tmp/nginx.pid;
@@ -317,7 +334,7 @@ http {
 ";
 
     fn render_with(template: &str, stream_module: Option<&Path>) -> Result<String, Error> {
-        let upstreams = [vec![PathBuf::from("/d/one.sock"), PathBuf::from("/d/two.sock")]];
+        let upstreams = [vec!["unix:/d/one.sock".to_owned(), "unix:/d/two.sock".to_owned()]];
         let directory = Path::new("/var/tmp/d");
         render(template, 40123, &upstreams, directory, stream_module)
     }
@@ -335,6 +352,17 @@ http {
             assert!(copy.contains(expected), "{expected} is not in\n{copy}");
         }
         assert!(!copy.contains("/run/rinha") && !copy.contains("9999"), "{copy}");
+    }
+
+    #[test]
+    fn each_instance_has_the_settings_of_the_first_in_the_file() {
+        let template = files::read(&compile::workspace().join("nginx/nginx-tcp.conf")).unwrap();
+        let instances = ["198.18.0.11:8080", "198.18.0.12:8080", "198.18.0.11:8081"].map(str::to_owned);
+        let copy = with_servers(&template, &[instances.to_vec()]).unwrap();
+        for instance in &instances {
+            assert!(copy.contains(&format!("server {instance} max_fails=1 fail_timeout=1s;")), "{copy}");
+        }
+        assert!(!copy.contains("192.0.2."), "{copy}");
     }
 
     #[test]

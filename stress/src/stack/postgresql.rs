@@ -72,55 +72,48 @@ impl Default for PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     service: Service,
-    user: Option<User>,
+    /// Last, so that its directory is removed when the server has stopped.
+    site: Site,
+}
+
+/// Where a server is and as whom it runs, whether it runs or not.
+#[derive(Debug)]
+struct Site {
     tools: Found,
-    options: PostgresOptions,
+    user: Option<User>,
     log: PathBuf,
-    /// Last, so that it is removed when the server has stopped.
+    options: PostgresOptions,
     directory: Throwaway,
 }
 
 impl Postgres {
     /// Makes a new server and waits until it answers a query.
     pub fn start(options: &PostgresOptions) -> Result<Postgres, Error> {
-        Postgres::start_on(options, make_cluster)
+        let initdb =
+            format!("-D data -U {SUPERUSER} -A trust -E UTF8 --locale=C --no-sync --no-instructions");
+        Postgres::start_on(options, "initdb", &initdb.split(' ').collect::<Vec<_>>())
     }
 
     /// Makes a hot standby that follows this server, which has to have `wal_level=replica` and WAL senders, and waits until it
     /// answers a query.
     pub fn start_standby(&self) -> Result<Postgres, Error> {
-        Postgres::start_on(&self.options, |tools, user, home, log, interrupt| {
-            let source = format!("host={} port={PORT} user={SUPERUSER}", self.home().display());
-            let arguments = ["-D", "data", "-R", "-X", "stream", "-c", "fast", "-d", &source, "--no-sync"];
-            run_to_end(&arguments, "pg_basebackup", tools, user, home, log, interrupt)
-        })
+        let source = format!("host={} port={PORT} user={SUPERUSER}", self.site.home().display());
+        let arguments = ["-D", "data", "-R", "-X", "stream", "-c", "fast", "-d", &source, "--no-sync"];
+        Postgres::start_on(&self.site.options, "pg_basebackup", &arguments)
     }
 
-    fn start_on(
-        options: &PostgresOptions,
-        make: impl FnOnce(&Found, Option<&User>, &Path, &Path, &Interrupt) -> Result<(), Error>,
-    ) -> Result<Postgres, Error> {
-        let tools = install::POSTGRES.require()?;
-        let user = User::for_postgres()?;
-        let directory = Throwaway::new("postgresql")?;
-        let home = directory.path().join(HOME);
-        files::make_directory(&home)?;
-        if let Some(User { uid, gid }) = user {
-            std::os::unix::fs::chown(&home, Some(uid), Some(gid))
-                .map_err(Error::io(format!("give {} to user {uid}", home.display())))?;
-        }
-        check_socket_path(&home)?;
-        let log = options.log.clone().unwrap_or_else(|| directory.path().join("postgresql.log"));
-        make(&tools, user.as_ref(), &home, &log, &options.interrupt)?;
-        let service = launch(&tools, user.as_ref(), &home, &log, options)?;
-        let postgres = Postgres { service, user, tools, options: options.clone(), log, directory };
+    /// Starts on the data that this program makes.
+    fn start_on(options: &PostgresOptions, maker: &str, arguments: &[&str]) -> Result<Postgres, Error> {
+        let site = Site::new(options)?;
+        site.run_to_end(maker, arguments)?;
+        let postgres = Postgres { service: site.launch()?, site };
         postgres.wait_ready()?;
         Ok(postgres)
     }
 
     /// The libpq URI of a database, over the Unix socket.
     pub fn url(&self, database: &str) -> String {
-        self.url_at(database, &self.home())
+        self.url_at(database, &self.site.home())
     }
 
     /// The same, where its socket is to be found in another directory.
@@ -130,12 +123,12 @@ impl Postgres {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.home().join(format!(".s.PGSQL.{}", self.own_port().unwrap_or(PORT)))
+        self.site.home().join(format!(".s.PGSQL.{}", self.own_port().unwrap_or(PORT)))
     }
 
     /// The last one of a name counts, here as there.
     fn own_port(&self) -> Option<&str> {
-        self.options.settings.iter().rfind(|(name, _)| name == "port").map(|(_, port)| port.as_str())
+        self.site.options.settings.iter().rfind(|(name, _)| name == "port").map(|(_, port)| port.as_str())
     }
 
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
@@ -153,14 +146,14 @@ impl Postgres {
     pub fn create_bank(&self, name: &str, sql: &Path) -> Result<(), Error> {
         self.create_database(name)?;
         self.apply_sql(name, sql)?;
-        if let Some(accounts) = self.options.accounts {
+        if let Some(accounts) = self.site.options.accounts {
             let insert = format!(
                 "INSERT INTO clientes (id, limite) SELECT id, 100000 FROM generate_series(6, {accounts}) AS id; \
                  ANALYZE clientes"
             );
             self.connect(name)?.batch_execute(&insert).map_err(Error::sql(insert))?;
         }
-        match self.options.durability {
+        match self.site.options.durability {
             Durability::Benchmark => Ok(()),
             Durability::Durable => self.apply_sql(name, &sql.join("durable")),
         }
@@ -178,7 +171,7 @@ impl Postgres {
     }
 
     pub fn version(&self) -> &str {
-        &self.tools.version
+        &self.site.tools.version
     }
 
     /// Shuts down, cutting connections off ("fast"), and keeps the data for [`start_again`](Postgres::start_again). Gives
@@ -200,8 +193,7 @@ impl Postgres {
     /// Shuts down and starts again as a hot standby of nobody, as after a switchover.
     pub fn demote(&mut self) -> Result<(), Error> {
         self.stop();
-        let signal = self.home().join("data/standby.signal");
-        fs::write(&signal, "").map_err(Error::io(format!("write {}", signal.display())))?;
+        files::write(self.site.home().join("data/standby.signal"), "")?;
         self.start_again()
     }
 
@@ -213,19 +205,14 @@ impl Postgres {
 
     /// Starts again on the same data and address, after [`stop`](Postgres::stop) or [`kill`](Postgres::kill).
     pub fn start_again(&mut self) -> Result<(), Error> {
-        self.service = launch(&self.tools, self.user.as_ref(), &self.home(), &self.log, &self.options)?;
+        self.service = self.site.launch()?;
         self.wait_ready()
-    }
-
-    /// The directory of its socket and data.
-    fn home(&self) -> PathBuf {
-        self.directory.path().join(HOME)
     }
 
     fn wait_ready(&self) -> Result<(), Error> {
         let ready = self.service.wait_ready(
             READY_PATIENCE,
-            &self.options.interrupt,
+            &self.site.options.interrupt,
             "does not answer queries",
             || Ok(self.connect("postgres").ok().and_then(|mut client| client.simple_query("SELECT 1").ok())),
         );
@@ -245,7 +232,7 @@ impl Deref for Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.service.stop();
-        remove_segment(&self.home().join("data"));
+        remove_segment(&self.site.home().join("data"));
     }
 }
 
@@ -262,7 +249,11 @@ pub(crate) fn remove_segment(data: &Path) {
 
 /// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
 pub(crate) fn apply_sql(client: &mut Client, directory: &Path) -> Result<(), Error> {
-    for file in sql_files(directory)? {
+    let files = files::with_extension(directory, "sql")?;
+    if files.is_empty() {
+        return Err(Error::Refused(format!("{} has no *.sql to apply", directory.display())));
+    }
+    for file in files {
         let sql = files::read(&file)?;
         client.batch_execute(&sql).map_err(|error| {
             let line = line_of(&sql, &error).map(|line| format!(":{line}")).unwrap_or_default();
@@ -303,60 +294,58 @@ fn settings(options: &PostgresOptions, home: &Path) -> Vec<(String, String)> {
     ours.chain(options.settings.iter().cloned()).collect()
 }
 
-fn make_cluster(
-    tools: &Found,
-    user: Option<&User>,
-    home: &Path,
-    log: &Path,
-    interrupt: &Interrupt,
-) -> Result<(), Error> {
-    let arguments = format!("-D data -U {SUPERUSER} -A trust -E UTF8 --locale=C --no-sync --no-instructions");
-    let arguments: Vec<&str> = arguments.split(' ').collect();
-    run_to_end(&arguments, "initdb", tools, user, home, log, interrupt)
-}
-
-/// Runs a program that comes with the server.
-fn run_to_end(
-    arguments: &[&str],
-    name: &'static str,
-    tools: &Found,
-    user: Option<&User>,
-    home: &Path,
-    log: &Path,
-    interrupt: &Interrupt,
-) -> Result<(), Error> {
-    // Where a link to the server leads to, not where the link stands: there is not one to each program.
-    let server = fs::canonicalize(&tools.program).map_err(Error::io("find the programs of PostgreSQL"))?;
-    let mut program = Service::start(Launch {
-        arguments: arguments.iter().map(OsString::from).collect(),
-        user,
-        stop_patience: STOP_PATIENCE,
-        ..Launch::new(name, &server.with_file_name(name), home, log)
-    })?;
-    program.run_to_end(MAKE_PATIENCE, interrupt)
-}
-
-fn launch(
-    tools: &Found,
-    user: Option<&User>,
-    home: &Path,
-    log: &Path,
-    options: &PostgresOptions,
-) -> Result<Service, Error> {
-    let mut arguments = vec![OsString::from("-D"), OsString::from("data")];
-    for (name, value) in settings(options, home) {
-        arguments.extend([OsString::from("-c"), OsString::from(format!("{name}={value}"))]);
+impl Site {
+    fn new(options: &PostgresOptions) -> Result<Site, Error> {
+        let (tools, user) = (install::POSTGRES.require()?, User::for_postgres()?);
+        let directory = Throwaway::new("postgresql")?;
+        let log = options.log.clone().unwrap_or_else(|| directory.path().join("postgresql.log"));
+        let site = Site { tools, user, log, options: options.clone(), directory };
+        let home = site.home();
+        files::make_directory(&home)?;
+        if let Some(User { uid, gid }) = site.user {
+            std::os::unix::fs::chown(&home, Some(uid), Some(gid))
+                .map_err(Error::io(format!("give {} to user {uid}", home.display())))?;
+        }
+        check_socket_path(&home)?;
+        Ok(site)
     }
-    Service::start(Launch {
-        arguments,
-        user,
-        group: options.group.clone(),
-        // "Fast" and "immediate" shutdown. Format: PostgreSQL documentation, "Shutting Down the Server".
-        stop_signal: Signal::INT,
-        stop_patience: STOP_PATIENCE,
-        orphan_signal: "QUIT",
-        ..Launch::new(options.name, &tools.program, home, log)
-    })
+
+    /// The directory of its socket and data.
+    fn home(&self) -> PathBuf {
+        self.directory.path().join(HOME)
+    }
+
+    /// Runs a program that comes with the server.
+    fn run_to_end(&self, name: &str, arguments: &[&str]) -> Result<(), Error> {
+        // Where a link to the server leads to, not where the link stands: there is not one to each program.
+        let server = fs::canonicalize(&self.tools.program);
+        let server = server.map_err(Error::io("find the programs of PostgreSQL"))?;
+        let mut program = Service::start(Launch {
+            arguments: arguments.iter().map(OsString::from).collect(),
+            user: self.user.as_ref(),
+            stop_patience: STOP_PATIENCE,
+            ..Launch::new(name, &server.with_file_name(name), &self.home(), &self.log)
+        })?;
+        program.run_to_end(MAKE_PATIENCE, &self.options.interrupt)
+    }
+
+    fn launch(&self) -> Result<Service, Error> {
+        let home = self.home();
+        let mut arguments = vec![OsString::from("-D"), OsString::from("data")];
+        for (name, value) in settings(&self.options, &home) {
+            arguments.extend([OsString::from("-c"), OsString::from(format!("{name}={value}"))]);
+        }
+        Service::start(Launch {
+            arguments,
+            user: self.user.as_ref(),
+            group: self.options.group.clone(),
+            // "Fast" and "immediate" shutdown. Format: PostgreSQL documentation, "Shutting Down the Server".
+            stop_signal: Signal::INT,
+            stop_patience: STOP_PATIENCE,
+            orphan_signal: "QUIT",
+            ..Launch::new(self.options.name, &self.tools.program, &home, &self.log)
+        })
+    }
 }
 
 /// The system cuts the path of a Unix socket off, or refuses it, past 107 bytes.
@@ -369,20 +358,6 @@ fn check_socket_path(home: &Path) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-/// The `*.sql` of a directory, in name order.
-fn sql_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable = || Error::io(format!("read {}", directory.display()));
-    let entries =
-        fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable())?;
-    let mut files: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::Refused(format!("{} has no *.sql to apply", directory.display())));
-    }
-    Ok(files)
 }
 
 /// The line, from 1, that PostgreSQL's message is about. Its position counts characters from 1.

@@ -23,11 +23,8 @@ pub struct PlantedBug {
 impl PlantedBug {
     /// All of them, by name.
     pub fn all() -> Result<Vec<PlantedBug>, Error> {
-        let directory = compile::workspace().join(DIRECTORY);
-        let cannot = || Error::io(format!("read {}", directory.display()));
         let mut bugs = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(cannot())? {
-            let patch = entry.map_err(cannot())?.path();
+        for patch in files::with_extension(&compile::workspace().join(DIRECTORY), "patch")? {
             let text = files::read(&patch)?;
             let head: Vec<&str> = text.lines().take(2).collect();
             let [meaning, aim] = head[..] else { return Err(headless(&patch)) };
@@ -36,7 +33,6 @@ impl PlantedBug {
             let [name, meaning, check] = [name, meaning, check].map(str::to_owned);
             bugs.push(PlantedBug { name, meaning, check, patch });
         }
-        bugs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(bugs)
     }
 

@@ -180,7 +180,7 @@ impl<'a> Soak<'a> {
             soak.wait_while(load, every / 4)?;
             let fault_began = Instant::now();
             let hold = HOLD_MAX.min(every / 6);
-            let fault_ended = fault.inject(&mut soak.stack, hold, &soak.place.interrupt)?;
+            let fault_ended = fault.inject(&mut soak.stack, hold)?;
             let end = began + every * 9 / 10;
             // However long the fault took, the load goes on for a while after it.
             let rest = end.saturating_duration_since(fault_ended).max(every / 10);

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
 use crate::stack::DATABASE;
-use crate::wait::{self, Interrupt};
 use crate::{Error, Frozen, Signal, Stack};
 
 /// A fault. None of them crashes PostgreSQL: in benchmark mode that empties the tables.
@@ -38,12 +37,7 @@ impl Fault {
 
     /// Does it, for as long as `hold` where it lasts. Returns when it was over. That a part does not end or start as it should is
     /// a finding.
-    pub(super) fn inject(
-        self,
-        stack: &mut Stack,
-        hold: Duration,
-        interrupt: &Interrupt,
-    ) -> Result<Instant, Error> {
+    pub(super) fn inject(self, stack: &mut Stack, hold: Duration) -> Result<Instant, Error> {
         match self {
             Fault::PostgresqlRestarted => {
                 if !stack.postgres.stop().is_some_and(|status| status.success()) {
@@ -86,15 +80,7 @@ impl Fault {
                 }
                 stack.start_instance_again(SUFFERER)?;
             }
-            Fault::NginxReloaded => {
-                let old = stack.balancer.child_pids();
-                stack.balancer.signal(Signal::HUP)?;
-                let renewed = wait::until(END_PATIENCE, interrupt, || {
-                    let workers = stack.balancer.child_pids();
-                    Ok(workers.iter().any(|worker| !old.contains(worker)).then_some(()))
-                })?;
-                renewed.ok_or_else(|| stack.balancer.failure("has no new worker after a reload"))?;
-            }
+            Fault::NginxReloaded => stack.balancer.reload()?,
         }
         Ok(Instant::now())
     }
