@@ -9,6 +9,12 @@ pub enum Error {
     /// The caller's [`Interrupt`](crate::wait::Interrupt) was raised: Ctrl-C or SIGTERM.
     #[error("interrupted, and stopped")]
     Interrupted,
+    /// Options that are right one by one contradict each other.
+    #[error("{0}")]
+    Usage(String),
+    /// What the bank did not keep of its promises, one a line.
+    #[error("{}", .0.join("\n"))]
+    Broken(Vec<String>),
     /// Something outside the bench has to change first. The text is one line and ends with the remedy.
     #[error("{0}")]
     Refused(String),

@@ -144,21 +144,28 @@ pub struct Running {
 }
 
 impl MeasureOptions {
-    /// What is wrong with options that are right one by one.
-    pub fn problem(&self) -> Option<String> {
-        if self.load == LoadKind::Open && self.stack.accounts.is_some() {
-            return Some("--accounts is for saturate and direct".to_owned());
+    /// Refuses options that are right one by one, and contradict each other.
+    pub fn check(&self) -> Result<(), Error> {
+        self.stack.check()?;
+        let is_direct = self.load == LoadKind::Direct;
+        let is_embedded = self.stack.peer() == Some("peer:embedded");
+        for (is_wrong, why) in [
+            (
+                self.load == LoadKind::Open && self.stack.accounts.is_some(),
+                "--accounts is for saturate and direct",
+            ),
+            (
+                is_direct && self.stack.shape.databases > 1,
+                "direct asks one instance: it cannot have --databases 2",
+            ),
+            (!is_direct && is_embedded, "peer:embedded is a bank of one process: it is for `direct`"),
+            (!is_direct && self.health, "--health is for `direct`"),
+        ] {
+            if is_wrong {
+                return Err(Error::Usage(why.to_owned()));
+            }
         }
-        if let Some(problem) = self.stack.problem() {
-            return Some(problem);
-        }
-        if self.load == LoadKind::Direct {
-            let is_split = self.stack.shape.databases > 1;
-            return is_split.then(|| "direct asks one instance: it cannot have --databases 2".to_owned());
-        }
-        let is_alone = self.stack.peer() == Some("peer:embedded");
-        let alone = is_alone.then(|| "peer:embedded is a bank of one process: it is for `direct`".to_owned());
-        alone.or(self.health.then(|| "--health is for `direct`".to_owned()))
+        Ok(())
     }
 
     pub(crate) fn kind(&self) -> LoadKind {
@@ -167,14 +174,17 @@ impl MeasureOptions {
 }
 
 impl OwnStack {
-    /// What is wrong with options that are right one by one.
-    pub fn problem(&self) -> Option<String> {
+    /// Refuses options that are right one by one, and contradict each other.
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let Shape { instances, databases, .. } = self.shape;
         if databases > 1 && self.balancer != BalancerName::NginxTcp {
-            return Some("--databases 2 is for --balancer nginx-tcp".to_owned());
+            return Err(Error::Usage("--databases 2 is for --balancer nginx-tcp".to_owned()));
         }
-        let is_usual = (instances, databases) == (2, 1) || self.limits == Split::None;
-        (!is_usual).then(|| "the limits are for two instances and one database: --limits none".to_owned())
+        if (instances, databases) != (2, 1) && self.limits != Split::None {
+            let why = "the limits are for two instances and one database: --limits none";
+            return Err(Error::Usage(why.to_owned()));
+        }
+        Ok(())
     }
 
     /// The server is built where none is given.

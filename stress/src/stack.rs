@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::cgroup::{Group, Parent};
 use crate::steps::Steps;
 use crate::throwaway::Throwaway;
-use crate::wait::{self, Interrupt};
+use crate::wait::Interrupt;
 use crate::{Error, Service, files, install};
 
 /// Where the stack listens: nginx on all addresses, the instances and their metrics on 127.0.0.1.
@@ -264,22 +264,12 @@ impl Stack {
         [(postgres.name(), postgres.version()), (balancer.name(), balancer.version())]
     }
 
-    /// Waits until `interrupt` is raised.
-    pub fn watch(&self, interrupt: &Interrupt) -> Result<(), Error> {
-        let watched = wait::until(FOREVER, interrupt, || {
-            match self.services().into_iter().find(|service| service.has_exited()) {
-                Some(ended) => Err(ended.failure("ended")),
-                None => Ok(None::<()>),
-            }
-        });
-        match watched {
-            Ok(_) | Err(Error::Interrupted) => Ok(()),
-            Err(error) => Err(error),
-        }
+    /// One of its processes that has ended by itself.
+    pub fn ended(&self) -> Option<&Service> {
+        self.services().into_iter().find(|service| service.has_exited())
     }
 }
 
 /// The database of the bank.
 pub(crate) const DATABASE: &str = "rinha";
 const SECOND_DB: &str = "postgresql2";
-const FOREVER: Duration = Duration::from_hours(365 * 24);

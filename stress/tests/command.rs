@@ -166,7 +166,7 @@ impl Up {
         for _ in 0..5 {
             let port = five_free_ports();
             let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
-            command.args(["up", "--no-limits", "--port", &port.to_string(), "--server"]).arg(server);
+            command.args(["up", "--limits", "none", "--port", &port.to_string(), "--server"]).arg(server);
             let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let lines = BufReader::new(process.stdout.take().unwrap()).lines();
             let told: Vec<String> =

@@ -1,13 +1,11 @@
 //! `cargo stress cluster`: the bank on several hosts, until Ctrl-C, told what to do, or put to faults.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use stress::cluster::{Cluster, ClusterOptions, Order, Reception, Trial, TrialOptions, send};
 use stress::steps::Steps;
-use stress::{Error, Workplace, wait};
+use stress::{Error, Workplace};
 
-use super::at_work;
+use super::{at_work, tell_verdict, until_interrupted};
 
 /// The bank on several hosts: three nodes of PostgreSQL under Patroni with etcd, instances on two hosts, nginx; and its faults
 ///
@@ -47,35 +45,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
 pub(super) fn faults(options: &TrialOptions) -> Result<(), Error> {
     at_work("cluster", |place| {
         let trial = Trial::run(options, place)?;
-        place.steps.line(&format!("\n{}", trial.tables()));
-        if trial.broken.is_empty() {
-            place.steps.line("every promise was kept");
-            return Ok(());
-        }
-        Err(Error::Refused(trial.broken.join("\n")))
+        tell_verdict(place.steps, &trial.tables(), trial.broken)
     })
 }
 
 fn bring_up(options: &ClusterOptions, reception: &Reception, place: &Workplace) -> Result<(), Error> {
     let steps = place.steps;
-    let mut cluster = Cluster::start(options, place)?;
+    let cluster = Cluster::start(options, place)?;
     steps.line(cluster.topology().trim_end());
     steps.line(&format!("in another terminal: {COMMANDS}"));
     steps.line(&format!("up: http://{} (Ctrl-C ends it)", cluster.address()));
-    let watched = wait::until(FOREVER, &place.interrupt, || {
-        reception.attend(&mut cluster);
-        cluster.ended().map_or(Ok(None::<()>), |service| Err(service.failure("ended")))
-    });
-    steps.run("stopping", "all stopped", || {
-        drop(cluster);
-        Ok(())
-    })?;
-    match watched {
-        Ok(_) | Err(Error::Interrupted) => Ok(()),
-        Err(error) => Err(error),
-    }
+    until_interrupted(cluster, place, |cluster| {
+        reception.attend(cluster);
+        cluster.ended().map_or(Ok(()), |service| Err(service.failure("ended")))
+    })
 }
 
 const COMMANDS: &str = "cargo stress cluster status | switchover | kill postmaster | kill patroni | kill etcd | kill node | isolate | \
     heal | add | drain";
-const FOREVER: Duration = Duration::from_hours(365 * 24);

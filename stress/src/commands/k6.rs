@@ -8,6 +8,7 @@ use stress::{Error, install};
 use super::{at_work, report};
 
 pub(super) fn run(options: &ChallengeOptions) -> Result<(), Error> {
+    options.check()?;
     if options.url.is_none() {
         options.stack.groups()?;
     }

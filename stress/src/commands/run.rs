@@ -9,6 +9,7 @@ use stress::{Error, install};
 use super::{at_work, report};
 
 pub(super) fn run(options: &MeasureOptions) -> Result<(), Error> {
+    options.check()?;
     // Before the work: a wrong path should not cost the user the run.
     let earlier = options.against.as_deref().map(Report::read).transpose()?;
     if options.running.is_none() {

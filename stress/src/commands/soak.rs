@@ -1,10 +1,10 @@
 //! `cargo stress soak`: the soak, and what becomes of its report.
 
 use stress::cluster::{ClusterOptions, TrialOptions};
-use stress::steps::Steps;
-use stress::throwaway::Throwaway;
 use stress::trials::soak::{self, SoakOptions};
-use stress::{Error, Workplace, install, measure};
+use stress::{Error, install, measure};
+
+use super::{at_work, tell_verdict};
 
 pub(super) fn run(options: &SoakOptions) -> Result<(), Error> {
     if options.cluster {
@@ -17,20 +17,15 @@ pub(super) fn run(options: &SoakOptions) -> Result<(), Error> {
             ..usual
         });
     }
+    options.check()?;
     measure::groups_for(options.limits)?;
-    let logs = Throwaway::new("logs")?;
-    let place = Workplace::of_command(logs.path())?;
-    place.install(&[&install::POSTGRES, &install::NGINX])?;
-    let report = soak::run(options, &place)?;
-    Steps::Printed.line(&format!("\n{}", report.tables()));
-    if let Some(path) = &options.out {
-        report.write(path)?;
-        Steps::Printed.line(&format!("written: {}", path.display()));
-    }
-    if report.broken.is_empty() {
-        Steps::Printed.line("every promise was kept");
-        return Ok(());
-    }
-    let kept = logs.keep();
-    Err(Error::Refused(format!("{}\nthe logs are kept in {}", report.broken.join("\n"), kept.display())))
+    at_work("soak", |place| {
+        place.install(&[&install::POSTGRES, &install::NGINX])?;
+        let report = soak::run(options, place)?;
+        if let Some(path) = &options.out {
+            report.write(path)?;
+            place.steps.line(&format!("written: {}", path.display()));
+        }
+        tell_verdict(place.steps, &report.tables(), report.broken)
+    })
 }

@@ -11,7 +11,7 @@ use stress::{
     Bank, Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install,
 };
 
-use super::at_work;
+use super::{at_work, until_interrupted};
 
 /// The whole stack without Docker, until Ctrl-C: PostgreSQL, two instances, nginx
 ///
@@ -32,9 +32,6 @@ pub(super) struct Arguments {
     limits: Split,
     #[command(flatten)]
     cpu_period: CpuPeriod,
-    /// The same as --limits none
-    #[arg(long, conflicts_with = "limits")]
-    no_limits: bool,
     /// Logged tables, and fsync, `synchronous_commit` and `full_page_writes` on: what was acknowledged survives
     #[arg(long)]
     durable: bool,
@@ -56,7 +53,7 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
     }
     let server = place.server(arguments.server.as_ref())?;
 
-    let split = if arguments.no_limits { Split::None } else { arguments.limits };
+    let split = arguments.limits;
     let groups = match split {
         Split::None => Err("--limits none".to_owned()),
         Split::Default | Split::Tuned => {
@@ -89,12 +86,9 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
     steps.line(&format!("measure it: cargo stress run saturate {}", running_options(&stack)));
     steps.line(&format!("up: http://localhost:{} (Ctrl-C ends it)", stack.address().port()));
 
-    let watched = stack.watch(interrupt);
-    steps.run("stopping", "all stopped", || {
-        drop(stack);
-        Ok(())
-    })?;
-    watched
+    until_interrupted(stack, place, |stack| {
+        stack.ended().map_or(Ok(()), |service| Err(service.failure("ended")))
+    })
 }
 
 /// What `cargo stress run` has to know of it.

@@ -84,7 +84,7 @@ fn of_ticks(ticks: u64) -> Duration {
 }
 
 /// What figures depend on, and how busy it was.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: String,
     /// CPUs that this process may use.
@@ -147,11 +147,5 @@ mod tests {
             (after.others_cpus(&unknown), after.parts(&unknown, 5)[0].cpu_us_per_request),
             (None, None)
         );
-    }
-
-    #[test]
-    fn this_machine_has_cpus_and_memory() {
-        let machine = Machine::look();
-        assert!(machine.cpus > 0 && machine.memory_bytes > 0 && !machine.kernel.is_empty(), "{machine:?}");
     }
 }

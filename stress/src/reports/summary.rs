@@ -10,7 +10,7 @@ use crate::measure::{Part, Report};
 use crate::{Error, files};
 
 /// What is kept of a run. k6 writes what it knows of it itself: stress/k6/challenge/summary.js.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub format: u32,
     /// When it began, in seconds since 1970.
@@ -107,13 +107,9 @@ impl Summary {
             setup: [vec![report.setup.describe()], report.setup.programs(false)].concat().join(", "),
             machine: report.machine.describe(),
             cases: report.cases.iter().map(row).collect(),
-            scenarios: Vec::new(),
-            thresholds: Vec::new(),
-            failed_checks: Vec::new(),
-            balances_compared: 0,
-            balances_inconsistent: 0,
             others_cpus: others.reduce(f64::max),
             ledger: report.cases.last().map(|case| case.median.ledger),
+            ..Summary::default()
         }
     }
 

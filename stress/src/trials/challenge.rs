@@ -89,12 +89,14 @@ impl Challenge {
 }
 
 impl ChallengeOptions {
-    /// What is wrong with options that are right one by one.
-    pub fn problem(&self) -> Option<String> {
-        let is_none = self.stack.balancer == BalancerName::None;
-        let refused =
-            || "the challenge asks one address: --balancer none is for `cargo stress run`".to_owned();
-        self.stack.problem().or_else(|| is_none.then(refused))
+    /// Refuses options that are right one by one, and contradict each other.
+    pub fn check(&self) -> Result<(), Error> {
+        self.stack.check()?;
+        if self.stack.balancer == BalancerName::None {
+            let why = "the challenge asks one address: --balancer none is for `cargo stress run`";
+            return Err(Error::Usage(why.to_owned()));
+        }
+        Ok(())
     }
 }
 

@@ -73,10 +73,13 @@ impl SoakOptions {
         Duration::from_secs(self.every.into())
     }
 
-    /// What is wrong with options that are right one by one.
-    pub fn problem(&self) -> Option<String> {
-        (self.faults() == 0)
-            .then(|| format!("so short a soak has no room for a fault every {} s", self.every))
+    /// Refuses options that are right one by one, and contradict each other.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.faults() == 0 {
+            let why = format!("so short a soak has no room for a fault every {} s", self.every);
+            return Err(Error::Usage(why));
+        }
+        Ok(())
     }
 }
 
@@ -99,7 +102,15 @@ pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     place
         .steps
         .line(&format!("load: {requests_per_second:.0} requests per second, {} clients", options.clients));
-    let mut report = Report::new(machine, options, capacities, requests_per_second);
+    let mut report = Report {
+        machine,
+        limits: options.limits.to_string(),
+        every_s: options.every.into(),
+        clients: options.clients as usize,
+        capacities,
+        requests_per_second,
+        ..Report::default()
+    };
     soak.load = soak.load.paced(requests_per_second);
 
     let began = Instant::now();
@@ -225,7 +236,7 @@ impl<'a> Soak<'a> {
 
     /// When nothing is under way any more: all parts are there, and the ledger agrees.
     fn judge_quiet(&mut self, told: &ClosedRun) -> Result<(), Error> {
-        if let Some(ended) = self.stack.services().into_iter().find(|service| service.has_exited()) {
+        if let Some(ended) = self.stack.ended() {
             return Err(ended.failure("ended"));
         }
         settled(&self.bank(), &self.place.interrupt)?;

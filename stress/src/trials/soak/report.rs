@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Footprint, SoakOptions};
+use super::{Fault, Footprint};
 use crate::load::traffic::{Outcome, Record};
 use crate::load::{ClosedRun, last_first, longest_gap};
 use crate::measure::Machine;
 use crate::table::{Table, float, ms, spread};
 use crate::{Error, files};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub machine: Machine,
     pub limits: String,
@@ -65,29 +65,6 @@ pub struct Growth {
 }
 
 impl Report {
-    pub(super) fn new(
-        machine: Machine,
-        options: &SoakOptions,
-        capacities: Vec<f64>,
-        requests_per_second: f64,
-    ) -> Report {
-        let (minutes, growth, broken, rows) = Default::default();
-        let (limits, every_s) = (options.limits.to_string(), options.every.into());
-        let clients = options.clients as usize;
-        Report {
-            machine,
-            limits,
-            every_s,
-            clients,
-            capacities,
-            requests_per_second,
-            minutes,
-            rows,
-            growth,
-            broken,
-        }
-    }
-
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         files::write_json(path, self)
     }
