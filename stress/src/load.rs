@@ -21,8 +21,8 @@ mod attack;
 pub use attack::{Attack, Endings};
 
 mod generator;
+pub(crate) use generator::PATIENCE;
 pub use generator::{Generator, Latency, LoadFigures, LoadKind, Program};
-pub(crate) use generator::{PATIENCE, Script};
 
 struct Watch {
     poll: Poll,

@@ -1,17 +1,18 @@
-//! What a running cluster is told to do by other runs of the command: one line over a socket, and its answer.
+//! What a running cluster is told to do by other runs of the command: a line of JSON over a socket, and its answer.
 
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::Cluster;
 use crate::Error;
 
 /// What can be done to a running cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
 pub enum Order {
     /// Who is where, and what Patroni says
     Status,
@@ -37,7 +38,7 @@ pub enum Order {
     Drain,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum Part {
     Postmaster,
@@ -45,12 +46,6 @@ pub enum Part {
     Etcd,
     /// All of its processes at once, with its cable out
     Node,
-}
-
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    order: Order,
 }
 
 impl Order {
@@ -74,25 +69,6 @@ impl Order {
             Order::Add => Ok(format!("added: {}\n", cluster.add()?)),
             Order::Drain => Ok(format!("drained: {}\n", cluster.drain()?)),
         }
-    }
-
-    fn read(line: &str) -> Result<Order, Error> {
-        let words = ["order"].into_iter().chain(line.split_whitespace());
-        let line = Line::try_parse_from(words).map_err(|error| Error::Refused(error.to_string()))?;
-        Ok(line.order)
-    }
-
-    fn line(&self) -> String {
-        let (word, more) = match self {
-            Order::Status => ("status", String::new()),
-            Order::Switchover => ("switchover", String::new()),
-            Order::Kill { part, host } => ("kill", format!("{part} {}", host.as_deref().unwrap_or_default())),
-            Order::Isolate { host } => ("isolate", host.clone().unwrap_or_default()),
-            Order::Heal => ("heal", String::new()),
-            Order::Add => ("add", String::new()),
-            Order::Drain => ("drain", String::new()),
-        };
-        format!("{word} {more}\n")
     }
 }
 
@@ -119,72 +95,40 @@ impl Reception {
     /// Carries out the next order, if there is one.
     pub fn attend(&self, cluster: &mut Cluster) {
         let Ok((stream, _)) = self.socket.accept() else { return };
-        let answer = receive(&stream)
-            .map_err(Error::io("read an order"))
-            .and_then(|line| Order::read(&line)?.carry_out(cluster));
-        let answer = match answer {
-            Ok(done) => format!("{DONE}{done}"),
-            Err(error) => error.to_string(),
-        };
+        let order = receive(&stream).map_err(Error::io("read an order"));
+        let answer = order.and_then(|order| order.carry_out(cluster)).map_err(|error| error.to_string());
         // Who asked may have left.
-        let _ = (&stream).write_all(answer.as_bytes());
+        let _ = serde_json::to_writer(&stream, &answer);
     }
 }
 
-fn receive(stream: &UnixStream) -> io::Result<String> {
+fn receive(stream: &UnixStream) -> io::Result<Order> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(ORDER_PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    Ok(line)
+    Ok(serde_json::from_str(&line)?)
 }
 
 /// Tells the running cluster, and gives its answer.
 pub fn send(order: &Order) -> Result<String, Error> {
-    let mut stream =
+    let stream =
         name().and_then(|name| UnixStream::connect_addr(&name)).map_err(|error| match error.kind() {
             ErrorKind::ConnectionRefused => {
                 Error::Refused("no cluster is up here: start one with `cargo stress cluster up`".to_owned())
             }
             _ => Error::io("reach the cluster")(error),
         })?;
-    let mut answer = String::new();
-    let told = stream.write_all(order.line().as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
-    told.map_err(Error::io("tell the cluster"))?;
-    match answer.strip_prefix(DONE) {
-        Some(done) => Ok(done.to_owned()),
-        None => Err(Error::Refused(answer)),
-    }
+    let tell = || -> io::Result<Result<String, String>> {
+        (&stream).write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes())?;
+        // The connection ends behind the answer.
+        Ok(serde_json::from_reader(&stream)?)
+    };
+    tell().map_err(Error::io("tell the cluster"))?.map_err(Error::Refused)
 }
 
 fn name() -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name("rinha-stress-cluster")
 }
 
-/// Before the answer to an order that was carried out.
-const DONE: &str = "done\n";
 const ORDER_PATIENCE: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_order_arrives_as_it_was_given() {
-        let host = || Some("db2".to_owned());
-        for order in [
-            Order::Status,
-            Order::Switchover,
-            Order::Kill { part: Part::Postmaster, host: None },
-            Order::Kill { part: Part::Node, host: host() },
-            Order::Isolate { host: None },
-            Order::Isolate { host: host() },
-            Order::Heal,
-            Order::Add,
-            Order::Drain,
-        ] {
-            assert_eq!(Order::read(&order.line()).unwrap(), order);
-        }
-        assert!(Order::read("reboot\n").is_err());
-    }
-}

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use postgres::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, settled};
@@ -25,7 +24,7 @@ impl Tally {
     /// That of a bank that has been used. Nobody may be using it now.
     pub fn now(bank: &Bank, interrupt: &Interrupt) -> Result<Tally, Error> {
         let counts = settled(bank, interrupt)?;
-        Ok(Tally { rows: rows(&mut bank.connect()?)?, counts })
+        Ok(Tally { rows: rows(&books(bank)?), counts })
     }
 }
 
@@ -42,70 +41,59 @@ pub struct Ledger {
 
 /// Compares balances, ledger and what the instances have answered since `before`.
 pub fn audit(bank: &Bank, before: &Tally, counts: &Counts) -> Result<Ledger, Error> {
-    if let Some((accounts, rows)) = own_books(bank)? {
-        return check(&accounts, rows.saturating_sub(before.rows), &counts.since(&before.counts));
-    }
-    let mut clients = bank.connect()?;
-    let rows = rows(&mut clients)?;
-    let accounts = clients.iter_mut().map(accounts).collect::<Result<Vec<_>, _>>()?.concat();
+    let accounts = books(bank)?;
     // A ledger that has shrunk has fewer rows than any number of answers.
-    check(&accounts, rows.saturating_sub(before.rows), &counts.since(&before.counts))
+    let rows = rows(&accounts).saturating_sub(before.rows);
+    check(&accounts, rows, &counts.since(&before.counts))
 }
 
-/// Accounts and ledger rows of a bank without a database, as the embedded peer tells them beside its metrics: a line of client,
-/// limit, balance, sum of its ledger and rows for each. `None` where it tells none.
-fn own_books(bank: &Bank) -> Result<Option<(Vec<Account>, u64)>, Error> {
+/// All accounts, of all databases; or as a bank without one tells them beside its metrics.
+fn books(bank: &Bank) -> Result<Vec<Account>, Error> {
+    if let Some(accounts) = own_books(bank)? {
+        return Ok(accounts);
+    }
+    let mut accounts = Vec::new();
+    for mut client in bank.connect()? {
+        let rows = client.query(BOOKS, &[]).map_err(Error::sql("the audit of the ledger"))?;
+        accounts.extend(rows.iter().map(|row| Account {
+            id: row.get(0),
+            limit: row.get(1),
+            balance: row.get(2),
+            ledger_sum: row.get(3),
+            rows: row.get::<_, i64>(4).unsigned_abs(),
+        }));
+    }
+    Ok(accounts)
+}
+
+/// What the embedded peer tells as JSON; `None` of a bank that tells nothing.
+fn own_books(bank: &Bank) -> Result<Option<Vec<Account>>, Error> {
     let Some(address) = bank.metrics.first() else { return Ok(None) };
-    let place = || format!("read http://{address}/books");
-    let (status, text) = http::get(address, "/books", TIMEOUT).map_err(Error::io(place()))?;
+    let place = format!("read http://{address}/books");
+    let (status, text) = http::get(address, "/books", TIMEOUT).map_err(Error::io(&place))?;
     if status != 200 || text.is_empty() {
         return Ok(None);
     }
-    let mut rows = 0;
-    let account = |line: &str| {
-        let mut numbers = line.split(' ').map(str::parse::<i64>);
-        let mut next = || numbers.next()?.ok();
-        let account =
-            Account { id: next()?.try_into().ok()?, limit: next()?, balance: next()?, ledger_sum: next()? };
-        rows += next()?.unsigned_abs();
-        Some(account)
-    };
-    let accounts: Option<Vec<_>> = text.lines().map(account).collect();
-    let accounts = accounts.ok_or_else(|| Error::Refused(format!("{}: not the books of a bank", place())))?;
-    Ok(Some((accounts, rows)))
+    let accounts = serde_json::from_str(&text);
+    accounts.map(Some).map_err(|error| Error::Refused(format!("{place}: not the books of a bank: {error}")))
 }
 
-/// Of all databases together.
-fn rows(clients: &mut [Client]) -> Result<u64, Error> {
-    let rows = |client: &mut Client| {
-        let row = client.query_one("SELECT count(*) FROM transacoes", &[]).map_err(Error::sql(PLACE))?;
-        Ok(row.get::<_, i64>(0).unsigned_abs())
-    };
-    clients.iter_mut().map(rows).sum()
+fn rows(accounts: &[Account]) -> u64 {
+    accounts.iter().map(|account| account.rows).sum()
 }
 
-pub(crate) fn accounts(client: &mut Client) -> Result<Vec<Account>, Error> {
-    let rows = client.query(BOOKS, &[]).map_err(Error::sql(PLACE))?;
-    let account = |row: &postgres::Row| Account {
-        id: row.get(0),
-        limit: row.get(1),
-        balance: row.get(2),
-        ledger_sum: row.get(3),
-    };
-    Ok(rows.iter().map(account).collect())
-}
-
-#[derive(Clone)]
-pub(crate) struct Account {
-    pub(crate) id: i32,
-    pub(crate) limit: i64,
-    pub(crate) balance: i64,
-    pub(crate) ledger_sum: i64,
+#[derive(Deserialize)]
+struct Account {
+    id: i32,
+    limit: i64,
+    balance: i64,
+    ledger_sum: i64,
+    rows: u64,
 }
 
 fn check(accounts: &[Account], rows: u64, counts: &Counts) -> Result<Ledger, Error> {
     let mut faults = Vec::new();
-    for Account { id, limit, balance, ledger_sum } in accounts {
+    for Account { id, limit, balance, ledger_sum, .. } in accounts {
         if balance != ledger_sum {
             faults.push(format!("client {id} has a balance of {balance} and a ledger of {ledger_sum}"));
         }
@@ -129,11 +117,11 @@ fn check(accounts: &[Account], rows: u64, counts: &Counts) -> Result<Ledger, Err
 }
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-const PLACE: &str = "the audit of the ledger";
 /// The ledger's rows are judged by their own sign, with nothing of the procedures'.
 const BOOKS: &str = "
     SELECT c.id, c.limite, c.saldo,
-           coalesce(sum(CASE t.tipo::text WHEN 'c' THEN t.valor::bigint ELSE -t.valor::bigint END), 0)::bigint
+           coalesce(sum(CASE t.tipo::text WHEN 'c' THEN t.valor::bigint ELSE -t.valor::bigint END), 0)::bigint,
+           count(t.cliente_id)
     FROM clientes AS c
     LEFT JOIN transacoes AS t ON t.cliente_id = c.id
     GROUP BY c.id ORDER BY c.id";
@@ -143,7 +131,7 @@ mod tests {
     use super::*;
 
     fn account(balance: i64, ledger_sum: i64) -> Account {
-        Account { id: 1, limit: 1000, balance, ledger_sum }
+        Account { id: 1, limit: 1000, balance, ledger_sum, rows: 0 }
     }
 
     fn counts(accepted: u64, late: u64, in_doubt: u64) -> Counts {

@@ -147,9 +147,9 @@ impl Generator {
         interrupt: &Interrupt,
     ) -> Result<LoadFigures, Error> {
         let ended = if self.kind == LoadKind::Open {
-            let variables = vec![("BASES", targets.join(",")), ("SECONDS", seconds.to_string())];
-            let path = &self.program.scratch.join(OPEN_SCRIPT);
-            self.program.run_script(Script { path, variables, environment: Vec::new(), seconds }, interrupt)
+            let variables = [("BASES", targets.join(",")), ("SECONDS", seconds.to_string())];
+            let script = self.program.scratch.join(OPEN_SCRIPT);
+            self.program.run_script(&script, &variables, Vec::new(), seconds, interrupt)
         } else {
             let target = targets.first().map_or("", String::as_str);
             let arguments = self.wrk_arguments(target, connections.unwrap_or(1), seconds);
@@ -188,17 +188,6 @@ pub struct Program {
     pub(crate) group: Option<Arc<Group>>,
 }
 
-/// A script of k6, and what it reads from `__ENV`.
-#[derive(Debug)]
-pub(crate) struct Script<'a> {
-    pub(crate) path: &'a Path,
-    pub(crate) variables: Vec<(&'static str, String)>,
-    /// Settings of k6 itself.
-    pub(crate) environment: Vec<(&'static str, OsString)>,
-    /// How long its load is.
-    pub(crate) seconds: u32,
-}
-
 impl Program {
     /// Installs k6 when it is missing.
     pub(crate) fn k6(scratch: &Path, group: Option<Arc<Group>>, place: &Workplace) -> Result<Program, Error> {
@@ -210,23 +199,25 @@ impl Program {
         (self.name, &self.found.version)
     }
 
-    /// Runs k6 to its end. Gives the ended process and how it ended.
+    /// Runs a script of k6 to its end, with what it reads from `__ENV`, and with settings of k6 itself. Gives the ended process
+    /// and how it ended.
     pub(crate) fn run_script(
         &self,
-        script: Script<'_>,
+        script: &Path,
+        variables: &[(&str, String)],
+        mut environment: Vec<(String, OsString)>,
+        seconds: u32,
         interrupt: &Interrupt,
     ) -> Result<(Service, ExitStatus), Error> {
         let mut arguments: Vec<OsString> =
             ["run", "--quiet", "--no-usage-report"].map(OsString::from).to_vec();
-        for (name, value) in script.variables {
+        for (name, value) in variables {
             arguments.extend(["-e".into(), format!("{name}={value}").into()]);
         }
-        arguments.push(script.path.into());
+        arguments.push(script.into());
         // Its own metrics API would take a fixed port.
-        let address = [("K6_ADDRESS", "127.0.0.1:0".into())];
-        let environment = address.into_iter().chain(script.environment);
-        let environment = environment.map(|(name, value)| (name.to_owned(), value)).collect();
-        self.run(arguments, environment, script.seconds, interrupt)
+        environment.push(("K6_ADDRESS".to_owned(), "127.0.0.1:0".into()));
+        self.run(arguments, environment, seconds, interrupt)
     }
 
     /// Runs it to its end, for as long as its load takes, and a while for its start and the last answers. It has nothing to

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::arguments::{above_zero, positive, seconds, some_seconds, url};
 use crate::ledger::{Tally, audit, settled};
-use crate::load::{Program, Script};
+use crate::load::Program;
 use crate::measure::{BalancerName, Machine, Moment, OwnStack, Progress};
 use crate::reports::Summary;
 use crate::throwaway::Throwaway;
@@ -138,28 +138,26 @@ fn load(
     progress: &Progress,
 ) -> Result<Challenge, Error> {
     let [summary, page] = ["summary.json", "report.html"].map(|name| k6.scratch.join(name));
-    let script = Script {
-        path: &place.workspace.join("stress/k6/challenge.js"),
-        variables: vec![
-            ("BASE_URL", url.to_owned()),
-            ("MODE", options.mode.to_string()),
-            ("DURATION", format!("{}s", options.duration)),
-            ("SCALE", options.scale.to_string()),
-            ("PAUSE", format!("{}s", options.pause)),
-            ("SLOW_MS", options.slow_ms.to_string()),
-            ("SUMMARY", summary.display().to_string()),
-        ],
-        environment: vec![
-            ("K6_WEB_DASHBOARD", "true".into()),
-            // The page is all that is wanted of it: it is not served.
-            ("K6_WEB_DASHBOARD_PORT", "-1".into()),
-            ("K6_WEB_DASHBOARD_EXPORT", page.clone().into()),
-            ("K6_WEB_DASHBOARD_PERIOD", format!("{}s", (options.duration / POINTS).max(1)).into()),
-        ],
-        seconds: options.duration,
-    };
+    let variables = [
+        ("BASE_URL", url.to_owned()),
+        ("MODE", options.mode.to_string()),
+        ("DURATION", format!("{}s", options.duration)),
+        ("SCALE", options.scale.to_string()),
+        ("PAUSE", format!("{}s", options.pause)),
+        ("SLOW_MS", options.slow_ms.to_string()),
+        ("SUMMARY", summary.display().to_string()),
+    ];
+    let dashboard = [
+        ("K6_WEB_DASHBOARD", "true".into()),
+        // The page is all that is wanted of it: it is not served.
+        ("K6_WEB_DASHBOARD_PORT", "-1".into()),
+        ("K6_WEB_DASHBOARD_EXPORT", page.clone().into()),
+        ("K6_WEB_DASHBOARD_PERIOD", format!("{}s", (options.duration / POINTS).max(1)).into()),
+    ];
+    let dashboard = dashboard.map(|(name, value)| (name.to_owned(), value)).into();
     progress.load(options.duration);
-    let ended = k6.run_script(script, &place.interrupt);
+    let script = place.workspace.join("stress/k6/challenge.js");
+    let ended = k6.run_script(&script, &variables, dashboard, options.duration, &place.interrupt);
     progress.loaded();
     let (process, status) = ended?;
     if !status.success() && status.code() != Some(THRESHOLDS_HAVE_FAILED) {

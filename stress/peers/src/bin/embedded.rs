@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::error::Error;
-use std::fmt::Write as _;
 use std::fs;
 use std::process;
 use std::sync::Mutex;
@@ -106,11 +105,11 @@ impl Store {
         .to_string())
     }
 
-    /// A line for each client: its number, limit, balance, the sum of its ledger, and how many rows that has.
+    /// Each client: its number, limit, balance, the sum of its ledger, and how many rows that has.
     fn sum_up(&self) -> Result<String, Box<dyn Error>> {
         let read = self.database.begin_read()?;
         let ledger = read.open_table(LEDGER)?;
-        let mut lines = String::new();
+        let mut accounts = Vec::new();
         for client in read.open_table(CLIENTS)?.iter()? {
             let (id, client) = client?;
             let (id, (limit, balance)) = (id.value(), client.value());
@@ -119,9 +118,10 @@ impl Store {
                 sum += row?.1.value().0;
                 rows += 1;
             }
-            writeln!(lines, "{id} {limit} {balance} {sum} {rows}")?;
+            accounts
+                .push(json!({"id": id, "limit": limit, "balance": balance, "ledger_sum": sum, "rows": rows}));
         }
-        Ok(lines)
+        Ok(json!(accounts).to_string())
     }
 }
 
