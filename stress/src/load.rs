@@ -12,7 +12,7 @@ use crate::wait::Interrupt;
 pub mod traffic;
 
 mod closed;
-pub use closed::{ClosedLoad, ClosedRun, LAG_MAX, Pace, RunningLoad, last_first, longest_gap};
+pub use closed::{ClosedLoad, ClosedRun, LAG_MAX, Outcomes, Pace, RunningLoad, last_first, longest_gap};
 
 mod open;
 pub use open::{Crowd, OpenLoop, OpenRun, Phase, Span};

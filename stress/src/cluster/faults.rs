@@ -74,7 +74,7 @@ impl Fault {
             Fault::ApiLost => cluster.isolate(APIS[1]),
             Fault::ApiDrained => {
                 cluster.add()?;
-                wait::until(Fault::ApiDrained.hold(), &cluster.place.interrupt, || Ok(None::<()>))?;
+                wait::pause(self.hold(), &cluster.place.interrupt)?;
                 cluster.drain().map(drop)
             }
             Fault::StaleNames => {

@@ -9,7 +9,7 @@ use super::{Cluster, ClusterOptions, Fault, Promotion, Watch};
 use crate::arguments::positive;
 use crate::ledger::Judge;
 use crate::load::traffic::Outcome;
-use crate::load::{ClosedLoad, ClosedRun, RunningLoad, last_first, longest_gap};
+use crate::load::{ClosedLoad, ClosedRun, Outcomes, RunningLoad, last_first, longest_gap};
 use crate::table::{Table, ms, spread};
 use crate::{Error, Workplace, wait};
 
@@ -43,7 +43,7 @@ pub struct TrialOptions {
 #[derive(Debug, Clone)]
 pub struct Endured {
     pub fault: Fault,
-    outcomes: BTreeMap<&'static str, u64>,
+    outcomes: Outcomes,
     /// The longest time without an accepted transaction.
     without_ms: f64,
     /// Of it, until a node was promoted; from then until a standby confirmed a commit there; and the rest, which is ours.
@@ -118,7 +118,7 @@ impl Trial {
             let spread = |value: &dyn Fn(&Endured) -> Option<f64>| {
                 spread(such.iter().filter_map(|endured| value(endured)))
             };
-            let count = |kind| such.iter().map(|endured| endured.count(kind)).sum::<u64>().to_string();
+            let count = |kind| such.iter().map(|it| it.outcomes.count(kind)).sum::<u64>().to_string();
             let cells = [
                 fault.to_string(),
                 such.len().to_string(),
@@ -133,8 +133,8 @@ impl Trial {
             ];
             table.row(&cells.join("|"));
         }
-        let requests: u64 = self.endured.iter().flat_map(|endured| endured.outcomes.values()).sum();
-        let served: u64 = self.endured.iter().map(|endured| endured.count("served")).sum();
+        let requests: u64 = self.endured.iter().map(|endured| endured.outcomes.total()).sum();
+        let served: u64 = self.endured.iter().map(|endured| endured.outcomes.count("served")).sum();
         format!(
             "Median and most for each fault, but sums of what was not served:\n{table}\n{} faults, {requests} requests, \
              {served} served, {} rows of the ledger judged\n",
@@ -173,13 +173,7 @@ impl Endured {
         })
     }
 
-    fn count(&self, kind: &str) -> u64 {
-        self.outcomes.get(kind).copied().unwrap_or(0)
-    }
-
     fn line(&self, number: usize) -> String {
-        let outcomes: Vec<String> =
-            self.outcomes.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let parts = self.parts_ms.map_or_else(String::new, |[promoted, confirmed, ours]| {
             format!(" (until promoted {promoted:.0}, until confirmed {confirmed:.0}, ours {ours:.0})")
         });
@@ -189,7 +183,7 @@ impl Endured {
             self.fault.to_string(),
             self.without_ms,
             self.slowest_ms,
-            outcomes.join(", "),
+            self.outcomes.told().collect::<Vec<_>>().join(", "),
         )
     }
 }
@@ -228,11 +222,7 @@ fn break_and_heal(
     watch: &Watch,
 ) -> Result<Instant, Error> {
     let interrupt = cluster.place.interrupt.clone();
-    // Not for a load that has given up: what it was told is the finding.
-    let wait = |duration: Duration| {
-        wait::until(duration, &interrupt, || Ok(running.has_failed().then_some(()))).map(drop)
-    };
-    wait(BEFORE)?;
+    running.wait(BEFORE, &interrupt)?;
     fault.inject(cluster)?;
     if fault.promotes() {
         let promoted = wait::until(PROMOTION_PATIENCE, &interrupt, || {
@@ -242,10 +232,10 @@ fn break_and_heal(
         promoted
             .ok_or_else(|| Error::Refused(format!("no node was promoted within {PROMOTION_PATIENCE:?}")))?;
     }
-    wait(fault.hold())?;
+    running.wait(fault.hold(), &interrupt)?;
     cluster.heal()?;
     let healed_at = Instant::now();
-    wait(AFTER)?;
+    running.wait(AFTER, &interrupt)?;
     Ok(healed_at)
 }
 
@@ -288,7 +278,7 @@ mod tests {
         let rounded = |parts: [f64; 3]| parts.map(|part| format!("{part:.0}"));
         assert_eq!(format!("{:.0}", endured.without_ms), "980");
         assert_eq!(endured.parts_ms.map(rounded), Some(["700", "200", "80"].map(str::to_owned)));
-        assert_eq!((endured.count("served"), endured.reason.as_deref()), (4, Some("read-only")));
+        assert_eq!((endured.outcomes.count("served"), endured.reason.as_deref()), (4, Some("read-only")));
         // The bank's commit was confirmed before that of the watch.
         let endured = of(&[promotion(720, Some(1_500))]);
         assert_eq!(endured.parts_ms.map(|parts| rounded(parts)[2].clone()), Some("0".to_owned()));

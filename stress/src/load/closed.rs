@@ -10,10 +10,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::traffic::{Asked, Outcome, Record};
 use crate::Error;
 use crate::http::Connection;
+use crate::wait::{self, Interrupt};
 
 /// Several clients, each on a connection of its own that it opens again when it has ended.
 #[derive(Debug, Clone)]
@@ -51,10 +53,10 @@ impl ClosedRun {
         self.records.iter().filter(|record| is_such(&record.outcome)).count()
     }
 
-    pub fn outcomes(&self) -> BTreeMap<&'static str, u64> {
-        let mut outcomes = BTreeMap::new();
+    pub fn outcomes(&self) -> Outcomes {
+        let mut outcomes = Outcomes::default();
         for record in &self.records {
-            *outcomes.entry(record.outcome.kind()).or_default() += 1;
+            *outcomes.0.entry(record.outcome.kind().to_owned()).or_default() += 1;
         }
         outcomes
     }
@@ -62,8 +64,27 @@ impl ClosedRun {
 
 impl Display for ClosedRun {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let outcomes = self.outcomes().into_iter().map(|(kind, count)| format!("{count} {kind}"));
-        f.write_str(&outcomes.collect::<Vec<_>>().join(", "))
+        f.write_str(&self.outcomes().told().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Requests by what became of them, as [`Outcome::kind`] calls it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Outcomes(pub BTreeMap<String, u64>);
+
+impl Outcomes {
+    pub fn count(&self, kind: &str) -> u64 {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// `7 in doubt`, for each kind that there is.
+    pub(crate) fn told(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(kind, count)| format!("{count} {kind}"))
     }
 }
 
@@ -155,6 +176,11 @@ impl RunningLoad {
 
     pub fn clients(&self) -> usize {
         self.clients.len()
+    }
+
+    /// Waits, but not for a load that has given up: what it was told is the finding.
+    pub(crate) fn wait(&self, duration: Duration, interrupt: &Interrupt) -> Result<(), Error> {
+        wait::until(duration, interrupt, || Ok(self.has_failed().then_some(()))).map(drop)
     }
 
     pub fn has_failed(&self) -> bool {

@@ -110,16 +110,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_removed_with_its_content() {
-        let directory = Throwaway::new("test").unwrap();
-        let path = directory.path().to_owned();
-        fs::create_dir(path.join("inner")).unwrap();
-        fs::write(path.join("inner/file"), "x").unwrap();
-        drop(directory);
-        assert!(!path.exists());
-    }
-
-    #[test]
     fn sweep_takes_the_abandoned_and_leaves_the_owned_and_the_kept() {
         let owned = Throwaway::new("test").unwrap();
         let kept = Throwaway::new("test").unwrap().keep();

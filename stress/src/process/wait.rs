@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline and a way to be called off. Nothing here waits for a mere time.
+//! Waiting for a condition, with a deadline and a way to be called off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +49,11 @@ pub fn until<T>(
         }
         thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Lets a time pass, unless it is called off.
+pub fn pause(duration: Duration, interrupt: &Interrupt) -> Result<(), Error> {
+    until(duration, interrupt, || Ok(None::<()>)).map(drop)
 }
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

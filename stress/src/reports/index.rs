@@ -146,6 +146,7 @@ mod tests {
         other.summary.thresholds[0].is_kept = false;
         let html = page(&[kept(1_800_000_000), slower, other]).unwrap();
         assert_eq!((html.matches("<section>").count(), html.matches("<li ").count()), (2, 3));
+        assert!(page(&[]).unwrap().contains("No run has been kept yet"));
         assert!(html.contains("failed: checks rate==1"), "{html}");
         assert!(html.contains("cx=\"211.0\""), "a single run stands in the middle: {html}");
     }
@@ -158,11 +159,6 @@ mod tests {
         // Requests and p99.
         assert_eq!(html.matches("<circle class=\"c0 disturbed\"").count(), 2, "{html}");
         assert_eq!(html.matches("disturbed: others used 1.25 CPU").count(), 2, "{html}");
-    }
-
-    #[test]
-    fn a_page_of_nothing_says_so() {
-        assert!(page(&[]).unwrap().contains("No run has been kept yet"));
     }
 
     #[test]

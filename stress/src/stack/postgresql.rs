@@ -53,17 +53,15 @@ pub struct PostgresOptions {
 
 impl Default for PostgresOptions {
     fn default() -> PostgresOptions {
-        let (durability, settings, interrupt) = Default::default();
-        let (accounts, group, log) = Default::default();
         PostgresOptions {
             name: DB,
-            durability,
+            durability: Durability::default(),
             connections_max: 100,
-            settings,
-            accounts,
-            group,
-            log,
-            interrupt,
+            settings: Vec::new(),
+            accounts: None,
+            group: None,
+            log: None,
+            interrupt: Interrupt::default(),
         }
     }
 }

@@ -12,9 +12,11 @@ use clap::Args;
 
 use crate::arguments::positive;
 use crate::ledger::{Judge, settled};
+use crate::load::traffic::Outcome;
 use crate::load::{ClosedLoad, ClosedRun, RunningLoad};
 use crate::measure::{Machine, Moment, groups_for};
 use crate::stack::DATABASE;
+use crate::table::float;
 use crate::wait;
 use crate::{Bank, Error, Service, Split, Stack, StackOptions, Workplace};
 
@@ -117,7 +119,7 @@ pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     for (number, fault) in (1..=options.faults()).zip(Fault::ALL.iter().copied().cycle()) {
         let due = began + options.interval() * (number - 1);
         let until_due = due.saturating_duration_since(Instant::now());
-        wait::until(until_due, &place.interrupt, || Ok(None::<()>))?;
+        wait::pause(until_due, &place.interrupt)?;
         match soak.minute(number, fault) {
             Ok(minute) => {
                 place.steps.line(&minute.line(options.faults()));
@@ -173,9 +175,9 @@ impl<'a> Soak<'a> {
         let duration = (self.options.interval() / 12).max(CAPACITY_RUN_MIN);
         let mut capacities = Vec::new();
         for run in 1..=CAPACITY_RUNS {
-            let (told, seconds, ()) = self.loaded(|soak, load| soak.wait_while(load, duration))?;
+            let (told, seconds, ()) = self.loaded(|soak, load| load.wait(duration, &soak.place.interrupt))?;
             self.judge_quiet(&told)?;
-            let capacity = report::served(&told.records) / seconds;
+            let capacity = float(told.count(Outcome::is_served) as u64) / seconds;
             self.place.steps.line(&format!("capacity, run {run}: {capacity:.0} requests per second"));
             capacities.push(capacity);
         }
@@ -188,14 +190,15 @@ impl<'a> Soak<'a> {
         let began = Instant::now();
         let before = Moment::now(&self.bank(), None);
         let (told, seconds, span) = self.loaded(|soak, load| {
-            soak.wait_while(load, every / 4)?;
+            let interrupt = &soak.place.interrupt;
+            load.wait(every / 4, interrupt)?;
             let fault_began = Instant::now();
             let hold = HOLD_MAX.min(every / 6);
             let fault_ended = fault.inject(&mut soak.stack, hold)?;
             let end = began + every * 9 / 10;
             // However long the fault took, the load goes on for a while after it.
             let rest = end.saturating_duration_since(fault_ended).max(every / 10);
-            soak.wait_while(load, rest)?;
+            load.wait(rest, interrupt)?;
             Ok((fault_began, fault_ended))
         })?;
         let others_cpus = Moment::now(&self.bank(), None).others_cpus(&before);
@@ -222,11 +225,6 @@ impl<'a> Soak<'a> {
         let done = work(self, &load);
         let run = load.finish()?;
         Ok((run, began.elapsed().as_secs_f64(), done?))
-    }
-
-    /// Waits, but not for a load that has given up.
-    fn wait_while(&self, load: &RunningLoad, duration: Duration) -> Result<(), Error> {
-        wait::until(duration, &self.place.interrupt, || Ok(load.has_failed().then_some(()))).map(drop)
     }
 
     /// As it is now: an instance that was started again has other addresses.

@@ -1,6 +1,5 @@
 //! What was endured, minute by minute, and whether anything grew.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Footprint};
 use crate::load::traffic::{Outcome, Record};
-use crate::load::{ClosedRun, last_first, longest_gap};
+use crate::load::{ClosedRun, Outcomes, last_first, longest_gap};
 use crate::measure::Machine;
 use crate::table::{Table, float, ms, spread};
 use crate::{Error, files};
@@ -35,8 +34,7 @@ pub struct Minute {
     pub number: u32,
     pub fault: Fault,
     pub loaded_s: f64,
-    /// Requests by what became of them: `served`, `nothing done`, `in doubt`, `broken off`, `bad gateway`.
-    pub outcomes: BTreeMap<String, u64>,
+    pub outcomes: Outcomes,
     /// Of those that were not served, the ones that had ended when the fault began.
     pub failed_before: u64,
     /// Never sent, since their client still waited for an answer.
@@ -91,9 +89,9 @@ impl Report {
             let cells = [
                 fault.to_string(),
                 minutes.len().to_string(),
-                spread(&|minute| float(minute.count("nothing done"))),
-                spread(&|minute| float(minute.count("in doubt"))),
-                spread(&|minute| float(minute.count("broken off"))),
+                spread(&|minute| float(minute.outcomes.count("nothing done"))),
+                spread(&|minute| float(minute.outcomes.count("in doubt"))),
+                spread(&|minute| float(minute.outcomes.count("broken off"))),
                 spread(&|minute| float(minute.left_out)),
                 spread(&|minute| minute.served_again_ms.unwrap_or(f64::INFINITY)),
                 spread(&|minute| minute.silence_ms),
@@ -109,8 +107,8 @@ impl Report {
         } else {
             growth.to_string()
         };
-        let requests: u64 = self.minutes.iter().flat_map(|minute| minute.outcomes.values()).sum();
-        let served: u64 = self.minutes.iter().map(|minute| minute.count(SERVED)).sum();
+        let requests: u64 = self.minutes.iter().map(|minute| minute.outcomes.total()).sum();
+        let served: u64 = self.minutes.iter().map(|minute| minute.outcomes.count(SERVED)).sum();
         let rows = self.rows;
         format!(
             "Median and most for each fault:\n{faults}\n{growth}\n{requests} requests, {served} served, {rows} rows of the ledger judged\n"
@@ -126,14 +124,13 @@ impl Minute {
         loaded_s: f64,
         (fault_began, fault_ended): (Instant, Instant),
     ) -> Minute {
-        let outcomes = told.outcomes().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
         let failed = told.records.iter().filter(|record| !record.outcome.is_served());
         Minute {
             number,
             fault,
             loaded_s,
-            outcomes,
-            failed_before: count(failed.filter(|record| record.ended_at < fault_began)),
+            outcomes: told.outcomes(),
+            failed_before: failed.filter(|record| record.ended_at < fault_began).count() as u64,
             left_out: told.left_out,
             fault_ms: ms(fault_ended.saturating_duration_since(fault_began)),
             served_again_ms: last_first(&told.records, told.clients, fault_ended, Outcome::is_served).map(ms),
@@ -143,15 +140,9 @@ impl Minute {
         }
     }
 
-    fn count(&self, kind: &str) -> u64 {
-        self.outcomes.get(kind).copied().unwrap_or(0)
-    }
-
     /// One line: rate, errors by kind, memory and descriptors of each part.
     pub fn line(&self, minutes: u32) -> String {
-        let requests: u64 = self.outcomes.values().sum();
-        let failures = self.outcomes.iter().filter(|(kind, _)| *kind != SERVED);
-        let mut failures: Vec<String> = failures.map(|(kind, count)| format!("{count} {kind}")).collect();
+        let mut failures: Vec<String> = self.outcomes.told().filter(|told| !told.ends_with(SERVED)).collect();
         if self.left_out > 0 {
             failures.push(format!("{} left out", self.left_out));
         }
@@ -170,7 +161,7 @@ impl Minute {
             "{:>3}/{minutes} {:<20} {:>6.0}/s, {}; fault {:.0} ms, served again {served_again}, silence {:.0} ms; {}{}",
             self.number,
             self.fault,
-            float(requests) / self.loaded_s,
+            float(self.outcomes.total()) / self.loaded_s,
             failures.join(", "),
             self.fault_ms,
             self.silence_ms,
@@ -182,10 +173,6 @@ impl Minute {
 
 fn silence(records: &[Record]) -> Duration {
     longest_gap(records, Outcome::is_served).map(|(from, to)| to - from).unwrap_or_default()
-}
-
-pub(super) fn served(records: &[Record]) -> f64 {
-    float(count(records.iter().filter(|record| record.outcome.is_served())))
 }
 
 /// PostgreSQL's processes share their buffers, which fill with the ledger up to what they may: only what is each
@@ -236,10 +223,6 @@ fn growth(minutes: &[Minute]) -> Vec<Growth> {
     growth
 }
 
-fn count<'a>(records: impl Iterator<Item = &'a Record>) -> u64 {
-    u64::try_from(records.count()).unwrap_or(u64::MAX)
-}
-
 fn mebibytes(bytes: u64) -> f64 {
     float(bytes) / float(1 << 20)
 }
@@ -269,7 +252,7 @@ mod tests {
     fn hour(minutes: u32, of: impl Fn(&str, u32) -> (u64, u64)) -> Vec<Minute> {
         let told = ClosedRun { left_out: 7, ..ClosedRun::default() };
         let minute = |(number, fault)| Minute {
-            outcomes: BTreeMap::from([(SERVED.to_owned(), 5400), ("in doubt".to_owned(), 3)]),
+            outcomes: Outcomes([(SERVED.to_owned(), 5400), ("in doubt".to_owned(), 3)].into()),
             others_cpus: Some(0.5),
             parts: ["nginx", "webapi1", "webapi2", "postgresql"]
                 .map(|part| {
@@ -334,6 +317,7 @@ mod tests {
         assert_eq!(again(&told), Some(Duration::from_millis(45)));
         assert_eq!(silence(&told.records), Duration::from_millis(50));
         let minute = Minute::of(1, Fault::RowLocked, &told, 1.0, (at(40), at(50)));
-        assert_eq!((minute.count(SERVED), minute.count("in doubt"), minute.failed_before), (5, 1, 0));
+        let Minute { outcomes, failed_before, .. } = minute;
+        assert_eq!((outcomes.count(SERVED), outcomes.count("in doubt"), failed_before), (5, 1, 0));
     }
 }
