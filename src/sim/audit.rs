@@ -59,6 +59,11 @@ impl Audit {
         self.histories.get(&account).map_or(0, Vec::len)
     }
 
+    /// How many of them are among the first `rows` of the ledger.
+    pub(crate) fn len_within(&self, account: i32, rows: usize) -> usize {
+        self.histories.get(&account).map_or(0, |history| history.partition_point(|&row| row < rows))
+    }
+
     /// How many transactions of this account a statement shows at least that is asked for now.
     pub(crate) fn statement_floor(&self, account: i32, config: &Config, now: Now) -> usize {
         if config.database_read.is_none() {

@@ -76,6 +76,8 @@ faults! {
     StandbyLags,
     /// After a switch-over the old primary does not follow the new one, and its own log has grown.
     StandbyStranded,
+    /// The standby takes over, and the old primary goes on: it can still be reached by some, answers, and commits nothing.
+    SplitBrain,
     /// PostgreSQL ends all sessions at once.
     DatabaseRestart,
     /// PostgreSQL refuses connections.
@@ -129,7 +131,7 @@ impl Fault {
             | Fault::SessionSpoilt
             | Fault::SilentDatabase
             | Fault::StandbyLags => 20,
-            Fault::TimeJump | Fault::DatabaseRestart | Fault::Demoted => 5,
+            Fault::TimeJump | Fault::DatabaseRestart | Fault::Demoted | Fault::SplitBrain => 5,
             Fault::InstanceKilled | Fault::InstanceDrained => 3,
         }
     }

@@ -9,7 +9,7 @@
 //! have stopped, and everything has to come to an end in bounded time: each request to its answer, each lane back to
 //! ready, also after an outage of the database and while an instance is told to stop.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -37,8 +37,8 @@ use audit::Audit;
 pub use check::{Check, Violation};
 pub use fault::Fault;
 use network::{Backlog, SimNetwork, deliver_events};
-use peer::{Around, Peer};
-use postgres::Postgres;
+use peer::{Around, Peer, Reached};
+use postgres::{Postgres, Replaced};
 use scene::{STILL_MAX_US, Scene};
 use socket::Shared;
 
@@ -100,6 +100,10 @@ struct World {
 struct Instance {
     event_loop: EventLoop<SimNetwork>,
     backlog: Backlog,
+    /// No other has it.
+    number: u64,
+    /// The newest timeline that a lane of it, other than the reader, has read.
+    timeline: Rc<Cell<Option<u32>>>,
     /// How often a lane of the instances before it closed.
     lane_closes_before: u64,
     /// When it stops whatever is still open, once it was told to stop, in monotonic microseconds.
@@ -117,6 +121,8 @@ impl Instance {
 struct Backend {
     session: usize,
     socket: Shared,
+    /// That of its instance, unless it is the reader's.
+    timeline: Option<Rc<Cell<Option<u32>>>>,
     /// It does nothing before this time, in monotonic microseconds.
     busy_until_us: u64,
     /// The socket is dead to it.
@@ -168,7 +174,14 @@ impl World {
         let engine = Engine::new(self.config.clone(), self.engines_made, self.scene.now());
         let network = SimNetwork::new(self.scene.clone(), self.config.sessions());
         let event_loop = EventLoop::new(engine, network, vec![(backlog.clone(), ListenerKind::Bank)]);
-        Instance { event_loop, backlog, lane_closes_before: 0, drained_by_us: None }
+        Instance {
+            event_loop,
+            backlog,
+            number: self.engines_made,
+            timeline: Rc::default(),
+            lane_closes_before: 0,
+            drained_by_us: None,
+        }
     }
 
     /// The whole run.
@@ -191,6 +204,7 @@ impl World {
     fn come_to_an_end(&mut self) {
         self.scene.calm_down();
         self.scene.tell(|| "the faults stop".to_owned());
+        self.stop_old_primary();
         self.postgres.calm_down();
         self.unlock_at_us = u64::MAX;
         self.replays_at_us = 0;
@@ -227,24 +241,32 @@ impl World {
     }
 
     fn with_peer<T>(&mut self, index: usize, act: impl FnOnce(&mut Peer, &mut Around<'_>) -> T) -> T {
-        let instances: Vec<(Backlog, u64)> = self
+        let newest = Some(self.postgres.timeline);
+        let instances: Vec<Reached> = self
             .instances
             .iter_mut()
-            .map(|instance| (instance.backlog.clone(), instance.lane_closes()))
+            .map(|instance| Reached {
+                backlog: instance.backlog.clone(),
+                lane_closes: instance.lane_closes(),
+                number: instance.number,
+                knows_primary: instance.timeline.get() == newest,
+            })
             .collect();
         let mut around = Around {
             audit: &mut self.audit,
             ledger: &self.postgres.ledger,
             config: &self.config,
             instances: &instances,
+            old_rows: self.postgres.old_primary().map(|(_, rows)| rows),
             failures: &mut self.postgres.failures,
         };
         act(&mut self.peers[index], &mut around)
     }
 
     fn let_the_database_act(&mut self) {
+        let isolated = self.postgres.old_primary().map(|(host, _)| host);
         for instance in &mut self.instances {
-            instance.event_loop.network.answer_connects();
+            instance.event_loop.network.answer_connects(isolated);
         }
         self.welcome_sessions();
         if self.scene.strikes(Fault::DatabaseRestart) {
@@ -255,8 +277,16 @@ impl World {
         }
         if self.scene.strikes(Fault::Demoted) {
             self.scene.tell(|| "the standby takes over".to_owned());
+            self.stop_old_primary();
             self.postgres.switch_over(self.scene.happens(500));
-            self.postgres.is_stranded = self.scene.strikes(Fault::StandbyStranded);
+            if self.scene.strikes(Fault::StandbyStranded) {
+                self.postgres.replaced = Replaced::Stranded;
+            }
+        }
+        if self.scene.strikes(Fault::SplitBrain) {
+            self.scene.tell(|| "the standby takes over, and the old primary goes on".to_owned());
+            self.stop_old_primary();
+            self.postgres.split();
         }
         if self.scene.strikes(Fault::StandbyLags) {
             self.replays_at_us = self.scene.now().monotonic_us + self.scene.between(1_000, 2_000_000);
@@ -306,11 +336,21 @@ impl World {
         }
         self.deliver_to_backend(index, true);
         for _ in 0..=scene.below(12) {
-            if !self.postgres.work(self.backends[index].session, now_us) {
+            if !self.work_on(index, now_us) {
                 break;
             }
         }
         self.deliver_reply(index, true);
+    }
+
+    /// Lets a session work on one message. Whether there was one.
+    fn work_on(&mut self, index: usize, now_us: u64) -> bool {
+        let backend = &self.backends[index];
+        let works = self.postgres.work(backend.session, now_us);
+        if let Some(timeline) = &backend.timeline {
+            timeline.set(timeline.get().max(self.postgres.read_timeline(backend.session)));
+        }
+        works
     }
 
     /// Moves bytes of a lane to its session, in pieces or whole. Whether there were any.
@@ -384,12 +424,23 @@ impl World {
         self.postgres.kill(backend.session);
     }
 
+    /// A primary that was replaced stops, with all its sessions.
+    fn stop_old_primary(&mut self) {
+        self.postgres.rejoin();
+        for index in 0..self.backends.len() {
+            if self.postgres.is_ended(self.backends[index].session) {
+                self.end_backend(index);
+            }
+        }
+    }
+
     /// A session for each lane that has just been connected.
     fn welcome_sessions(&mut self) {
         for instance in &mut self.instances {
-            for (socket, host) in instance.event_loop.network.take_connected() {
+            for (socket, lane, host) in instance.event_loop.network.take_connected() {
                 let session = self.postgres.connect_to(host);
-                self.backends.push(Backend { session, socket, busy_until_us: 0, is_cut: false });
+                let timeline = (lane < self.config.lanes).then(|| instance.timeline.clone());
+                self.backends.push(Backend { session, socket, timeline, busy_until_us: 0, is_cut: false });
             }
         }
     }
@@ -577,7 +628,7 @@ impl World {
         let mut does_something = false;
         let now_us = self.scene.now().monotonic_us;
         for instance in &mut self.instances {
-            instance.event_loop.network.answer_connects();
+            instance.event_loop.network.answer_connects(None);
         }
         self.welcome_sessions();
         for index in 0..self.backends.len() {
@@ -585,7 +636,7 @@ impl World {
                 continue;
             }
             does_something |= self.deliver_to_backend(index, false);
-            while self.postgres.work(self.backends[index].session, now_us) {
+            while self.work_on(index, now_us) {
                 does_something = true;
             }
             does_something |= self.deliver_reply(index, false);

@@ -53,8 +53,8 @@ pub(crate) struct SimNetwork {
     lanes: Vec<LaneSocket>,
     /// Slots that were given back: their events may still be under way.
     stale: VecDeque<Slot>,
-    /// The new sockets of lanes that PostgreSQL is yet to learn of, each with its host.
-    connected: Vec<(Shared, usize)>,
+    /// The new sockets of lanes that PostgreSQL is yet to learn of, each with its lane and its host.
+    connected: Vec<(Shared, usize, usize)>,
     /// PostgreSQL takes no connection at all.
     is_database_away: bool,
     looked_us: u64,
@@ -102,8 +102,8 @@ impl SimNetwork {
         self.is_database_away = is_away;
     }
 
-    /// The sockets of lanes that have just been connected, each with its host.
-    pub(crate) fn take_connected(&mut self) -> Vec<(Shared, usize)> {
+    /// The sockets of lanes that have just been connected, each with its lane and its host.
+    pub(crate) fn take_connected(&mut self) -> Vec<(Shared, usize, usize)> {
         std::mem::take(&mut self.connected)
     }
 
@@ -146,13 +146,15 @@ impl SimNetwork {
             })
     }
 
-    /// Attempts to connect come to their end, or hang.
-    pub(crate) fn answer_connects(&mut self) {
+    /// Attempts to connect come to their end, or hang. Half of those to the `isolated` host are refused.
+    pub(crate) fn answer_connects(&mut self, isolated: Option<usize>) {
         for lane in &mut self.lanes {
-            if let LaneSocket::Connecting { end: end @ None, .. } = lane
+            if let LaneSocket::Connecting { end: end @ None, host } = lane
                 && !self.scene.strikes(Fault::ConnectHangs)
             {
-                let is_refused = self.is_database_away || self.scene.strikes(Fault::ConnectRefused);
+                let is_refused = self.is_database_away
+                    || self.scene.strikes(Fault::ConnectRefused)
+                    || isolated == Some(*host) && self.scene.happens(500);
                 *end = Some(if is_refused { ConnectEnd::Refused } else { ConnectEnd::Connected });
             }
         }
@@ -257,7 +259,7 @@ impl Network for SimNetwork {
         match end {
             ConnectEnd::Connected => {
                 let socket = Socket::new(LANE_BUFFER_BYTES, &self.scene);
-                self.connected.push((socket.clone(), host));
+                self.connected.push((socket.clone(), lane, host));
                 self.lanes[lane] = LaneSocket::Connected { socket: Rc::downgrade(&socket) };
                 Some((lane, Ok(Connected::Stream(ServerEnd::new(socket, self.scene.clone())))))
             }

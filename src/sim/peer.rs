@@ -77,6 +77,10 @@ struct Asked {
     start: u64,
     end: u64,
     floor: usize,
+    /// As `floor`, in the ledger of a primary that was replaced and goes on.
+    old_floor: usize,
+    /// The instance that it was asked of, if that knew the newest timeline.
+    knows_primary: Option<u64>,
     lane_closes: u64,
     /// When its first byte was sent, in monotonic microseconds.
     begun_at_us: Option<u64>,
@@ -87,10 +91,21 @@ pub(crate) struct Around<'a> {
     pub(crate) audit: &'a mut Audit,
     pub(crate) ledger: &'a Ledger,
     pub(crate) config: &'a Config,
-    /// The backlog and the count of lanes that closed, of each instance.
-    pub(crate) instances: &'a [(Backlog, u64)],
+    pub(crate) instances: &'a [Reached],
+    /// How many rows of the ledger a primary has that was replaced and goes on.
+    pub(crate) old_rows: Option<usize>,
     /// Transactions that are to fail, each with its SQLSTATE.
     pub(crate) failures: &'a mut Vec<(String, &'static str)>,
+}
+
+/// What a peer needs to know of an instance.
+pub(crate) struct Reached {
+    pub(crate) backlog: Backlog,
+    /// How often its lanes closed.
+    pub(crate) lane_closes: u64,
+    pub(crate) number: u64,
+    /// One of its lanes has read the newest timeline.
+    pub(crate) knows_primary: bool,
 }
 
 const PIPELINED_MAX: usize = 16;
@@ -232,7 +247,7 @@ impl Peer {
             if self.scene.strikes(Fault::SmallSendBuffer) { self.scene.between(1, 200) } else { 8_192 };
         let socket = Socket::new(usize::try_from(buffer_bytes).unwrap_or(1), &self.scene);
         self.last_socket = socket.borrow().number;
-        around.instances[instance].0.borrow_mut().push(socket.clone());
+        around.instances[instance].backlog.borrow_mut().push(socket.clone());
         self.scene.tell(|| format!("peer {} connects to instance {instance}", self.name));
         self.reads_again_at_us = 0;
         self.connection = Some(Connection {
@@ -271,6 +286,12 @@ impl Peer {
             }
             Expect::Health | Expect::UnknownAccount | Expect::Refusal { .. } | Expect::Violation { .. } => 0,
         };
+        let old_floor = match (&request.expect, around.old_rows) {
+            (Expect::Transaction { account, .. } | Expect::Statement { account }, Some(rows)) => {
+                floor.min(around.audit.len_within(*account, rows))
+            }
+            (_, _) => floor,
+        };
         if let Expect::Transaction { tag, .. } = request.expect {
             let codes = match (self.scene.strikes(Fault::Conflict), self.scene.strikes(Fault::StatementError))
             {
@@ -288,8 +309,17 @@ impl Peer {
         connection.unsent.extend(std::mem::take(&mut request.bytes));
         connection.is_last = request.is_last;
         let end = connection.sent_bytes + connection.unsent.len() as u64 + request.withheld.len() as u64;
-        let lane_closes = around.instances[connection.instance].1;
-        connection.asked.push_back(Asked { request, start, end, floor, lane_closes, begun_at_us: None });
+        let Reached { lane_closes, number, knows_primary, .. } = around.instances[connection.instance];
+        connection.asked.push_back(Asked {
+            request,
+            start,
+            end,
+            floor,
+            old_floor,
+            knows_primary: knows_primary.then_some(number),
+            lane_closes,
+            begun_at_us: None,
+        });
     }
 
     pub(crate) fn send(&mut self) -> bool {
@@ -411,9 +441,13 @@ impl Peer {
         }
         let now_us = self.scene.now().monotonic_us;
         let timeout_ms = around.config.head_timeout_ms.min(around.config.body_timeout_ms);
-        let lane_closes = around.instances[connection.instance].1.saturating_sub(asked.lane_closes);
+        let lane_closes = around.instances[connection.instance].lane_closes.saturating_sub(asked.lane_closes);
+        // One that knew of no newer primary may have read from the old one, and so may one that was started since.
+        let is_fenced = asked.knows_primary == Some(around.instances[connection.instance].number);
+        let read_floor = if is_fenced { asked.floor } else { asked.old_floor };
         let standing = Standing {
             floor: asked.floor,
+            read_floor,
             unseen_attempts: usize::try_from(lane_closes).unwrap_or(usize::MAX),
             is_draining: connection.socket.borrow().is_draining(),
             is_late: asked.begun_at_us.is_some_and(|at_us| now_us - at_us >= timeout_ms * 1_000),

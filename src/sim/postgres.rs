@@ -80,10 +80,10 @@ pub(crate) struct Postgres {
     pub(crate) primary: usize,
     /// How often that has changed.
     pub(crate) timeline: u32,
-    /// How many rows of the ledger the standby has replayed.
+    /// How many rows of the ledger the other host has.
     replayed: usize,
-    /// It does not follow the primary: it was one itself, on the timeline before, and its log has grown since.
-    pub(crate) is_stranded: bool,
+    /// What the other host does.
+    pub(crate) replaced: Replaced,
     /// It has no functions to tell its history with, as another engine.
     pub(crate) has_no_history: bool,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
@@ -105,6 +105,19 @@ pub(crate) struct Postgres {
     sessions: Vec<Session>,
 }
 
+/// What the host does that is not the primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It is a standby, and follows the primary.
+    #[default]
+    Follows,
+    /// It is a standby that does not follow: it was the primary itself, on the timeline before, and its log has grown since.
+    Stranded,
+    /// It was the primary, and does not know that it is none any more: it answers what it reads, and no commit there ever ends,
+    /// since each waits for a standby.
+    GoesOn,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Session(usize),
@@ -124,6 +137,9 @@ struct Session {
     is_ended: bool,
     lock_timeout_us: u64,
     host: usize,
+    /// The timeline that it was told, and whether it is known to have read that: it has asked for something else since.
+    told_timeline: Option<u32>,
+    read_timeline: Option<u32>,
     /// The SQLSTATE that every call fails with from now on.
     spoilt: Option<&'static str>,
     /// The SQLSTATE for which a call of this batch has failed, if the session is to blame.
@@ -213,11 +229,7 @@ impl Postgres {
     /// `is_told`.
     pub(crate) fn switch_over(&mut self, is_told: bool) {
         let demoted = self.primary;
-        self.primary = 1 - demoted;
-        self.timeline += 1;
-        // Nothing is lost: the standby that takes over has replayed all, and the old primary has written it.
-        self.replayed = self.ledger.rows.len();
-        self.is_stranded = false;
+        self.promote();
         for session in
             self.sessions.iter_mut().filter(|session| session.host == demoted && session.is_started)
         {
@@ -227,9 +239,48 @@ impl Postgres {
         }
     }
 
+    /// The other host becomes the primary, and this one does not know.
+    pub(crate) fn split(&mut self) {
+        self.promote();
+        self.replaced = Replaced::GoesOn;
+        for session in 0..self.sessions.len() {
+            if self.is_replaced(session) {
+                self.release(session);
+            }
+        }
+    }
+
+    fn promote(&mut self) {
+        self.rejoin();
+        self.primary = 1 - self.primary;
+        self.timeline += 1;
+        // Nothing is lost: the standby that takes over has replayed all, and the old primary has written it.
+        self.replayed = self.ledger.rows.len();
+    }
+
+    /// The host that is not the primary stops if it is one on an old timeline, and follows from now on.
+    pub(crate) fn rejoin(&mut self) {
+        for session in 0..self.sessions.len() {
+            if self.is_replaced(session) {
+                self.kill(session);
+            }
+        }
+        self.replaced = Replaced::Follows;
+    }
+
+    /// The host of a primary that was replaced and goes on, and how many rows of the ledger it has.
+    pub(crate) fn old_primary(&self) -> Option<(usize, usize)> {
+        (self.replaced == Replaced::GoesOn).then_some((1 - self.primary, self.replayed))
+    }
+
+    /// The timeline that the client of this session has read.
+    pub(crate) fn read_timeline(&self, session: usize) -> Option<u32> {
+        self.sessions[session].read_timeline
+    }
+
     /// The standby replays what there is.
     pub(crate) fn replay(&mut self) {
-        if !self.is_stranded {
+        if self.replaced == Replaced::Follows {
             self.replayed = self.ledger.rows.len();
         }
     }
@@ -239,17 +290,30 @@ impl Postgres {
         let of = |timeline: u32, rows: usize| {
             (7, i32::try_from(timeline).unwrap_or(i32::MAX), i64::try_from(rows).unwrap_or(i64::MAX))
         };
-        if !self.is_standby(session) {
-            of(self.timeline, self.ledger.rows.len())
-        } else if self.is_stranded {
-            of(self.timeline - 1, self.replayed + 1_000)
-        } else {
-            of(self.timeline, self.replayed)
+        match self.replaced {
+            _ if self.is_primary(session) => of(self.timeline, self.ledger.rows.len()),
+            Replaced::Follows => of(self.timeline, self.replayed),
+            Replaced::Stranded | Replaced::GoesOn => of(self.timeline - 1, self.replayed + 1_000),
         }
     }
 
+    fn is_primary(&self, session: usize) -> bool {
+        self.sessions[session].host == self.primary
+    }
+
+    /// Whether its server is a primary that was replaced.
+    fn is_replaced(&self, session: usize) -> bool {
+        !self.is_primary(session) && self.replaced == Replaced::GoesOn
+    }
+
     fn is_standby(&self, session: usize) -> bool {
-        self.sessions[session].host != self.primary
+        !self.is_primary(session) && self.replaced != Replaced::GoesOn
+    }
+
+    /// What is committed on the session's server.
+    fn committed(&self, session: usize) -> &[Entry] {
+        let rows = &self.ledger.rows;
+        if self.is_primary(session) { rows } else { &rows[..self.replayed] }
     }
 
     /// Takes bytes of the client in.
@@ -301,7 +365,7 @@ impl Postgres {
     /// Nothing fails any more, and nobody else holds a lock.
     pub(crate) fn calm_down(&mut self) {
         self.unlock();
-        self.is_stranded = false;
+        self.rejoin();
         self.failures.clear();
         self.call_failure = None;
         self.commit_failure = None;
@@ -397,6 +461,11 @@ impl Postgres {
         if let Some(message) = self.interjection.take_if(|_| self.sessions[session].is_started) {
             self.sessions[session].sent.extend(message);
         }
+        if tag == b'S' && self.is_replaced(session) && !self.sessions[session].transaction.rows.is_empty() {
+            // It is written here, and waits for a standby that is gone.
+            self.sessions[session].put_back = Some((tag, body));
+            return false;
+        }
         if tag != b'E' || self.sessions[session].has_failed {
             self.answer(session, tag, &body);
             return true;
@@ -415,6 +484,7 @@ impl Postgres {
 
     fn answer(&mut self, id: usize, tag: u8, body: &[u8]) {
         let is_standby = self.is_standby(id);
+        let is_replaced = self.is_replaced(id);
         let session = &mut self.sessions[id];
         match tag {
             b'0' => {
@@ -435,13 +505,15 @@ impl Postgres {
             b'Q' => {
                 let is = if is_standby { "on" } else { "off" };
                 let is_in_recovery = if is_standby { "t" } else { "f" };
-                let timeline = self.timeline.to_string();
+                let timeline = if is_replaced { self.timeline - 1 } else { self.timeline };
+                let timeline_text = timeline.to_string();
                 let answer: &[Option<&[u8]>] = if body.starts_with(b"SHOW ") {
                     &[Some(is.as_bytes())]
                 } else if body.starts_with(b"SELECT pg_catalog.pg_is_in_recovery()") {
                     &[Some(is_in_recovery.as_bytes())]
                 } else {
-                    &[Some(b"7"), (!is_standby).then_some(timeline.as_bytes()), Some(b"f")]
+                    session.told_timeline = (!is_standby).then_some(timeline);
+                    &[Some(b"7"), (!is_standby).then_some(timeline_text.as_bytes()), Some(b"f")]
                 };
                 // Columns of which nothing is known but that they are there.
                 let column = b"a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0".repeat(answer.len());
@@ -595,6 +667,7 @@ impl Postgres {
                 let lock_timeout = names.iter().zip(values).find(|(name, _)| *name == "lock_timeout");
                 let is_read_only = u8::from(self.is_standby(id));
                 let session = &mut self.sessions[id];
+                session.read_timeline = session.told_timeline;
                 session.lock_timeout_us =
                     lock_timeout.and_then(|(_, ms)| ms.parse::<u64>().ok()).map_or(u64::MAX, |ms| ms * 1_000);
                 let set = i64::try_from(names.len()).unwrap_or(i64::MAX).to_be_bytes();
@@ -679,6 +752,10 @@ impl Postgres {
                 self.offences.push(Violation::new(Check::SetOrder, text));
             }
         }
+        if self.is_replaced(id) {
+            // The locks are those of the primary. What would hold one here is never committed.
+            return Executed::Done;
+        }
         for account in wanted {
             // Of those that keep to it, no two deadlock. A deadlock itself needs two long batches that meet in the middle,
             // which ten thousand worlds did not have.
@@ -720,7 +797,10 @@ impl Postgres {
     }
 
     fn balance(&self, id: usize, account: i32) -> Option<(i64, i64)> {
-        let &(limit, committed) = self.ledger.accounts.get(&account)?;
+        let &(limit, newest) = self.ledger.accounts.get(&account)?;
+        let replayed = || self.committed(id).iter().rev().find(|entry| entry.account == account);
+        let committed =
+            if self.is_primary(id) { newest } else { replayed().map_or(0, |entry| entry.balance_cents) };
         Some((limit, *self.sessions[id].transaction.balances.get(&account).unwrap_or(&committed)))
     }
 
@@ -746,12 +826,9 @@ impl Postgres {
     /// The procedure: balance and newest transactions, as this session sees them.
     fn statement(&self, id: usize, account: i32) -> Option<String> {
         let (limit, balance) = self.balance(id, account)?;
-        let is_standby = self.is_standby(id);
-        let committed = if is_standby { self.replayed } else { self.ledger.rows.len() };
-        let rows = self.ledger.rows[..committed].iter().chain(&self.sessions[id].transaction.rows);
-        let mut newest = rows.rev().filter(|entry| entry.account == account).take(STATEMENT_ROWS).peekable();
-        let replayed = newest.peek().map_or(0, |entry| entry.balance_cents);
-        Some(statement_text(limit, if is_standby { replayed } else { balance }, newest))
+        let rows = self.committed(id).iter().chain(&self.sessions[id].transaction.rows);
+        let newest = rows.rev().filter(|entry| entry.account == account).take(STATEMENT_ROWS);
+        Some(statement_text(limit, balance, newest))
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) enum Expect {
 pub(crate) struct Standing<'a> {
     /// Transactions of the account that were committed before the request was sent.
     pub(crate) floor: usize,
+    /// As many of them as what only reads has to show.
+    pub(crate) read_floor: usize,
     /// Runs that may have come to nothing before the database saw them.
     pub(crate) unseen_attempts: usize,
     /// The server has been told to stop.
@@ -236,7 +238,7 @@ impl Request {
                 audit.check_accepted(tag, standing.floor, answer.body, standing.ledger)
             }
             (&Expect::Transaction { account, value_cents, tag }, 422) => {
-                audit.check_refused(tag, account, value_cents, standing.floor, standing.ledger)
+                audit.check_refused(tag, account, value_cents, standing.read_floor, standing.ledger)
             }
             (&Expect::Transaction { tag, .. }, 503) if answer.body.contains("the database refused") => {
                 audit.check_failed(tag, standing.unseen_attempts, standing.config)
@@ -244,9 +246,13 @@ impl Request {
             (&Expect::Transaction { tag, .. }, 503) if says_nothing_done => audit.check_denied(tag),
             (Expect::Transaction { .. }, 503) => Ok(()),
             (Expect::Statement { .. } | Expect::Health, 200) if self.is_head_only => Ok(()),
-            (&Expect::Statement { account }, 200) => {
-                audit.check_statement(account, standing.floor, answer.body, standing.config, standing.ledger)
-            }
+            (&Expect::Statement { account }, 200) => audit.check_statement(
+                account,
+                standing.read_floor,
+                answer.body,
+                standing.config,
+                standing.ledger,
+            ),
             (Expect::Statement { .. }, 503) => Ok(()),
             (Expect::Health, 200) if answer.body == "Healthy" => Ok(()),
             (Expect::Health, 503) => Ok(()),

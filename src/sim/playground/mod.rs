@@ -586,7 +586,7 @@ impl Playground {
     /// Connections come about, and bytes move between lanes and sessions.
     fn let_links_carry(&mut self) -> Option<String> {
         if self.can_connect() {
-            self.world.instances[0].event_loop.network.answer_connects();
+            self.world.instances[0].event_loop.network.answer_connects(None);
             self.world.welcome_sessions();
             return Some("The network answers lanes that connect".to_owned());
         }
