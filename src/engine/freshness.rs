@@ -62,6 +62,11 @@ impl Freshness {
         self.marks.push_back((asked_us, position));
     }
 
+    /// Forgets the positions of a primary that was replaced: they say nothing about the next one.
+    pub fn forget_primary(&mut self) {
+        self.marks.clear();
+    }
+
     /// Records the position of the reader's server. What it reads from now on is no older.
     pub fn reader_is_at(&mut self, position: Option<Position>) {
         self.reader = position;

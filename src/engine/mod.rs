@@ -378,7 +378,10 @@ impl Engine {
                     self.failures = Failures::None;
                 }
                 LaneEvent::Position(position, asked_us) => {
-                    if let Some(position) = position {
+                    // One that leaves an old primary says nothing of the new one.
+                    if let Some(position) = position
+                        && lane.served_host().is_some()
+                    {
                         self.freshness.primary_is_at(position, asked_us, &self.context.config);
                     }
                 }
@@ -506,6 +509,7 @@ impl Engine {
         {
             self.lanes.iter_mut().for_each(|lane| lane.leave_old_timeline(newest));
             (0..self.lanes.len()).for_each(|index| self.take_lane_events(index));
+            self.freshness.forget_primary();
         }
         while let Some((host, reason)) = self.demoted.take() {
             for index in 0..self.writers().len() {

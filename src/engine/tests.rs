@@ -1599,6 +1599,46 @@ fn an_answer_of_the_reader_counts_only_if_it_is_young_enough_when_it_comes() {
 }
 
 #[test]
+fn what_was_known_of_a_primary_that_was_replaced_makes_no_reader_young_enough() {
+    let reader = ("DATABASE_URL_READ", "postgresql://ana@10.0.0.1/rinha");
+    let mut world = world_of_two_lanes(&[reader, ("READ_STALENESS_MAX_MS", "1000")], [0, 0]);
+    let sessions = [0, world.session];
+    let log_in = |world: &mut World, lane: usize, host: usize| {
+        loop {
+            match world.engine.poll_connect(world.now) {
+                Some((dialled, _)) if dialled == lane => break,
+                Some((other, _)) => world.engine.lane_connect_failed(other, "refused"),
+                None => world.sleep(),
+            }
+        }
+        world.engine.lane_connected(lane, world.now);
+        (world.lane, world.session) = (lane, world.database.connect_to(host));
+        world.settle();
+        assert!(world.engine.lanes[lane].is_ready());
+    };
+    log_in(&mut world, 2, 0);
+    let reading = world.session;
+    // Each lane has asked the old primary how far it is when the second one finds the new primary.
+    world.now.monotonic_us = 250_000;
+    world.advance();
+    world.database.split();
+    world.engine.lanes[1].close(CloseReason::PeerClosed);
+    world.advance();
+    log_in(&mut world, 1, 1);
+    for (lane, session) in [(0, sessions[0]), (2, reading)] {
+        (world.lane, world.session) = (lane, session);
+        world.settle();
+        assert!(!world.engine.lanes[lane].wants_socket(), "it was left after its answer");
+    }
+    // The reader finds the old one again, which has all that was known of it, and says so before the new one says anything.
+    log_in(&mut world, 2, 0);
+    assert!(world.now.monotonic_us < 500_000);
+    world.now.monotonic_us = 500_000;
+    world.settle();
+    assert!(!world.engine.can_read(2));
+}
+
+#[test]
 fn an_attempt_to_connect_that_hangs_is_given_up() {
     let mut world = World::down(&[("CONNECT_TIMEOUT_MS", "2000")]);
     assert!(matches!(world.engine.poll_connect(world.now), Some((0, _))));
