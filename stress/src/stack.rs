@@ -71,7 +71,7 @@ impl Ports {
 pub struct StackOptions {
     pub server: PathBuf,
     pub sql: PathBuf,
-    /// As in [`BalancerOptions::template`].
+    /// As in `BalancerOptions::template`.
     pub balancer: Option<PathBuf>,
     pub shape: Shape,
     pub ports: Ports,

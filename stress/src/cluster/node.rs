@@ -23,7 +23,7 @@ pub(super) struct Plan<'a> {
     pub names: &'a [&'a str],
     /// Where `patroni` and `patronictl` are.
     pub patroni: &'a Path,
-    /// Of each role in [`ROLES`].
+    /// Of each role.
     pub password: &'a str,
     pub place: &'a Workplace,
 }
