@@ -113,8 +113,8 @@ pub(crate) enum Replaced {
     Follows,
     /// It is a standby that does not follow: it was the primary itself, on the timeline before, and its log has grown since.
     Stranded,
-    /// It was the primary, and does not know that it is none any more: it answers what it reads, and no commit there ever ends,
-    /// since each waits for a standby.
+    /// It was the primary and does not know that it was replaced: it still answers reads, but no commit there ever ends, since
+    /// each waits for a standby.
     GoesOn,
 }
 
@@ -137,7 +137,8 @@ struct Session {
     is_ended: bool,
     lock_timeout_us: u64,
     host: usize,
-    /// The timeline that it was told, and whether it is known to have read that: it has asked for something else since.
+    /// The timeline that was sent to this session, and the one that it has certainly read, since it has asked for something
+    /// else afterwards.
     told_timeline: Option<u32>,
     read_timeline: Option<u32>,
     /// The SQLSTATE that every call fails with from now on.
