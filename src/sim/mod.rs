@@ -279,6 +279,7 @@ impl World {
             self.scene.tell(|| "the standby takes over".to_owned());
             self.stop_old_primary();
             self.postgres.switch_over(self.scene.happens(500));
+            self.end_killed_backends();
             if self.scene.strikes(Fault::StandbyStranded) {
                 self.postgres.replaced = Replaced::Stranded;
             }
@@ -427,6 +428,11 @@ impl World {
     /// A primary that was replaced stops, with all its sessions.
     fn stop_old_primary(&mut self) {
         self.postgres.rejoin();
+        self.end_killed_backends();
+    }
+
+    /// The sessions that PostgreSQL has ended are over for their lanes, too.
+    fn end_killed_backends(&mut self) {
         for index in 0..self.backends.len() {
             if self.postgres.is_ended(self.backends[index].session) {
                 self.end_backend(index);

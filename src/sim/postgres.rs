@@ -226,15 +226,19 @@ impl Postgres {
         self.sessions.len() - 1
     }
 
-    /// The other host becomes the primary, and this one its standby. As behind a pooler, its sessions stay; they are told, if
-    /// `is_told`.
+    /// The other host becomes the primary, and this one its standby. A session in the middle of a transaction ends. As behind a
+    /// pooler, the others stay; they are told, if `is_told`.
     pub(crate) fn switch_over(&mut self, is_told: bool) {
         let demoted = self.primary;
         self.promote();
-        for session in
-            self.sessions.iter_mut().filter(|session| session.host == demoted && session.is_started)
-        {
-            if is_told && !session.is_ended {
+        for id in 0..self.sessions.len() {
+            let session = &mut self.sessions[id];
+            if session.host != demoted || session.is_ended || !session.is_started {
+                continue;
+            }
+            if session.began_at.is_some() {
+                self.kill(id);
+            } else if is_told {
                 message(&mut session.sent, b'S', b"in_hot_standby\0on\0");
             }
         }
@@ -1088,6 +1092,20 @@ mod tests {
         run(&mut postgres, a, Vec::new(), 0);
         run(&mut postgres, b, Vec::new(), 0);
         assert_eq!(rows(&postgres), ["b"]);
+    }
+
+    #[test]
+    fn a_demoted_server_commits_nothing_more() {
+        let (mut postgres, [a, b]) = two_sessions();
+        run(&mut postgres, a, debit(1, "a"), 0);
+        run(&mut postgres, b, debit(2, "b"), 0);
+        run(&mut postgres, b, sync(), 0);
+        postgres.switch_over(false);
+        run(&mut postgres, a, sync(), 0);
+        run(&mut postgres, b, [debit(3, "c"), sync()].concat(), 0);
+        assert_eq!(rows(&postgres), ["b"]);
+        assert!(postgres.is_ended(a), "its transaction was open");
+        assert!(!postgres.is_ended(b), "a pooler keeps it");
     }
 
     #[test]
