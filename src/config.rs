@@ -196,6 +196,8 @@ settings! {
         "Maximum time that a client may take to read a response.";
     linger_timeout_ms: u64, "LINGER_TIMEOUT_MS" = 1_000 in 1..=60_000, "ms",
         "Maximum time to read and drop input after a request was refused, so that no reset overtakes the response.";
+    linger_len_max_bytes: usize, "LINGER_LEN_MAX_BYTES" = 1_048_576 in 0..=1_073_741_824, "bytes",
+        "Maximum bytes read and dropped after a request was refused. Beyond it, nothing more is read; LINGER_TIMEOUT_MS closes.";
     turn_read_bytes: usize, "TURN_READ_BYTES" = 65_536 in 1_024..=16_777_216, "bytes",
         "Maximum bytes read from one socket per turn of the loop.";
     turn_accepts_max: usize, "TURN_ACCEPTS_MAX" = 64 in 1..=65_536, "connections",

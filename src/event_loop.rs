@@ -406,3 +406,102 @@ fn send_from<S: Transport>(pipe: &mut impl Pipe, stream: &mut S, registry: &S::R
         0
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::sim::network::{Backlog, SimNetwork};
+    use crate::sim::scene::Scene;
+    use crate::sim::settings;
+    use crate::sim::socket::{Shared, Socket};
+
+    const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: bank\r\n\r\n";
+
+    /// One instance without faults, whose turns a test runs.
+    struct World {
+        scene: Scene,
+        backlog: Backlog,
+        event_loop: EventLoop<SimNetwork>,
+    }
+
+    impl World {
+        fn with_settings(settings: &[(&str, u64)]) -> World {
+            let (scene, config, backlog) = (Scene::quiet(0), settings::of(settings), Backlog::default());
+            let network = SimNetwork::new(scene.clone(), config.lanes);
+            let engine = Engine::new(config, 0, scene.now());
+            let listeners = vec![(Rc::clone(&backlog), ListenerKind::Bank)];
+            World { scene, backlog, event_loop: EventLoop::new(engine, network, listeners) }
+        }
+
+        fn connect(&self) -> Shared {
+            let socket = Socket::new(1 << 20, &self.scene);
+            self.backlog.borrow_mut().push(Rc::clone(&socket));
+            socket
+        }
+
+        /// Events, then a turn.
+        fn turn(&mut self) {
+            if self.backlog.borrow_mut().take_edge() {
+                self.event_loop.listener_event(0);
+            }
+            crate::sim::network::deliver_events(&mut self.event_loop);
+            self.event_loop.run();
+        }
+
+        fn accepted(&mut self) -> u64 {
+            self.event_loop.engine.metrics().connections_accepted
+        }
+
+        /// How many bytes a turn reads of a client that has just sent these, and reads its answers.
+        fn turn_read_bytes(&mut self, socket: &Shared, sent: impl Iterator<Item = u8>) -> u64 {
+            let before_bytes = socket.borrow().read_bytes();
+            socket.borrow_mut().peer_send(sent);
+            self.turn();
+            socket.borrow_mut().peer_take(1 << 20, &mut Vec::new());
+            socket.borrow().read_bytes() - before_bytes
+        }
+    }
+
+    #[test]
+    fn neither_a_storm_of_connections_nor_one_of_requests_starves_the_other() {
+        let mut world = World::with_settings(&[("TURN_ACCEPTS_MAX", 4)]);
+        let first = world.connect();
+        world.turn();
+        let storm: Vec<Shared> = (0..40).map(|_| world.connect()).collect();
+        for turn in 1..=10 {
+            // Every accepted client asks in each turn and is answered in it, and as many are accepted as without them.
+            let inside = usize::try_from(world.accepted()).unwrap() - 1;
+            let asking: Vec<&Shared> = storm[..inside].iter().chain([&first]).collect();
+            for socket in &asking {
+                socket.borrow_mut().peer_send(HEALTH.iter().copied());
+            }
+            world.turn();
+            assert_eq!(world.accepted(), 1 + 4 * turn);
+            for socket in asking {
+                assert_eq!(socket.borrow().unread_bytes(), 0);
+                assert!(
+                    socket.borrow_mut().peer_take(1 << 20, &mut Vec::new()) > 0,
+                    "no answer in turn {turn}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_after_a_refusal_ends_at_its_limit() {
+        let mut world = World::with_settings(&[("LINGER_LEN_MAX_BYTES", 3_000)]);
+        let socket = world.connect();
+        world.turn_read_bytes(&socket, b"nonsense\r\n\r\n".iter().copied());
+        let mut dropped_bytes = 0;
+        for len in [10_000, 0, 0, 0] {
+            dropped_bytes += world.turn_read_bytes(&socket, std::iter::repeat_n(b'x', len));
+        }
+        assert_eq!(dropped_bytes, 3_000);
+        assert!(
+            world.event_loop.wake_at_us() > world.scene.now().monotonic_us,
+            "no turn for bytes that stay unread"
+        );
+    }
+}

@@ -18,7 +18,7 @@ const HEALTH: &str = "/healthz";
 
 /// Open descriptors of the server. Right after its start that may be one too many: of who asked whether it is healthy.
 fn open_descriptors(bank: &Bank) -> usize {
-    descriptors(&bank.instance).expect("the server runs")
+    descriptors(bank.instance.pid()).expect("the server runs")
 }
 
 /// Runs an attack, and an honest client beside it that is served all along.
@@ -125,7 +125,7 @@ fn resets_at_every_point_of_a_request_leave_nothing_behind() {
     let bank = Bank::open();
     let before = open_descriptors(&bank);
     beside_an_honest_client(&bank, || {
-        hostile::reset_everywhere(bank.socket_address(), &Interrupt::default()).expect("attack")
+        hostile::reset_everywhere(bank.socket_address(), 0, &Interrupt::default()).expect("attack")
     });
     // The honest client has left by now, too.
     wait_for("the descriptors of the attackers", || (open_descriptors(&bank) <= before).then_some(()));

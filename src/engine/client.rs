@@ -47,8 +47,9 @@ enum Phase {
     Skipping { body: Body },
     /// The last answer is on its way; then the socket is closed, after lingering if content may still arrive.
     Flushing { lingers: bool },
-    /// Our half is closed; what still arrives is dropped, so that no reset overtakes the answer (RFC 9112, 9.6).
-    Lingering,
+    /// Our half is closed; what still arrives is dropped, so that no reset overtakes the answer (RFC 9112, 9.6). After
+    /// `remaining_bytes` nothing more is read: the peer's kernel stops sending, and the peer can still read its answer.
+    Lingering { remaining_bytes: usize },
     /// Nothing is left to do; the shell drops the socket.
     Closed,
 }
@@ -159,14 +160,14 @@ impl Client {
             Phase::Awaiting { .. } => "Awaiting",
             Phase::Skipping { .. } => "Skipping",
             Phase::Flushing { .. } => "Flushing",
-            Phase::Lingering => "Lingering",
+            Phase::Lingering { .. } => "Lingering",
             Phase::Closed => "Closed",
         }
     }
 
     /// Whether it is lingering: its input is dropped, so that no reset overtakes the answer.
     pub fn is_lingering(&self) -> bool {
-        matches!(self.phase, Phase::Lingering)
+        matches!(self.phase, Phase::Lingering { .. })
     }
 
     /// Whether [`Client::advance`] could go on although nothing came in: the outbox, which was full, has been sent.
@@ -185,13 +186,15 @@ impl Client {
     /// in its outbox, or has nothing more to do.
     pub fn advance(&mut self, context: &mut Context) -> Option<Call> {
         loop {
-            let flow = match self.phase {
+            let flow = match &mut self.phase {
                 Phase::Idle | Phase::Head => self.read_head(context),
                 Phase::Body { .. } => self.read_body(context),
                 Phase::Skipping { .. } => self.skip_body(context),
                 // Discard here, so a fast sender gets one inbox per turn like everyone else.
-                Phase::Lingering => {
-                    self.inbox.consume(self.inbox.unread().len());
+                Phase::Lingering { remaining_bytes } => {
+                    let dropped_bytes = self.inbox.unread().len();
+                    *remaining_bytes = remaining_bytes.saturating_sub(dropped_bytes);
+                    self.inbox.consume(dropped_bytes);
                     Flow::Wait
                 }
                 Phase::Awaiting { .. } | Phase::Flushing { .. } | Phase::Closed => Flow::Wait,
@@ -231,7 +234,7 @@ impl Client {
                 Phase::Idle | Phase::Skipping { .. } | Phase::Flushing { .. } if !self.outbox.is_empty() => {}
                 Phase::Idle
                 | Phase::Flushing { .. }
-                | Phase::Lingering
+                | Phase::Lingering { .. }
                 | Phase::Skipping { .. }
                 | Phase::Closed => {
                     self.phase = Phase::Closed;
@@ -253,7 +256,7 @@ impl Client {
             | Phase::Awaiting { .. }
             | Phase::Skipping { .. }
             | Phase::Flushing { .. }
-            | Phase::Lingering
+            | Phase::Lingering { .. }
             | Phase::Closed => {}
         }
     }
@@ -270,7 +273,7 @@ impl Client {
             Phase::Flushing { lingers } if self.outbox.is_empty() => {
                 if lingers && !self.is_peer_closed {
                     self.inbox.consume(self.inbox.unread().len());
-                    self.phase = Phase::Lingering;
+                    self.phase = Phase::Lingering { remaining_bytes: config.linger_len_max_bytes };
                     self.phase_deadline_us = now().after_ms(config.linger_timeout_ms);
                     AfterSend::ShutDownWrite
                 } else {
@@ -284,7 +287,7 @@ impl Client {
             | Phase::Awaiting { .. }
             | Phase::Skipping { .. }
             | Phase::Flushing { .. }
-            | Phase::Lingering => AfterSend::Stay,
+            | Phase::Lingering { .. } => AfterSend::Stay,
         }
     }
 
@@ -512,7 +515,9 @@ impl Client {
             Phase::Idle | Phase::Head => self.inbox.unread().starts_with(b"HEAD "),
             Phase::Body { request, body: _ } | Phase::Awaiting { request } => request.is_head_only,
             // Its answer is written already.
-            Phase::Skipping { .. } | Phase::Flushing { .. } | Phase::Lingering | Phase::Closed => false,
+            Phase::Skipping { .. } | Phase::Flushing { .. } | Phase::Lingering { .. } | Phase::Closed => {
+                false
+            }
         }
     }
 
@@ -567,8 +572,13 @@ impl Pipe for Client {
             | Phase::Head
             | Phase::Body { .. }
             | Phase::Awaiting { .. }
-            | Phase::Skipping { .. }
-            | Phase::Lingering => self.inbox.space(),
+            | Phase::Skipping { .. } => self.inbox.space(),
+            Phase::Lingering { remaining_bytes } => {
+                let droppable_bytes = remaining_bytes.saturating_sub(self.inbox.unread().len());
+                let space = self.inbox.space();
+                let space_bytes = space.len().min(droppable_bytes);
+                &mut space[..space_bytes]
+            }
             Phase::Flushing { .. } | Phase::Closed => &mut [],
         }
     }
@@ -588,7 +598,7 @@ impl Pipe for Client {
     /// Requests that are complete are still answered.
     fn peer_closed(&mut self) {
         self.is_peer_closed = true;
-        if matches!(self.phase, Phase::Lingering) {
+        if self.is_lingering() {
             self.phase = Phase::Closed;
         }
     }

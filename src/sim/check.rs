@@ -77,6 +77,8 @@ checks! {
     Clients,
     /// An outbox keeps to its limit.
     OutboxLimit,
+    /// What is read and dropped after a refusal keeps to its limit.
+    LingerLimit,
     /// The gauges show what there is.
     Gauges,
     /// The event of an open socket finds its client.

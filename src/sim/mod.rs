@@ -580,6 +580,10 @@ impl World {
         if census.outbox_len_max_bytes > config.outbox_len_max_bytes + ANSWER_LEN_MAX_BYTES {
             scene.violate(Check::OutboxLimit, format!("an outbox of {} bytes", census.outbox_len_max_bytes));
         }
+        let lingering = event_loop.network.client_sockets().map(|socket| socket.borrow().lingered_bytes());
+        if let Some(lingered_bytes) = lingering.max().filter(|&bytes| bytes > config.linger_len_max_bytes) {
+            scene.violate(Check::LingerLimit, format!("{lingered_bytes} bytes are read after a refusal"));
+        }
         let counted = [
             (census.queued + census.again) as u64,
             census.in_flight.iter().sum::<usize>() as u64,
@@ -594,7 +598,10 @@ impl World {
 
     /// Lets everything come to its end.
     fn settle(&mut self, since: &str, max_ms: u64, needs_lanes: bool) {
-        let deadline_us = self.scene.now().after_ms(max_ms);
+        // A client that has sent more than is dropped keeps its place until its time is up.
+        let is_cut = self.config.linger_len_max_bytes < settings::LINGER_LEN_AMPLE_BYTES;
+        let linger_ms = if is_cut { self.config.linger_timeout_ms } else { 0 };
+        let deadline_us = self.scene.now().after_ms(max_ms + linger_ms);
         let mut rounds = 0;
         while !self.scene.is_violated() {
             let mut does_something = false;

@@ -3,6 +3,9 @@
 use crate::config::Config;
 use crate::sim::scene::Scene;
 
+/// More than a peer sends after a refusal.
+pub(crate) const LINGER_LEN_AMPLE_BYTES: usize = 65_536;
+
 /// A configuration as chance makes it: the core has to be right with any.
 pub(crate) fn make(scene: &Scene) -> Config {
     let answer_timeout_ms = scene.between(100, 400);
@@ -37,6 +40,7 @@ pub(crate) fn make(scene: &Scene) -> Config {
         ("IDLE_TIMEOUT_MS", scene.between(50, 600)),
         ("SEND_TIMEOUT_MS", scene.between(50, 400)),
         ("LINGER_TIMEOUT_MS", scene.between(20, 200)),
+        ("LINGER_LEN_MAX_BYTES", scene.one_of(&[0, 64, LINGER_LEN_AMPLE_BYTES as u64])),
         ("TURN_READ_BYTES", 1_024),
         ("TURN_ACCEPTS_MAX", scene.between(1, 4)),
         ("DRAIN_TIMEOUT_MS", scene.between(100, 1_000)),

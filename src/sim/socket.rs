@@ -41,6 +41,8 @@ pub(crate) struct Socket {
     has_edge: bool,
     /// How many bytes the server has read.
     read_bytes: u64,
+    /// How many of them after it had closed its half.
+    lingered_bytes: usize,
     /// How many it had read when it last wrote.
     read_before_write_bytes: u64,
     last_read_us: u64,
@@ -83,6 +85,7 @@ impl Socket {
             asks_for_writable: false,
             has_edge: true,
             read_bytes: 0,
+            lingered_bytes: 0,
             read_before_write_bytes: 0,
             last_read_us: scene.now().monotonic_us,
             blocked_since_us: None,
@@ -175,6 +178,11 @@ impl Socket {
     /// How many bytes the server has read.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.read_bytes
+    }
+
+    /// How many bytes the server has read since it closed its half.
+    pub(crate) fn lingered_bytes(&self) -> usize {
+        self.lingered_bytes
     }
 
     /// How many bytes the server had read when it last wrote.
@@ -332,6 +340,7 @@ impl Read for Kernel<'_> {
             *place = byte;
         }
         socket.read_bytes += n as u64;
+        socket.lingered_bytes += socket.server_shut_at_us.map_or(0, |_| n);
         socket.last_read_us = self.scene.now().monotonic_us;
         self.scene.moved(&space[..n]);
         self.scene.record(socket.number, Way::Read, || &space[..n]);

@@ -23,6 +23,7 @@ use stress::measure::MeasureOptions;
 use stress::profile::ProfileOptions;
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
+use stress::trials::hostile::{self, AttackOptions};
 use stress::trials::soak::SoakOptions;
 use stress::trials::{ChallengeOptions, EndureOptions};
 use stress::{Error, Workplace, wait};
@@ -44,6 +45,8 @@ enum Command {
     Flamegraph(ProfileOptions),
     Trace(trace::Arguments),
     Endure(EndureOptions),
+    #[command(hide = true)]
+    Attack(AttackOptions),
     Soak(SoakOptions),
     Cluster(cluster::Arguments),
     Sim(sim::Arguments),
@@ -64,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Flamegraph(options) => ("flamegraph", flamegraph::run(options)),
         Command::Trace(arguments) => ("trace", trace::run(arguments)),
         Command::Endure(options) => ("endure", endure::run(options)),
+        Command::Attack(options) => ("attack", hostile::attack(options).map(|result| println!("{result}"))),
         Command::Soak(options) => ("soak", soak::run(options)),
         Command::Cluster(arguments) => ("cluster", cluster::run(arguments)),
         Command::Sim(arguments) => ("sim", sim::run(arguments)),

@@ -41,6 +41,15 @@ pub(crate) fn known(cell: Option<String>) -> String {
     cell.unwrap_or_else(|| "-".to_owned())
 }
 
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = figures.collect();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
 /// The middle one, or the upper of the two in the middle, and the largest.
 pub(crate) fn spread(values: impl Iterator<Item = f64>) -> String {
     let mut values: Vec<f64> = values.collect();

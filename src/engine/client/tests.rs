@@ -445,6 +445,28 @@ fn lingering_takes_no_more_in_a_turn_than_an_inbox_of_it() {
     assert_eq!(world.client.recv_space().len(), room_bytes);
 }
 
+/// Beyond the limit nothing is read, so that a flood costs nothing; the peer can read its answer until the time is up.
+#[test]
+fn lingering_drops_a_limited_number_of_bytes() {
+    for limit_bytes in [0, 1, 2_048, 5_000] {
+        let mut world = World::with_settings(&[("LINGER_LEN_MAX_BYTES", &limit_bytes.to_string())]);
+        world.receive("nonsense\r\n\r\n");
+        world.sent();
+        assert_eq!(world.after_send(), AfterSend::ShutDownWrite);
+        let mut dropped_bytes = 0;
+        for _ in 0..10 {
+            let room_bytes = world.client.recv_space().len();
+            dropped_bytes += room_bytes;
+            world.client.recv_commit(room_bytes);
+            assert!(world.client.advance(&mut world.context).is_none());
+        }
+        assert_eq!(dropped_bytes, limit_bytes);
+        assert_eq!(world.after_send(), AfterSend::Stay);
+        world.expire();
+        assert_eq!(world.after_send(), AfterSend::Close);
+    }
+}
+
 #[test]
 fn an_awaited_answer_has_no_deadline_here() {
     let mut world = World::new();

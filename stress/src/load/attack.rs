@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
 
 use super::Watch;
-use super::traffic::Record;
 use crate::Error;
 use crate::wait::Interrupt;
 
@@ -28,13 +28,11 @@ pub struct Attack {
     pub deadline: Duration,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Endings {
     /// From the beginning of each connection to its end, in microseconds.
     pub times_us: Vec<u64>,
     pub left: usize,
-    /// The transactions that an attack may have brought into the ledger.
-    pub records: Vec<Record>,
 }
 
 struct Attacker {

@@ -11,7 +11,7 @@ use super::Machine;
 use crate::cgroup::CPU_PERIOD_DEFAULT_MS;
 use crate::ledger::{Counts, Ledger};
 use crate::load::{Latency, LoadFigures, LoadKind};
-use crate::table::float;
+use crate::table::{float, median};
 use crate::{Error, files};
 
 /// Everything about one `cargo stress run`.
@@ -300,15 +300,6 @@ impl Report {
 /// Of a report from before it could be chosen.
 fn cpu_period_default_ms() -> u32 {
     CPU_PERIOD_DEFAULT_MS
-}
-
-/// The middle one, or the mean of the two in the middle.
-fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = figures.collect();
-    sorted.sort_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    let lower = sorted[(sorted.len() - 1) / 2];
-    Some(f64::midpoint(lower, upper))
 }
 
 /// The middle one, or the upper of the two in the middle.

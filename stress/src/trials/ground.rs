@@ -12,7 +12,7 @@ use crate::cgroup::{self, Account, Group, Limits, Parent};
 use crate::ledger::Judge;
 use crate::load::traffic::Record;
 use crate::stack::DATABASE;
-use crate::{Durability, Error, Instance, PostgresOptions, Solo, SoloOptions, Workplace};
+use crate::{Durability, Error, PostgresOptions, Service, Solo, SoloOptions, Workplace};
 
 /// One instance under 3 and 10 times what it can bear, and among hostile clients: what it keeps of its promises
 ///
@@ -40,8 +40,12 @@ pub struct EndureOptions {
     /// A setting of the instance, such as `QUEUE_WAIT_MAX_MS=50`; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub set: Vec<(String, String)>,
-    /// This binary of the server in place of a fresh build
-    #[arg(long, value_name = "FILE")]
+    /// How many times each attack of `hostile` is run, each time after as long a time without it as --seconds says
+    #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
+    pub windows: u32,
+    /// This binary of the server in place of a fresh build; or a server to compare with, which promises nothing: a peer, built
+    /// from stress/peers (peer:simple, peer:batch), or in `hostile` nginx with a fixed answer
+    #[arg(long, value_name = "FILE|peer:NAME|nginx")]
     pub server: Option<PathBuf>,
 }
 
@@ -81,9 +85,8 @@ pub(super) fn start(
 ) -> Result<Solo, Error> {
     let groups = require_groups()?;
     let (durability, settings) = slow_disk(options.commit_ms());
-    let limits = |cpu_thousandths, memory_bytes| Limits { cpu_thousandths, memory_bytes };
-    let group = groups.group("postgresql", options.postgresql_cpu.map(|cpu| limits(cpu, 330 << 20)))?;
-    let instance_limits = limits(options.instance_cpu, INSTANCE_MEMORY_BYTES);
+    let limits = |cpu_thousandths| Limits { cpu_thousandths, memory_bytes: 330 << 20 };
+    let group = groups.group("postgresql", options.postgresql_cpu.map(limits))?;
     let defaults = defaults.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let server = place.server(options.server.as_ref())?;
     Solo::start(SoloOptions {
@@ -94,15 +97,21 @@ pub(super) fn start(
             ..PostgresOptions::default()
         },
         environment: defaults.chain(options.set.iter().cloned()).collect(),
-        group: Some(Arc::new(groups.group("instance", instance_limits)?)),
+        group: Some(Arc::new(instance_group(options)?)),
         ..SoloOptions::new(&server, place)
     })
 }
 
-/// What an instance in a group has used.
-pub(super) fn account(solo: &Solo) -> Result<&Account, Error> {
-    let group = solo.instance.group();
-    group.map(Group::account).ok_or_else(|| Error::Refused("no account is kept of the instance".to_owned()))
+/// The group of the instance, with its limits.
+pub(super) fn instance_group(options: &EndureOptions) -> Result<Group, Error> {
+    let limits = Limits { cpu_thousandths: options.instance_cpu, memory_bytes: INSTANCE_MEMORY_BYTES };
+    require_groups()?.group("instance", limits)
+}
+
+/// What a service in a group has used.
+pub(super) fn account(service: &Service) -> Result<&Account, Error> {
+    let account = service.group().map(Group::account);
+    account.ok_or_else(|| Error::Refused(format!("no account is kept of {}", service.name())))
 }
 
 /// A disk that is slow to flush, on every machine alike: PostgreSQL waits before each flush for others to join in, with the
@@ -131,9 +140,9 @@ pub(super) fn memory(peak_bytes: Option<u64>) -> (String, bool) {
     (measured, peak_bytes.is_none_or(|peak| peak < INSTANCE_MEMORY_BYTES))
 }
 
-/// The open descriptors of an instance.
-pub fn descriptors(instance: &Instance) -> Result<usize, Error> {
-    let path = format!("/proc/{}/fd", instance.pid());
+/// The open descriptors of a process.
+pub fn descriptors(pid: u32) -> Result<usize, Error> {
+    let path = format!("/proc/{pid}/fd");
     Ok(fs::read_dir(&path).map_err(Error::io(format!("list {path}")))?.count())
 }
 

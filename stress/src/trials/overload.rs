@@ -116,8 +116,8 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Overload, E
         sustainable_per_s,
         phases: phases.collect(),
         crowd,
-        memory_peak_bytes: ground::account(&solo)?.memory_peak_bytes().ok(),
-        out_of_memory_kills: ground::account(&solo)?.out_of_memory_kills(),
+        memory_peak_bytes: ground::account(&solo.instance)?.memory_peak_bytes().ok(),
+        out_of_memory_kills: ground::account(&solo.instance)?.out_of_memory_kills(),
     })
 }
 
