@@ -8,6 +8,7 @@ pub mod drain_rate;
 pub mod freshness;
 pub mod lane;
 pub mod queue;
+mod reader;
 pub mod ticket;
 
 use core::net::SocketAddr;
@@ -19,7 +20,7 @@ use crate::bank::{Accounts, Call, ListenerKind, Outcome, Reject, Unavailable};
 use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
-use crate::engine::freshness::{Freshness, Stale};
+use crate::engine::freshness::Freshness;
 use crate::engine::lane::session::{History, takes_no_writes, why_down};
 use crate::engine::lane::{Lane, LaneEvent};
 use crate::engine::queue::Queue;
@@ -387,10 +388,10 @@ impl Engine {
                 }
                 LaneEvent::Probed(account_ids) => {
                     if let Some(ids) = account_ids
-                        && !self.context.accounts.are(ids)
+                        && !self.context.accounts.are(&ids)
                     {
                         log::info!("the bank has {} clients", ids.len());
-                        self.context.accounts = Accounts::new(ids.to_vec());
+                        self.context.accounts = Accounts::new(ids);
                     }
                     self.failures = Failures::None;
                 }
@@ -430,74 +431,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// Answers the statements whose answers are young enough, and keeps all others to be sent on.
-    fn take_reader_events(&mut self, index: usize) {
-        let now = self.context.now;
-        let lane = &mut self.lanes[index];
-        let mut problem = None;
-        while let Some(event) = lane.poll_event(&self.context.config, now) {
-            match event {
-                LaneEvent::Position(position, _) => {
-                    self.freshness.reader_is_at(position);
-                    problem = self.freshness.check(&self.context.config, now).err();
-                }
-                LaneEvent::Answered(ticket, outcome) => {
-                    if self.freshness.check(&self.context.config, now).is_ok() {
-                        self.context.metrics.statements_read += 1;
-                        self.clients.deliver(ticket.slot, outcome, &mut self.context);
-                    } else {
-                        self.sent_on.push(ticket);
-                    }
-                }
-                LaneEvent::RunAgain(ticket) | LaneEvent::Unavailable(ticket, _) => self.sent_on.push(ticket),
-                LaneEvent::Ready(_) => log::info!("the reader is ready"),
-                // A standby's accounts and timeline may be old: only the primary's count.
-                LaneEvent::Placed(_) | LaneEvent::Probed(_) => {}
-                LaneEvent::Closed { reason, was_ready } => {
-                    self.context.metrics.lane_closes += 1;
-                    self.freshness.reader_is_at(None);
-                    if was_ready {
-                        lane.complain_of_session(index, &reason, now);
-                    }
-                }
-            }
-        }
-        if let Some(problem) = problem.and_then(Stale::problem) {
-            lane.complain_of_standby(problem, now);
-        }
-    }
-
-    /// Whether to ask the reader: it has a session that serves, and its last known position is recent enough.
-    fn can_read(&self, reader: usize) -> bool {
-        self.lanes[reader].served_host().is_some()
-            && self.lanes[reader].is_serving()
-            && self.freshness.check(&self.context.config, self.context.now).is_ok()
-    }
-
-    /// Queues every statement that the reader could not answer for a lane to the primary, as if it had just arrived. Returns
-    /// whether there was one.
-    fn send_on(&mut self) -> bool {
-        self.reader().is_some_and(|reader| self.send_on_from(reader))
-    }
-
-    // Out of line, so that without a reader only the test above is paid for.
-    #[inline(never)]
-    fn send_on_from(&mut self, reader: usize) -> bool {
-        if !self.can_read(reader) {
-            self.sent_on.extend(std::iter::from_fn(|| self.queues[reader].pop()));
-        }
-        if self.sent_on.is_empty() {
-            return false;
-        }
-        let mut sent_on = std::mem::take(&mut self.sent_on);
-        for Ticket { slot, call, .. } in sent_on.drain(..) {
-            self.context.metrics.statements_sent_on += 1;
-            self.ask(home(&call, self.context.config.lanes), slot, call);
-        }
-        self.sent_on = sent_on;
-        true
     }
 
     /// Makes every lane leave a host that one of them has found to be replaced or to take no writes.

@@ -138,7 +138,9 @@ impl World {
     }
 
     fn cut(&mut self) {
-        self.engine.lanes[0].close(CloseReason::PeerClosed);
+        if let Some(connection) = self.engine.lanes[0].connection() {
+            connection.close(CloseReason::PeerClosed);
+        }
         self.advance();
     }
 
@@ -937,7 +939,7 @@ fn after_the_database_was_away_its_rate_is_learned_anew() {
         world.engine.queues[0].drain_rate.record_batch(2, true, true, batch * 300_000);
     }
     assert!(world.engine.queues[0].drain_rate.wait_us(2).is_some_and(|wait_us| wait_us > 50_000));
-    world.engine.lanes[0].close(CloseReason::TimedOut);
+    world.engine.lanes[0].connection().unwrap().close(CloseReason::TimedOut);
     let slots = ["a", "b", "c", "d", "e", "f"].map(|name| world.credit(1, name));
     world.advance();
     assert_eq!(slots.map(|slot| world.status(slot)), ["none"; 6]);
@@ -991,7 +993,7 @@ fn an_idle_lane_is_probed_and_given_up_when_it_does_not_answer() {
 #[test]
 fn a_lane_that_is_closed_when_its_probe_is_due_just_closes() {
     let mut world = World::new(&[]);
-    world.engine.lanes[0].close(CloseReason::PeerClosed);
+    world.engine.lanes[0].connection().unwrap().close(CloseReason::PeerClosed);
     world.now.monotonic_us += 1_000_000;
     world.advance();
     assert!(!world.engine.lanes[0].wants_socket());
@@ -1464,7 +1466,7 @@ fn the_calls_of_an_account_wait_for_one_lane() {
 #[test]
 fn the_calls_of_a_lane_without_a_session_take_another_one() {
     let mut world = world_of_two_lanes(&[("GROUP_CALLS_MIN", "257")], [1, 1]);
-    world.engine.lanes[0].close(CloseReason::TimedOut);
+    world.engine.lanes[0].connection().unwrap().close(CloseReason::TimedOut);
     let slots = [1, 2].map(|account| world.credit(account, "a"));
     world.advance();
     // Its own calls first, and then, as a batch of their own, those of the lane that is gone.
@@ -1622,7 +1624,7 @@ fn what_was_known_of_a_primary_that_was_replaced_makes_no_reader_young_enough() 
     world.now.monotonic_us = 250_000;
     world.advance();
     world.database.split();
-    world.engine.lanes[1].close(CloseReason::PeerClosed);
+    world.engine.lanes[1].connection().unwrap().close(CloseReason::PeerClosed);
     world.advance();
     log_in(&mut world, 1, 1);
     for (lane, session) in [(0, sessions[0]), (2, reading)] {

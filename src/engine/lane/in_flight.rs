@@ -115,10 +115,4 @@ impl InFlight {
     pub(super) fn pop_ended(&mut self) -> Option<(Ticket, End)> {
         self.ended.pop_front()
     }
-
-    /// The session has ended, and so has all that was sent: each call was given to [`InFlight::end`].
-    pub(super) fn clear(&mut self) {
-        self.batches.clear();
-        self.sets.clear();
-    }
 }

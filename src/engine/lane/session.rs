@@ -146,6 +146,7 @@ pub(super) const OLD_TIMELINE: &str = "the server is on an older timeline than o
 pub(super) const NO_ACCOUNTS: &str = "the table clientes is empty: apply sql/*.sql in name order";
 pub(super) const READ_ONLY: &str = "the session is read-only, as on a standby or with default_transaction_read_only: \
                          DATABASE_URL must name a primary";
+pub(super) const UNASKED: &str = "an answer to something that no lane asks for";
 const NOT_UTF8: &str = "server_encoding is not UTF8, so not every descricao could be stored: make the database anew with \
                         CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0";
 
