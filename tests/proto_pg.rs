@@ -165,12 +165,12 @@ fn a_cancel_request_reaches_its_session_in_either_protocol() {
         let session = Session { protocol, ..url.session("nobody") };
         let mut socket = UnixStream::connect(socket_path).expect("connect");
         socket.set_read_timeout(Some(support::wire::PATIENCE)).expect("a socket takes a timeout");
-        let mut lane: Connection<u32> = Connection::new(&session, &[], Limits::DEFAULT);
+        let mut connection: Connection<u32> = Connection::new(&session, &[], Limits::DEFAULT);
         let mut failed = None;
         while failed.is_none() {
             let mut is_asleep = false;
             let mut is_ready = false;
-            while let Some(event) = lane.poll_event() {
+            while let Some(event) = connection.poll_event() {
                 match event {
                     Event::Ready => is_ready = true,
                     Event::Notice(_) => is_asleep = true,
@@ -181,22 +181,25 @@ fn a_cancel_request_reaches_its_session_in_either_protocol() {
             }
             if is_ready {
                 let sleep = "DO $$ BEGIN RAISE NOTICE 'asleep'; PERFORM pg_sleep(600); END $$";
-                lane.simple_query(1, sleep).expect("there is room");
+                connection.simple_query(1, sleep).expect("there is room");
             }
             if is_asleep {
-                let key = lane.backend_key().expect("a key");
+                let key = connection.backend_key().expect("a key");
                 assert_eq!(key.secret_key.len() > 4, is_long, "{protocol:?}");
                 let mut canceller = UnixStream::connect(socket_path).expect("connect");
                 canceller.write_all(&key.cancel_request()).expect("send");
             }
-            socket.write_all(&sessions::take_pending(&mut lane)).expect("send");
+            socket.write_all(&sessions::take_pending(&mut connection)).expect("send");
             if failed.is_none() {
-                let n = socket.read(lane.recv_space()).expect("receive");
-                lane.recv_commit(n);
+                let n = socket.read(connection.recv_space()).expect("receive");
+                connection.recv_commit(n);
             }
         }
         assert_eq!(failed, Some(SqlState::QUERY_CANCELED), "{protocol:?}");
-        assert_eq!(lane.protocol(), if is_long { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 });
+        assert_eq!(
+            connection.protocol(),
+            if is_long { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 }
+        );
     }
 }
 
@@ -292,33 +295,34 @@ fn perform(scene: &Scene, url: &str) -> Vec<Exchange> {
     let [Host::Unix { socket_path }] = &url.hosts[..] else { panic!("{:?} is no socket", url.hosts) };
     let mut socket = UnixStream::connect(socket_path).expect("connect");
     socket.set_read_timeout(Some(support::wire::PATIENCE)).expect("a socket takes a timeout");
-    let mut lane = scene.lane(&url.session("nobody"));
+    let mut connection = scene.connection(&url.session("nobody"));
     // The start-up message, which a recording leaves out.
-    socket.write_all(&sessions::take_pending(&mut lane)).expect("send");
+    socket.write_all(&sessions::take_pending(&mut connection)).expect("send");
     let (mut exchanges, mut log) = (Vec::new(), Vec::new());
     for turn in 0..=scene.turns.len() {
         if turn > 0 {
-            scene.turns[turn - 1](&mut lane);
+            scene.turns[turn - 1](&mut connection);
         }
         let mut exchange = Exchange::default();
         loop {
-            let bytes = sessions::take_pending(&mut lane);
+            let bytes = sessions::take_pending(&mut connection);
             socket.write_all(&bytes).expect("send");
             exchange.client.extend(bytes);
-            let is_idle = lane.batches_in_flight() == 0 && !lane.has_open_batch() && lane.is_ready();
-            if is_idle || exchange.awaits_owner() || lane.is_closing() {
+            let is_idle =
+                connection.batches_in_flight() == 0 && !connection.has_open_batch() && connection.is_ready();
+            if is_idle || exchange.awaits_owner() || connection.is_closing() {
                 break;
             }
-            let space = lane.recv_space();
+            let space = connection.recv_space();
             let n = socket.read(space).expect("receive");
             assert!(n > 0, "{}: the server closed without a word", scene.name);
             exchange.server.extend_from_slice(&space[..n]);
-            lane.recv_commit(n);
-            sessions::drain(&mut lane, &mut log);
+            connection.recv_commit(n);
+            sessions::drain(&mut connection, &mut log);
         }
         exchanges.push(exchange);
     }
-    scene.check(lane, log);
+    scene.check(connection, log);
     exchanges
 }
 
@@ -375,31 +379,31 @@ fn what_was_recorded_of_the_bank_still_happens() {
         // Without a reader the last one is not prepared.
         statements: STATEMENTS.split_last().expect("there are some").1,
         turns: &[
-            |lane| lane.simple_query(9, HISTORY).expect("there is room"),
-            |lane| {
+            |connection| connection.simple_query(9, HISTORY).expect("there is room"),
+            |connection| {
                 let settings = settings();
                 let (names, values): (Vec<&str>, Vec<&str>) =
                     settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
                 let settings = [Value::TextArray(&names), Value::TextArray(&values)];
-                lane.call(0, 4, &settings).expect("there is room");
-                lane.call(1, 3, &[Value::Int8(10_001)]).expect("there is room");
-                lane.sync();
+                connection.call(0, 4, &settings).expect("there is room");
+                connection.call(1, 3, &[Value::Int8(10_001)]).expect("there is room");
+                connection.sync();
             },
-            |lane| {
+            |connection| {
                 let credit = [Value::Int4(1), Value::Int4(10), Value::Text("c"), Value::Text("a")];
-                lane.call(2, 0, &credit).expect("there is room");
-                lane.sync();
+                connection.call(2, 0, &credit).expect("there is room");
+                connection.sync();
             },
-            |lane| {
+            |connection| {
                 let set = [
                     Value::Int4Array(&[1, 2]),
                     Value::Int4Array(&[100_011, 5]),
                     Value::TextArray(&["d", "c"]),
                     Value::TextArray(&["refused", "é"]),
                 ];
-                lane.call(3, 1, &set).expect("there is room");
-                lane.call(4, 2, &[Value::Int4(1)]).expect("there is room");
-                lane.sync();
+                connection.call(3, 1, &set).expect("there is room");
+                connection.call(4, 2, &[Value::Int4(1)]).expect("there is room");
+                connection.sync();
             },
         ],
         // A scene is made once and for all.

@@ -86,21 +86,21 @@ fn hammer(socket: &str, seed: u64, is_sorted: bool, end: Instant) -> Result<Tall
         send_len_max_bytes: 8192,
         in_flight_calls_max: BATCH_CALLS,
     };
-    let mut lane = Connection::<()>::new(&session, &STATEMENTS, limits);
+    let mut connection = Connection::<()>::new(&session, &STATEMENTS, limits);
     let mut wire = UnixStream::connect(socket)?;
     let mut random = Random::new(seed);
     let mut tally = Tally::default();
     let mut done = 0;
     loop {
-        wire.write_all(lane.send_pending())?;
-        lane.send_advance(lane.send_pending().len());
-        let received = wire.read(lane.recv_space())?;
+        wire.write_all(connection.send_pending())?;
+        connection.send_advance(connection.send_pending().len());
+        let received = wire.read(connection.recv_space())?;
         if received == 0 {
             return Err("PostgreSQL closed the connection".into());
         }
-        lane.recv_commit(received);
+        connection.recv_commit(received);
         let mut is_over = false;
-        while let Some(event) = lane.poll_event() {
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Done { .. } => done += 1,
                 Event::Failed { error, .. } if error.code == SqlState::DEADLOCK_DETECTED => {
@@ -130,9 +130,9 @@ fn hammer(socket: &str, seed: u64, is_sorted: bool, end: Instant) -> Result<Tall
         }
         for account in accounts {
             let parameters = [Value::Int4(account), Value::Int4(1), Value::Text("c"), Value::Text("batch")];
-            lane.call((), 0, &parameters).map_err(|_| "the batch does not fit")?;
+            connection.call((), 0, &parameters).map_err(|_| "the batch does not fit")?;
         }
-        lane.sync();
+        connection.sync();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: bytes that arrive in pieces, and a lane that is ready for calls.
+//! What the fuzz targets share: bytes that arrive in pieces, and a connection that is ready for calls.
 
 use std::sync::LazyLock;
 
@@ -39,14 +39,14 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// What a server says to a lane of [`started_lane`] until it takes calls: authenticated, idle, parsed, idle.
+/// What a server says to a connection of [`started_connection`] until it takes calls: authenticated, idle, parsed, idle.
 pub const STARTED: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I1\0\0\0\x04Z\0\0\0\x05I";
 
-/// Calls that a lane takes before it is full.
+/// Calls that a connection takes before it is full.
 pub const CALLS_MAX: u8 = 8;
 
-/// A lane that has said nothing yet, with one statement of one `integer`. Small, so that short inputs reach its limits.
-pub fn new_lane<T: Clone>() -> Connection<T> {
+/// A connection that has said nothing yet, with one statement of one `integer`. Small, so that short inputs reach its limits.
+pub fn new_connection<T: Clone>() -> Connection<T> {
     static SESSION: LazyLock<Session> = LazyLock::new(|| Session {
         user: "user".into(),
         password: Some("password".into()),
@@ -64,12 +64,12 @@ pub fn new_lane<T: Clone>() -> Connection<T> {
     Connection::new(&SESSION, &STATEMENTS, limits)
 }
 
-/// The same lane once it takes calls and has nothing to send.
-pub fn ready_lane<T: Clone>() -> Connection<T> {
-    let mut lane = new_lane();
-    lane.recv_space()[..STARTED.len()].copy_from_slice(STARTED);
-    lane.recv_commit(STARTED.len());
-    assert!(matches!(lane.poll_event(), Some(Event::Ready)) && lane.poll_event().is_none());
-    lane.send_advance(lane.send_pending().len());
-    lane
+/// The same connection once it takes calls and has nothing to send.
+pub fn ready_connection<T: Clone>() -> Connection<T> {
+    let mut connection = new_connection();
+    connection.recv_space()[..STARTED.len()].copy_from_slice(STARTED);
+    connection.recv_commit(STARTED.len());
+    assert!(matches!(connection.poll_event(), Some(Event::Ready)) && connection.poll_event().is_none());
+    connection.send_advance(connection.send_pending().len());
+    connection
 }

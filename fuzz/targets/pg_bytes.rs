@@ -2,36 +2,36 @@
 //! more than one end for each call.
 //!
 //! The input's first byte says how its bytes are cut (`Pieces::cut`), whether they begin with the log-in, and what is asked for;
-//! the rest is what the server sends. As soon as the lane is ready, it is given two batches: of calls, or of everything else.
+//! the rest is what the server sends. As soon as the connection is ready, it is given two batches: of calls, or of everything else.
 #![no_main]
 
 use std::fmt::Write as _;
 
-use fuzz::{Pieces, STARTED, new_lane};
+use fuzz::{Pieces, STARTED, new_connection};
 use libfuzzer_sys::fuzz_target;
 use proto_pg::{Array, CloseReason, Connection, Event, Jsonb, Numeric, ProtocolError, Row, Statement, Value};
 
 const CALLS: u8 = 5;
-/// The bit of the input's first byte that asks for a lane which has logged in.
+/// The bit of the input's first byte that asks for a connection which has logged in.
 const IS_STARTED: u8 = 8;
 /// The bit of the input's first byte that asks for everything but calls.
 const IS_OTHER: u8 = 16;
 
-/// The server's side and what the lane made of it.
+/// The server's side and what the connection made of it.
 struct Log<'a> {
     /// What the server sends.
     sent: &'a [u8],
     /// Every event.
     events: String,
-    /// What is asked for as soon as the lane is ready.
+    /// What is asked for as soon as the connection is ready.
     ask: fn(&mut Connection<u8>),
     /// How often each call was told its end. Those that are done and committed have theirs there.
     ends: [u8; CALLS as usize],
 }
 
 impl Log<'_> {
-    fn drain(&mut self, lane: &mut Connection<u8>) {
-        while let Some(event) = lane.poll_event() {
+    fn drain(&mut self, connection: &mut Connection<u8>) {
+        while let Some(event) = connection.poll_event() {
             match &event {
                 // Pieces of a row that is copied are cut as the bytes are: what is told of the row is told at its end.
                 Event::CopyData { ticket, bytes, is_end } => {
@@ -43,7 +43,7 @@ impl Log<'_> {
                 _ => write!(self.events, "{event:?} ").expect("memory takes text"),
             }
             match event {
-                Event::Ready => (self.ask)(lane),
+                Event::Ready => (self.ask)(connection),
                 Event::TextRow { row, .. } => {
                     let columns =
                         next_row(&mut self.sent).and_then(plain_row).expect("no row without a good DataRow");
@@ -51,8 +51,8 @@ impl Log<'_> {
                     assert_eq!(read, columns.into_iter().map(Ok).collect::<Vec<_>>());
                 }
                 Event::CopyIn { .. } => {
-                    assert_eq!(lane.copy_data(b"1\n"), Ok(2));
-                    lane.copy_done().expect("it takes data");
+                    assert_eq!(connection.copy_data(b"1\n"), Ok(2));
+                    connection.copy_done().expect("it takes data");
                 }
                 Event::Row { row, .. } => self.check(&row),
                 Event::Closed { reason: CloseReason::Protocol(ProtocolError::Malformed { tag: b'D' }) } => {
@@ -146,48 +146,48 @@ fn array<const LEN: usize>(value: Option<&[u8]>) -> Option<[u8; LEN]> {
 }
 
 /// Two batches, of three calls and of two.
-fn call(lane: &mut Connection<u8>) {
+fn call(connection: &mut Connection<u8>) {
     for ticket in 0..CALLS {
-        lane.call(ticket, 0, &[Value::Int4(1)]).expect("there is room");
+        connection.call(ticket, 0, &[Value::Int4(1)]).expect("there is room");
         if [2, 4].contains(&ticket) {
-            lane.sync();
+            connection.sync();
         }
     }
-    lane.send_advance(lane.send_pending().len());
+    connection.send_advance(connection.send_pending().len());
 }
 
 /// A batch of everything but calls, and a simple query.
-fn ask(lane: &mut Connection<u8>) {
-    lane.prepare(0, &Statement::new("", "SELECT $1", &[])).expect("there is room");
-    lane.describe_statement(1, "").expect("there is room");
-    lane.bind(2, "p", "", &[Value::Null]).expect("there is room");
-    lane.execute(3, "p", 1).expect("there is room");
-    lane.sync();
-    lane.simple_query(4, "SELECT 1; COPY t FROM STDIN").expect("there is room");
-    lane.send_advance(lane.send_pending().len());
+fn ask(connection: &mut Connection<u8>) {
+    connection.prepare(0, &Statement::new("", "SELECT $1", &[])).expect("there is room");
+    connection.describe_statement(1, "").expect("there is room");
+    connection.bind(2, "p", "", &[Value::Null]).expect("there is room");
+    connection.execute(3, "p", 1).expect("there is room");
+    connection.sync();
+    connection.simple_query(4, "SELECT 1; COPY t FROM STDIN").expect("there is room");
+    connection.send_advance(connection.send_pending().len());
 }
 
 /// What comes of these bytes, until the server closes the connection.
 fn events(bytes: &[u8], mut pieces: Pieces<'_>, is_started: bool, ask: fn(&mut Connection<u8>)) -> String {
-    let mut lane = new_lane();
+    let mut connection = new_connection();
     let mut log = Log { sent: bytes, events: String::new(), ask, ends: [0; CALLS as usize] };
     if is_started {
-        let n = Pieces::whole(STARTED).arrive(lane.recv_space());
-        lane.recv_commit(n);
-        log.drain(&mut lane);
-        assert!(lane.is_ready());
+        let n = Pieces::whole(STARTED).arrive(connection.recv_space());
+        connection.recv_commit(n);
+        log.drain(&mut connection);
+        assert!(connection.is_ready());
     }
-    while !pieces.is_empty() && !lane.is_closing() {
-        let n = pieces.arrive(lane.recv_space());
-        assert!(n > 0, "a lane that is drained has room");
-        lane.recv_commit(n);
-        log.drain(&mut lane);
+    while !pieces.is_empty() && !connection.is_closing() {
+        let n = pieces.arrive(connection.recv_space());
+        assert!(n > 0, "a connection that is drained has room");
+        connection.recv_commit(n);
+        log.drain(&mut connection);
     }
-    assert!(lane.is_closing() || next_row(&mut log.sent).is_none(), "a row was passed over");
-    lane.close(CloseReason::PeerClosed);
-    log.drain(&mut lane);
+    assert!(connection.is_closing() || next_row(&mut log.sent).is_none(), "a row was passed over");
+    connection.close(CloseReason::PeerClosed);
+    log.drain(&mut connection);
     assert!(log.ends.iter().all(|count| *count <= 1), "{}", log.events);
-    assert_eq!(lane.in_flight_calls(), 0);
+    assert_eq!(connection.in_flight_calls(), 0);
     log.events
 }
 

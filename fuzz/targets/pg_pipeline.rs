@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use fuzz::{CALLS_MAX, Pieces, ready_lane};
+use fuzz::{CALLS_MAX, Pieces, ready_connection};
 use libfuzzer_sys::fuzz_target;
 use proto_pg::{CloseReason, Connection, Event, Value};
 
@@ -22,7 +22,7 @@ const MESSAGES: [&[u8]; 8] = [
 ];
 const ERROR: &[u8] = b"E\0\0\0\x1bSERROR\0C40001\0Mfailed\0\0";
 
-// Each is as long as it says: one that is not would end the lane, and with it what is tested here.
+// Each is as long as it says: one that is not would end the connection, and with it what is tested here.
 const _: () = {
     let mut index = 0;
     while index < MESSAGES.len() {
@@ -31,14 +31,14 @@ const _: () = {
     }
 };
 
-/// What the owner of a lane knows by what he did and was told, and so what he may be told next.
+/// What the owner of a connection knows by what he did and was told, and so what he may be told next.
 #[derive(Default)]
 struct Ledger {
     /// Those that have not ended, oldest first. Only the newest can be without its Sync.
     batches: VecDeque<Batch>,
     /// How many bytes have left.
     sent_bytes: usize,
-    /// He was told what can only be told of a lane that closes.
+    /// He was told what can only be told of a connection that closes.
     is_closing: bool,
     is_closed: bool,
 }
@@ -81,8 +81,8 @@ impl Ledger {
         }
     }
 
-    fn drain(&mut self, lane: &mut Connection<u16>) {
-        while let Some(event) = lane.poll_event() {
+    fn drain(&mut self, connection: &mut Connection<u16>) {
+        while let Some(event) = connection.poll_event() {
             assert!(!self.is_closed, "{event:?} after the last word");
             match event {
                 Event::RolledBack { ticket } => self.rolled_back(ticket),
@@ -95,7 +95,7 @@ impl Ledger {
             }
         }
         assert_eq!(
-            lane.in_flight_calls(),
+            connection.in_flight_calls(),
             self.batches.iter().map(|batch| batch.tickets.len()).sum::<usize>()
         );
     }
@@ -156,7 +156,7 @@ impl Ledger {
 
     /// The batch of a ticket that is told its end: it is the oldest there is.
     fn ends(&mut self, ticket: u16) -> &mut Batch {
-        // Of a lane that closes, the owner is not told where a batch ends.
+        // Of a connection that closes, the owner is not told where a batch ends.
         while self.oldest().tickets.is_empty() {
             self.batches.pop_front();
         }
@@ -168,37 +168,40 @@ impl Ledger {
 }
 
 fuzz_target!(|script: &[u8]| {
-    let mut lane = ready_lane();
+    let mut connection = ready_connection();
     let mut ledger = Ledger::default();
     for (ticket, &step) in (0..).zip(script) {
         match step {
-            0..64 if lane.is_ready() && lane.call(ticket, 0, &[Value::Int4(step.into())]).is_ok() => {
+            0..64
+                if connection.is_ready()
+                    && connection.call(ticket, 0, &[Value::Int4(step.into())]).is_ok() =>
+            {
                 ledger.newest().tickets.push_back(ticket);
             }
-            64..96 if lane.is_ready() && lane.batches_in_flight() < CALLS_MAX.into() => {
-                lane.sync();
-                ledger.newest().sync_end = Some(ledger.sent_bytes + lane.send_pending().len());
+            64..96 if connection.is_ready() && connection.batches_in_flight() < CALLS_MAX.into() => {
+                connection.sync();
+                ledger.newest().sync_end = Some(ledger.sent_bytes + connection.send_pending().len());
             }
             96..128 => {
-                let n = lane.send_pending().len().min(usize::from(step - 95));
-                lane.send_advance(n);
+                let n = connection.send_pending().len().min(usize::from(step - 95));
+                connection.send_advance(n);
                 ledger.sent_bytes += n;
             }
             128..=253 => {
                 let message = MESSAGES[usize::from(step % 8)];
-                let n = Pieces::whole(message).arrive(lane.recv_space());
-                lane.recv_commit(n);
+                let n = Pieces::whole(message).arrive(connection.recv_space());
+                connection.recv_commit(n);
                 if message == ERROR {
                     ledger.error_arrives();
                 }
             }
-            254 if !lane.has_open_batch() => lane.terminate(),
-            255 => lane.close(CloseReason::PeerClosed),
+            254 if !connection.has_open_batch() => connection.terminate(),
+            255 => connection.close(CloseReason::PeerClosed),
             _ => {}
         }
-        ledger.drain(&mut lane);
+        ledger.drain(&mut connection);
     }
-    lane.close(CloseReason::PeerClosed);
-    ledger.drain(&mut lane);
-    assert!(ledger.is_closed && lane.in_flight_calls() == 0);
+    connection.close(CloseReason::PeerClosed);
+    ledger.drain(&mut connection);
+    assert!(ledger.is_closed && connection.in_flight_calls() == 0);
 });

@@ -5,7 +5,7 @@
 //! what the server sends.
 #![no_main]
 
-use fuzz::{Pieces, new_lane};
+use fuzz::{Pieces, new_connection};
 use libfuzzer_sys::fuzz_target;
 use proto_pg::Event;
 use proto_pg::tls::{Tls, TlsConfig, TlsMode, TlsNegotiation, TlsOptions};
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let config = TlsConfig::new(&options, |_| unreachable!("no file is named"));
     let config = config.expect("good options").expect("TLS is asked for");
-    let mut lane = new_lane::<u8>();
+    let mut connection = new_connection::<u8>();
     let mut tls = Tls::new(&config, "db.example").expect("a good name");
     let mut pieces = Pieces::cut(sent, first);
     while !pieces.is_empty() {
@@ -31,11 +31,11 @@ fuzz_target!(|data: &[u8]| {
             break;
         }
         tls.recv_commit(n);
-        while tls.exchange(&mut lane) {}
-        while let Some(event) = lane.poll_event() {
+        while tls.exchange(&mut connection) {}
+        while let Some(event) = connection.poll_event() {
             assert!(matches!(event, Event::Closed { .. }), "{event:?} of no session");
         }
         assert!(!tls.is_established(), "nobody here has a key");
     }
-    assert!(lane.send_pending().len() < 200, "the start-up message has left, or more was queued");
+    assert!(connection.send_pending().len() < 200, "the start-up message has left, or more was queued");
 });

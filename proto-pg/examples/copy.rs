@@ -28,81 +28,81 @@ pub(crate) fn run(url: &str, input: &mut dyn Read, out: &mut dyn Write) -> Resul
         }
         Host::Unix { socket_path } => Box::new(UnixStream::connect(socket_path)?),
     };
-    let mut lane = Connection::new(&url.session("postgres"), &[], Limits::DEFAULT);
+    let mut connection = Connection::new(&url.session("postgres"), &[], Limits::DEFAULT);
     let (mut rows, mut is_copying_in, mut result) = (0, false, None);
     loop {
         // After each input: every event there is.
-        while let Some(event) = lane.poll_event() {
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Ready => {
-                    lane.simple_query("table", TABLE)?;
+                    connection.simple_query("table", TABLE)?;
                     // The last for now: nothing may be queued behind it before its data.
-                    lane.simple_query("in", IN)?;
+                    connection.simple_query("in", IN)?;
                 }
                 Event::CopyIn { .. } => is_copying_in = true,
                 Event::Done { ticket: "in", tag } => {
                     rows = tag.rows().unwrap_or(0);
-                    lane.simple_query("out", OUT)?;
+                    connection.simple_query("out", OUT)?;
                 }
                 // A row that is longer than the inbox comes in pieces, one behind the other.
                 Event::CopyData { bytes, .. } => out.write_all(bytes)?,
                 Event::Done { ticket: "out", .. } => {
                     result = Some(Ok(rows));
-                    lane.terminate();
+                    connection.terminate();
                 }
                 Event::Failed { error, .. } => result = Some(Err(error.into())),
-                Event::Aborted { .. } => lane.terminate(),
+                Event::Aborted { .. } => connection.terminate(),
                 Event::Closed { reason } => return result.unwrap_or_else(|| Err(reason.into())),
                 _ => {}
             }
         }
-        send(&mut lane, &mut *socket)?;
+        send(&mut connection, &mut *socket)?;
         if is_copying_in {
             // The server reads all of it, also when it has failed the COPY already, so this cannot stand still.
             is_copying_in = false;
-            copy_in(&mut lane, &mut *socket, input)?;
+            copy_in(&mut connection, &mut *socket, input)?;
             continue;
         }
-        match socket.read(lane.recv_space()) {
-            Ok(0) => lane.close(CloseReason::PeerClosed),
-            Ok(n) => lane.recv_commit(n),
+        match socket.read(connection.recv_space()) {
+            Ok(0) => connection.close(CloseReason::PeerClosed),
+            Ok(n) => connection.recv_commit(n),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => lane.close(CloseReason::Transport(error.kind())),
+            Err(error) => connection.close(CloseReason::Transport(error.kind())),
         }
     }
 }
 
 /// Sends all of the input as data of the COPY, and its end. Input that cannot be read fails the COPY.
 fn copy_in(
-    lane: &mut Connection<&'static str>,
+    connection: &mut Connection<&'static str>,
     socket: &mut dyn Stream,
     input: &mut dyn Read,
 ) -> Result<(), Box<dyn Error>> {
     let mut buffer = [0; 8192];
     loop {
         let read = match input.read(&mut buffer) {
-            Ok(0) => lane.copy_done(),
+            Ok(0) => connection.copy_done(),
             Ok(n) => {
                 let mut rest = &buffer[..n];
                 while !rest.is_empty() {
                     // As much as there is room for, which sending makes.
-                    let taken = lane.copy_data(rest)?;
+                    let taken = connection.copy_data(rest)?;
                     rest = &rest[taken..];
-                    send(lane, socket)?;
+                    send(connection, socket)?;
                 }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => lane.copy_fail(&error.to_string()),
+            Err(error) => connection.copy_fail(&error.to_string()),
         };
         return read.map_err(|CopyEnded| CopyEnded.into());
     }
 }
 
-fn send(lane: &mut Connection<&'static str>, socket: &mut dyn Stream) -> io::Result<()> {
-    while !lane.send_pending().is_empty() {
-        let n = socket.write(lane.send_pending())?;
-        lane.send_advance(n);
+fn send(connection: &mut Connection<&'static str>, socket: &mut dyn Stream) -> io::Result<()> {
+    while !connection.send_pending().is_empty() {
+        let n = socket.write(connection.send_pending())?;
+        connection.send_advance(n);
     }
     Ok(())
 }

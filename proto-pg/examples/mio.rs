@@ -41,7 +41,7 @@ pub(crate) fn run(
 ) -> Result<(), Box<dyn Error>> {
     let url = Url::parse(url)?;
     let mut stream = connect(&url.hosts[0])?;
-    let mut lane = Connection::new(&url.session("postgres"), &LISTEN, Limits::DEFAULT);
+    let mut connection = Connection::new(&url.session("postgres"), &LISTEN, Limits::DEFAULT);
     let mut channel = ChannelConfig::new(&url, |path| std::fs::read(path))?.open(&url.hosts[0])?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     // Both for good: an edge sets a flag, and only WouldBlock takes it back.
@@ -50,11 +50,11 @@ pub(crate) fn run(
     let mut command = None;
     loop {
         // After each input: every event there is.
-        while let Some(event) = lane.poll_event() {
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Ready => {
-                    lane.call("quote", 0, &[Value::Text(channel_name)])?;
-                    lane.sync();
+                    connection.call("quote", 0, &[Value::Text(channel_name)])?;
+                    connection.sync();
                 }
                 Event::Row { row, .. } => command = Some(row.text(0)?.to_owned()),
                 Event::Done { ticket: "listen", .. } => {
@@ -69,35 +69,35 @@ pub(crate) fn run(
         }
         // Commands: the LISTEN once it is known, and the last word. Terminate is said once; again, it does nothing.
         if let Some(command) = command.take() {
-            lane.simple_query("listen", &command)?;
+            connection.simple_query("listen", &command)?;
         }
         if is_leaving {
-            lane.terminate();
+            connection.terminate();
         }
         // What was received in one piece may come out of TLS in several.
-        if channel.exchange(&mut lane) {
+        if channel.exchange(&mut connection) {
             continue;
         }
-        while is_writable && !channel.send_pending(&lane).is_empty() {
-            match stream.write(channel.send_pending(&lane)) {
-                Ok(0) => lane.close(CloseReason::Transport(ErrorKind::WriteZero)),
+        while is_writable && !channel.send_pending(&connection).is_empty() {
+            match stream.write(channel.send_pending(&connection)) {
+                Ok(0) => connection.close(CloseReason::Transport(ErrorKind::WriteZero)),
                 // What the socket took is told at once: it decides whether a batch is in doubt.
-                Ok(n) => channel.send_advance(n, &mut lane),
+                Ok(n) => channel.send_advance(n, &mut connection),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => lane.close(CloseReason::Transport(error.kind())),
+                Err(error) => connection.close(CloseReason::Transport(error.kind())),
             }
         }
-        if is_readable && !lane.is_closing() {
-            match stream.read(channel.recv_space(&mut lane)) {
-                Ok(0) => lane.close(CloseReason::PeerClosed),
-                Ok(n) => channel.recv_commit(n, &mut lane),
+        if is_readable && !connection.is_closing() {
+            match stream.read(channel.recv_space(&mut connection)) {
+                Ok(0) => connection.close(CloseReason::PeerClosed),
+                Ok(n) => channel.recv_commit(n, &mut connection),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => lane.close(CloseReason::Transport(error.kind())),
+                Err(error) => connection.close(CloseReason::Transport(error.kind())),
             }
         }
-        if is_readable || lane.is_closing() {
+        if is_readable || connection.is_closing() {
             continue;
         }
         match poll.poll(&mut events, Some(SILENCE_MAX)) {
@@ -109,9 +109,9 @@ pub(crate) fn run(
             is_writable |= event.is_writable();
         }
         // The clock is the owner's: an empty batch asks, and one that is not answered ends the session.
-        match (events.is_empty(), lane.is_ready() && lane.batches_in_flight() == 0) {
-            (true, true) => lane.sync(),
-            (true, false) => lane.close(CloseReason::TimedOut),
+        match (events.is_empty(), connection.is_ready() && connection.batches_in_flight() == 0) {
+            (true, true) => connection.sync(),
+            (true, false) => connection.close(CloseReason::TimedOut),
             (false, _) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! A query over a blocking socket: all that a transport has to do for a lane.
+//! A query over a blocking socket: all that a transport has to do for a connection.
 //!
 //! `cargo run -p proto-pg --example query -- postgresql://user:password@localhost/database`
 
@@ -33,51 +33,51 @@ pub(crate) fn run(url: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>>
 
 fn query(url: &Url, mut socket: impl Read + Write, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let limits = Limits { in_flight_calls_max: 2, ..Limits::DEFAULT };
-    let mut lane = Connection::new(&url.session("postgres"), &STATEMENTS, limits);
+    let mut connection = Connection::new(&url.session("postgres"), &STATEMENTS, limits);
     let mut is_committed = false;
     loop {
         // After each input: every event there is.
-        while let Some(event) = lane.poll_event() {
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Ready => {
-                    lane.call("three", 0, &[Value::Int4(3)])?;
-                    lane.call("five", 0, &[Value::Int4(5)])?;
-                    lane.sync();
+                    connection.call("three", 0, &[Value::Int4(3)])?;
+                    connection.call("five", 0, &[Value::Int4(5)])?;
+                    connection.sync();
                 }
                 Event::Row { ticket, row } => writeln!(out, "{ticket}: {} {}", row.i32(0)?, row.i32(1)?)?,
                 Event::Committed => {
                     is_committed = true;
-                    lane.terminate();
+                    connection.terminate();
                 }
-                Event::Aborted { .. } => lane.terminate(),
+                Event::Aborted { .. } => connection.terminate(),
                 Event::Failed { ticket, error } => writeln!(out, "{ticket}: {error}")?,
                 Event::Closed { .. } if is_committed => return Ok(()),
                 Event::Closed { reason } => return Err(reason.into()),
-                // The number of rows, notices, settings; RolledBack and InDoubt, which a lane that is used for more than
+                // The number of rows, notices, settings; RolledBack and InDoubt, which a connection that is used for more than
                 // one batch would tell its callers.
                 _ => {}
             }
         }
         // What the socket took is told at once: it decides whether a batch is in doubt. To write everything before
         // reading anything is safe as long as a batch is smaller than the buffers of a socket.
-        if let Err(error) = send(&mut lane, &mut socket) {
-            lane.close(CloseReason::Transport(error.kind()));
+        if let Err(error) = send(&mut connection, &mut socket) {
+            connection.close(CloseReason::Transport(error.kind()));
             continue;
         }
-        match socket.read(lane.recv_space()) {
-            Ok(0) => lane.close(CloseReason::PeerClosed),
-            Ok(n) => lane.recv_commit(n),
+        match socket.read(connection.recv_space()) {
+            Ok(0) => connection.close(CloseReason::PeerClosed),
+            Ok(n) => connection.recv_commit(n),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => lane.close(CloseReason::Transport(error.kind())),
+            Err(error) => connection.close(CloseReason::Transport(error.kind())),
         }
     }
 }
 
-fn send<T: Clone>(lane: &mut Connection<T>, socket: &mut impl Write) -> io::Result<()> {
-    while !lane.send_pending().is_empty() {
-        match socket.write(lane.send_pending()) {
+fn send<T: Clone>(connection: &mut Connection<T>, socket: &mut impl Write) -> io::Result<()> {
+    while !connection.send_pending().is_empty() {
+        match socket.write(connection.send_pending()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => lane.send_advance(n),
+            Ok(n) => connection.send_advance(n),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -36,7 +36,7 @@ fn connect(url: &Url) -> io::Result<Box<dyn Stream>> {
 
 /// Moves bytes and says what happens, until an event is the last.
 fn exchange(
-    lane: &mut Connection<&'static str>,
+    connection: &mut Connection<&'static str>,
     channel: &mut Channel,
     stream: &mut dyn Stream,
     say: &mut dyn FnMut(String),
@@ -45,7 +45,7 @@ fn exchange(
     let mut is_over = false;
     loop {
         // After each input: every event there is.
-        while let Some(event) = lane.poll_event() {
+        while let Some(event) = connection.poll_event() {
             is_over |= is_last(&event);
             match event {
                 Event::Row { row, .. } if row.columns_len() < 7 => {}
@@ -73,19 +73,19 @@ fn exchange(
             }
         }
         // What was received in one piece may come out of TLS in several.
-        if channel.exchange(lane) {
+        if channel.exchange(connection) {
             continue;
         }
-        while !channel.send_pending(lane).is_empty() {
-            let n = stream.write(channel.send_pending(lane))?;
-            channel.send_advance(n, lane);
+        while !channel.send_pending(connection).is_empty() {
+            let n = stream.write(channel.send_pending(connection))?;
+            channel.send_advance(n, connection);
         }
         if is_over {
             return Ok(());
         }
-        match stream.read(channel.recv_space(lane))? {
-            0 => lane.close(CloseReason::PeerClosed),
-            n => channel.recv_commit(n, lane),
+        match stream.read(channel.recv_space(connection))? {
+            0 => connection.close(CloseReason::PeerClosed),
+            n => channel.recv_commit(n, connection),
         }
     }
 }
@@ -96,15 +96,15 @@ fn exchange(
 /// Everything that ends it early.
 pub(crate) fn run(url: &str, say: &mut dyn FnMut(String)) -> Result<(), Box<dyn Error>> {
     let url = Url::parse(url)?;
-    let (mut stream, lane) =
+    let (mut stream, connection) =
         (connect(&url)?, &mut Connection::new(&url.session("postgres"), &TELL, Limits::DEFAULT));
     let channel = &mut ChannelConfig::new(&url, |path| std::fs::read(path))?.open(&url.hosts[0])?;
-    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Ready))?;
+    exchange(connection, channel, &mut *stream, say, |event| matches!(event, Event::Ready))?;
 
     // Four batches, one after the other without waiting. The third fails in the middle, and as a whole.
-    lane.simple_query("table", TABLE)?;
-    lane.prepare("prepare", &Statement::new("add", ADD, &TYPES))?;
-    lane.prepare("prepare", &Statement::new("all", "SELECT * FROM pet ORDER BY id", &[]))?;
+    connection.simple_query("table", TABLE)?;
+    connection.prepare("prepare", &Statement::new("add", ADD, &TYPES))?;
+    connection.prepare("prepare", &Statement::new("all", "SELECT * FROM pet ORDER BY id", &[]))?;
     let (weight, born) = (Decimal::new("4.20")?, Date::from_unix_days(19_782).ok_or("out of range")?);
     let pet = |id, name, notes| {
         [
@@ -117,28 +117,31 @@ pub(crate) fn run(url: &str, say: &mut dyn FnMut(String)) -> Result<(), Box<dyn 
             notes,
         ]
     };
-    lane.call_named("Mia", "add", &pet(1, "Mia", Value::Jsonb(r#"{"colour": "black"}"#)))?;
-    lane.call_named("Tom", "add", &pet(2, "Tom", Value::Null))?;
-    lane.sync();
+    connection.call_named("Mia", "add", &pet(1, "Mia", Value::Jsonb(r#"{"colour": "black"}"#)))?;
+    connection.call_named("Tom", "add", &pet(2, "Tom", Value::Null))?;
+    connection.sync();
     for (ticket, name) in [("Leo", "Leo"), ("another Mia", "Mia"), ("Max", "Max")] {
-        lane.call_named(ticket, "add", &pet(3, name, Value::Null))?;
+        connection.call_named(ticket, "add", &pet(3, name, Value::Null))?;
     }
-    lane.sync();
-    lane.call_named("all", "all", &[])?;
-    lane.call("tell", 0, &[Value::Text("two of them")])?;
-    lane.sync();
-    lane.simple_query("copy", "COPY pet (id, name) TO STDOUT")?;
-    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Done { ticket: "copy", .. }))?;
+    connection.sync();
+    connection.call_named("all", "all", &[])?;
+    connection.call("tell", 0, &[Value::Text("two of them")])?;
+    connection.sync();
+    connection.simple_query("copy", "COPY pet (id, name) TO STDOUT")?;
+    exchange(connection, channel, &mut *stream, say, |event| {
+        matches!(event, Event::Done { ticket: "copy", .. })
+    })?;
 
     // What takes too long is cancelled over a connection of its own; what has not begun yet would not be.
-    lane.simple_query("sleep", "DO $$ BEGIN RAISE NOTICE 'good night'; PERFORM pg_sleep(600); END $$")?;
-    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Notice(_)))?;
-    let cancel = lane.backend_key().ok_or("the server gave no key")?.cancel_request();
+    connection
+        .simple_query("sleep", "DO $$ BEGIN RAISE NOTICE 'good night'; PERFORM pg_sleep(600); END $$")?;
+    exchange(connection, channel, &mut *stream, say, |event| matches!(event, Event::Notice(_)))?;
+    let cancel = connection.backend_key().ok_or("the server gave no key")?.cancel_request();
     let mut canceller = connect(&url)?;
     canceller.write_all(&cancel)?;
     // The server closes it once it has passed the request on.
     io::copy(&mut canceller, &mut io::sink())?;
-    exchange(lane, channel, &mut *stream, say, |event| matches!(event, Event::Aborted { .. }))
+    exchange(connection, channel, &mut *stream, say, |event| matches!(event, Event::Aborted { .. }))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

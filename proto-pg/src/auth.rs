@@ -120,14 +120,14 @@ impl Exchange {
     /// Takes one request, queues the answer to it and moves on.
     ///
     /// # Errors
-    /// The exchange is over, and so is the lane.
+    /// The exchange is over, and so is the connection.
     pub(crate) fn answer(
         &mut self,
         request: &AuthenticationRequest<'_>,
         credentials: &Credentials,
         outbox: &mut Outbox,
     ) -> Result<(), AuthenticationError> {
-        // After an error the value does not matter: the lane closes.
+        // After an error the value does not matter: the connection closes.
         *self = mem::replace(self, Exchange::Complete).next(request, credentials, outbox)?;
         Ok(())
     }
@@ -337,27 +337,27 @@ mod tests {
 
     const NOTHING: [&str; 0] = [];
 
-    /// What the lane answers to one authentication request.
-    fn reply(lane: &mut Connection<u32>, code: u32, data: &[u8]) -> Vec<u8> {
-        send(lane);
-        assert_eq!(receive(lane, &authentication(code, data)), NOTHING);
-        lane.send_pending().to_vec()
+    /// What the connection answers to one authentication request.
+    fn reply(connection: &mut Connection<u32>, code: u32, data: &[u8]) -> Vec<u8> {
+        send(connection);
+        assert_eq!(receive(connection, &authentication(code, data)), NOTHING);
+        connection.send_pending().to_vec()
     }
 
     #[test]
     fn cleartext() {
-        let mut lane = authenticating();
-        assert_eq!(reply(&mut lane, 3, b""), message(b'p', b"secret\0"));
-        assert_eq!(reply(&mut lane, 0, b""), b"");
+        let mut connection = authenticating();
+        assert_eq!(reply(&mut connection, 3, b""), message(b'p', b"secret\0"));
+        assert_eq!(reply(&mut connection, 0, b""), b"");
     }
 
     #[test]
     fn md5() {
         // "md5" + md5(md5("secret" + "alice") + "salt"), by the tool `md5sum`.
-        let mut lane = authenticating();
+        let mut connection = authenticating();
         let hash = b"md5986e2194384c07f4fd1df4b1351b3e68\0";
-        assert_eq!(reply(&mut lane, 5, b"salt"), message(b'p', hash));
-        assert_eq!(reply(&mut lane, 0, b""), b"");
+        assert_eq!(reply(&mut connection, 5, b"salt"), message(b'p', hash));
+        assert_eq!(reply(&mut connection, 0, b""), b"");
     }
 
     /// The server's half of SCRAM. Source: RFC 5802, section 3, with SHA-256 of RFC 7677.
@@ -408,51 +408,55 @@ mod tests {
     const MECHANISMS: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
 
     fn scram_begun() -> (Connection<u32>, ScramServer) {
-        let mut lane = authenticating();
-        let server = ScramServer::new(&reply(&mut lane, 10, MECHANISMS), "secret");
-        (lane, server)
+        let mut connection = authenticating();
+        let server = ScramServer::new(&reply(&mut connection, 10, MECHANISMS), "secret");
+        (connection, server)
     }
 
     fn scram_proved() -> (Connection<u32>, Vec<u8>) {
-        let (mut lane, server) = scram_begun();
-        let server_final = server.check(&reply(&mut lane, 11, server.server_first.as_bytes()));
-        (lane, server_final)
+        let (mut connection, server) = scram_begun();
+        let server_final = server.check(&reply(&mut connection, 11, server.server_first.as_bytes()));
+        (connection, server_final)
     }
 
     fn server_proved() -> Connection<u32> {
-        let (mut lane, server_final) = scram_proved();
-        assert_eq!(reply(&mut lane, 12, &server_final), b"");
-        lane
+        let (mut connection, server_final) = scram_proved();
+        assert_eq!(reply(&mut connection, 12, &server_final), b"");
+        connection
     }
 
     #[test]
     fn scram_from_end_to_end() {
-        let mut lane = server_proved();
-        assert_eq!(receive(&mut lane, &authentication_ok()), NOTHING);
-        receive(&mut lane, &script::ready_for_query());
-        assert_eq!(lane.send_pending()[0], b'P', "authenticated, so statements are prepared");
+        let mut connection = server_proved();
+        assert_eq!(receive(&mut connection, &authentication_ok()), NOTHING);
+        receive(&mut connection, &script::ready_for_query());
+        assert_eq!(connection.send_pending()[0], b'P', "authenticated, so statements are prepared");
     }
 
     /// The nonce is another one each time, so each cut is an exchange of its own.
     #[test]
     fn scram_cut_at_every_byte() {
-        let receive_cut = |lane: &mut Connection<u32>, bytes: &[u8], at: usize| {
-            send(lane);
+        let receive_cut = |connection: &mut Connection<u32>, bytes: &[u8], at: usize| {
+            send(connection);
             let (head, tail) = bytes.split_at(at.min(bytes.len()));
-            assert_eq!([receive(lane, head), receive(lane, tail)].concat(), NOTHING, "cut at {at}");
-            lane.send_pending().to_vec()
+            assert_eq!(
+                [receive(connection, head), receive(connection, tail)].concat(),
+                NOTHING,
+                "cut at {at}"
+            );
+            connection.send_pending().to_vec()
         };
         let mut longest = 0;
         for at in 0..200 {
-            let mut lane = authenticating();
-            let initial = receive_cut(&mut lane, &authentication(10, MECHANISMS), at);
+            let mut connection = authenticating();
+            let initial = receive_cut(&mut connection, &authentication(10, MECHANISMS), at);
             let server = ScramServer::new(&initial, "secret");
             let first = authentication(11, server.server_first.as_bytes());
-            let server_final = server.check(&receive_cut(&mut lane, &first, at));
+            let server_final = server.check(&receive_cut(&mut connection, &first, at));
             let last = [authentication(12, &server_final), authentication_ok()].concat();
-            receive_cut(&mut lane, &last, at);
-            receive(&mut lane, &script::ready_for_query());
-            assert_eq!(lane.send_pending()[0], b'P', "cut at {at}");
+            receive_cut(&mut connection, &last, at);
+            receive(&mut connection, &script::ready_for_query());
+            assert_eq!(connection.send_pending()[0], b'P', "cut at {at}");
             longest = longest.max(first.len()).max(last.len());
         }
         assert!((50..200).contains(&longest), "{longest}");
@@ -460,22 +464,22 @@ mod tests {
 
     #[test]
     fn scram_with_an_impostor() {
-        let closed = |lane: &mut Connection<u32>, code, data: &[u8]| {
-            receive(lane, &authentication(code, data)).concat()
+        let closed = |connection: &mut Connection<u32>, code, data: &[u8]| {
+            receive(connection, &authentication(code, data)).concat()
         };
-        let (mut lane, mut server_final) = scram_proved();
+        let (mut connection, mut server_final) = scram_proved();
         server_final[2] = if server_final[2] == b'A' { b'B' } else { b'A' };
         assert_eq!(
-            closed(&mut lane, 12, &server_final),
+            closed(&mut connection, 12, &server_final),
             "Closed: authentication failed: SCRAM-SHA-256: SCRAM verification error"
         );
-        let (mut lane, _) = scram_proved();
-        assert!(closed(&mut lane, 12, b"e=other-error").contains("SCRAM error: other-error"));
-        let (mut lane, _) = scram_begun();
-        assert!(closed(&mut lane, 11, b"r=SERVER,s=c2FsdA==,i=2").contains("invalid nonce"));
-        let (mut lane, server) = scram_begun();
+        let (mut connection, _) = scram_proved();
+        assert!(closed(&mut connection, 12, b"e=other-error").contains("SCRAM error: other-error"));
+        let (mut connection, _) = scram_begun();
+        assert!(closed(&mut connection, 11, b"r=SERVER,s=c2FsdA==,i=2").contains("invalid nonce"));
+        let (mut connection, server) = scram_begun();
         let costly = server.server_first.replace("i=2", "i=1000000000");
-        assert!(closed(&mut lane, 11, costly.as_bytes()).contains("iteration count"));
+        assert!(closed(&mut connection, 11, costly.as_bytes()).contains("iteration count"));
         let unproven = "Closed: authentication failed: the server did not prove that it knows the password";
         assert_eq!(closed(&mut scram_begun().0, 0, b""), unproven);
         assert_eq!(closed(&mut scram_proved().0, 0, b""), unproven);
@@ -489,9 +493,9 @@ mod tests {
     #[cfg_attr(miri, ignore = "it hashes for minutes there; the other tests enter the same states")]
     fn every_request_in_every_state() {
         let password_sent = || {
-            let mut lane = authenticating();
-            reply(&mut lane, 3, b"");
-            lane
+            let mut connection = authenticating();
+            reply(&mut connection, 3, b"");
+            connection
         };
         let states: States<'_> = [
             (&authenticating, &[0, 3, 5, 10]),
@@ -561,27 +565,27 @@ mod tests {
             (&"\u{2168}".repeat(40), &"IX".repeat(40)),
         ] {
             let session = crate::Session { password: Some(password.into()), ..script::session() };
-            let mut lane = Connection::new(&session, &script::STATEMENTS, script::LIMITS);
-            let server = ScramServer::new(&reply(&mut lane, 10, MECHANISMS), hashed);
-            let server_final = server.check(&reply(&mut lane, 11, server.server_first.as_bytes()));
-            reply(&mut lane, 12, &server_final);
-            assert_eq!(receive(&mut lane, &authentication_ok()), NOTHING, "{password:?}");
+            let mut connection = Connection::new(&session, &script::STATEMENTS, script::LIMITS);
+            let server = ScramServer::new(&reply(&mut connection, 10, MECHANISMS), hashed);
+            let server_final = server.check(&reply(&mut connection, 11, server.server_first.as_bytes()));
+            reply(&mut connection, 12, &server_final);
+            assert_eq!(receive(&mut connection, &authentication_ok()), NOTHING, "{password:?}");
         }
     }
 
     #[test]
     fn no_password_no_mechanism_or_a_nul_byte() {
-        let lane = |password: Option<&str>| {
+        let connection = |password: Option<&str>| {
             let session = crate::Session { password: password.map(str::to_owned), ..script::session() };
             Connection::<u32>::new(&session, &script::STATEMENTS, script::LIMITS)
         };
         for (code, data) in [(3, &b""[..]), (5, b"salt"), (10, MECHANISMS)] {
-            let log = receive(&mut lane(None), &authentication(code, data));
+            let log = receive(&mut connection(None), &authentication(code, data));
             let missing = "Closed: authentication failed: the server asks for a password and none was given";
             assert_eq!(log, [missing]);
         }
-        assert_eq!(receive(&mut lane(None), &authentication_ok()), NOTHING);
-        let log = receive(&mut lane(Some("a\0b")), &authentication(3, b""));
+        assert_eq!(receive(&mut connection(None), &authentication_ok()), NOTHING);
+        let log = receive(&mut connection(Some("a\0b")), &authentication(3, b""));
         assert_eq!(log, ["Closed: authentication failed: the password contains a NUL byte"]);
         let log = receive(&mut authenticating(), &authentication(10, b"SCRAM-SHA-256-PLUS\0\0"));
         assert!(log[0].contains("offers no SASL mechanism"), "{log:?}");

@@ -2,7 +2,7 @@
 
 use crate::request::Oid;
 
-/// The columns of a result, in order, borrowed from the lane's inbox until the next use of the lane.
+/// The columns of a result, in order, borrowed from the connection's inbox until the next use of the connection.
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, `RowDescription`.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct Column<'a> {
     pub is_binary: bool,
 }
 
-/// The types of a statement's parameters, in order, borrowed from the lane's inbox until the next use of the lane.
+/// The types of a statement's parameters, in order, borrowed from the connection's inbox until the next use of the connection.
 ///
 /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats, `ParameterDescription`.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! One lane to the server, from the start-up message to the last event.
+//! One connection to the server, from the start-up message to the last event.
 
 use crate::auth::{AuthenticationPolicy, Channel, Credentials, Exchange};
 use crate::cancel::BackendKey;
@@ -16,16 +16,16 @@ use crate::tag::CommandTag;
 use std::fmt::{self, Debug, Formatter};
 use std::mem;
 
-/// How much a lane may hold. `Limits { in_flight_calls_max: 16, ..Limits::DEFAULT }` changes one of them.
+/// How much a connection may hold. `Limits { in_flight_calls_max: 16, ..Limits::DEFAULT }` changes one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest message the server may send, in bytes, head included; at least 5. This is the size of the inbox,
-    /// which is allocated once. A longer message closes the lane, unless it is an error, a notice, or data of a COPY, which
+    /// which is allocated once. A longer message closes the connection, unless it is an error, a notice, or data of a COPY, which
     /// comes in pieces.
     pub message_len_max_bytes: usize,
     /// The longest error or notice, in bytes, head included. Only its severity, code and the beginning of its text are
     /// kept; what does not fit into the inbox is dropped as it arrives. Below `message_len_max_bytes` it has no effect. A
-    /// longer one closes the lane.
+    /// longer one closes the connection.
     pub text_len_max_bytes: usize,
     /// The most bytes that calls may have waiting to be sent; at most `i32::MAX`. Allocated once. The start-up
     /// messages do not count.
@@ -35,7 +35,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For a lane of which nothing special is known: messages of 64 KiB in each direction, errors and notices of 1 MiB,
+    /// For a connection of which nothing special is known: messages of 64 KiB in each direction, errors and notices of 1 MiB,
     /// 256 calls. Some 130 KiB of memory.
     pub const DEFAULT: Limits = Limits {
         message_len_max_bytes: 64 << 10,
@@ -52,7 +52,7 @@ impl Default for Limits {
     }
 }
 
-/// What a lane reports, in order.
+/// What a connection reports, in order.
 ///
 /// A new variant never takes the place of one of these: a ticket that was told its end by one of today's events will
 /// be told it so tomorrow.
@@ -65,7 +65,7 @@ pub enum Event<'a, T> {
     Row {
         /// The call it belongs to.
         ticket: T,
-        /// The row, borrowed until the next use of the lane.
+        /// The row, borrowed until the next use of the connection.
         row: Row<'a>,
     },
     /// The call, or what else was asked for, has run to its end. Provisional until [`Event::Committed`]; a COMMIT, by its
@@ -73,14 +73,14 @@ pub enum Event<'a, T> {
     Done {
         /// The call.
         ticket: T,
-        /// What it did, with the number of rows; borrowed until the next use of the lane.
+        /// What it did, with the number of rows; borrowed until the next use of the connection.
         tag: CommandTag<'a>,
     },
     /// A row of a simple query's result, in text format.
     TextRow {
         /// The query it belongs to.
         ticket: T,
-        /// The row, borrowed until the next use of the lane.
+        /// The row, borrowed until the next use of the connection.
         row: TextRow<'a>,
     },
     /// [`Connection::execute`] has had as many rows as it asked for, and there may be more: this is in place of
@@ -93,14 +93,14 @@ pub enum Event<'a, T> {
     ParameterTypes {
         /// The Describe.
         ticket: T,
-        /// The type of each, borrowed until the next use of the lane.
+        /// The type of each, borrowed until the next use of the connection.
         types: ParameterTypes<'a>,
     },
     /// The columns of a result. Of a Describe, in place of [`Event::Done`]; of a simple query, before its rows.
     Columns {
         /// The Describe or the query.
         ticket: T,
-        /// The columns, borrowed until the next use of the lane; `None` if there is no result.
+        /// The columns, borrowed until the next use of the connection; `None` if there is no result.
         columns: Option<Columns<'a>>,
     },
     /// A COPY TO STDOUT begins: [`Event::CopyData`] follows, then [`Event::Done`].
@@ -114,13 +114,13 @@ pub enum Event<'a, T> {
     CopyData {
         /// The call or query.
         ticket: T,
-        /// The data, borrowed until the next use of the lane.
+        /// The data, borrowed until the next use of the connection.
         bytes: &'a [u8],
         /// False if more pieces of this row follow.
         is_end: bool,
     },
     /// A COPY FROM STDIN begins: [`Connection::copy_data`] is awaited, then [`Connection::copy_done`] or
-    /// [`Connection::copy_fail`]. Until then the lane takes nothing else.
+    /// [`Connection::copy_fail`]. Until then the connection takes nothing else.
     CopyIn {
         /// The call or query.
         ticket: T,
@@ -135,13 +135,13 @@ pub enum Event<'a, T> {
         error: ServerError,
     },
     /// The call is known not to have happened: another call of its batch failed, or the commit did, or its Sync
-    /// never left this side before the lane closed. Final for this ticket, and safe to run again. (Some commands cannot be
+    /// never left this side before the connection closed. Final for this ticket, and safe to run again. (Some commands cannot be
     /// rolled back, such as VACUUM, CREATE DATABASE or a CALL of a procedure that commits: give each a batch of its own.)
     RolledBack {
         /// The call.
         ticket: T,
     },
-    /// The lane closed after this call's Sync had left and before the server answered it: it may have been
+    /// The connection closed after this call's Sync had left and before the server answered it: it may have been
     /// committed, or not. Final for this ticket.
     InDoubt {
         /// The call.
@@ -152,7 +152,7 @@ pub enum Event<'a, T> {
     Committed,
     /// The oldest batch has ended inside a transaction block (BEGIN): what is Done stays provisional until the block ends.
     /// The fate of the block is that of the ticket with its COMMIT: Done with the tag `COMMIT` (`ROLLBACK` if the block had
-    /// failed), or in doubt. Without such a ticket, a lane that closes has rolled the block back.
+    /// failed), or in doubt. Without such a ticket, a connection that closes has rolled the block back.
     InTransaction,
     /// The oldest batch was rolled back; each of its tickets has been told. If one [`Event::Failed`], it got the
     /// error; if the commit itself failed, the error is here. Within a transaction block it means that the block has failed
@@ -180,7 +180,7 @@ pub enum Event<'a, T> {
         /// The payload; may be empty.
         payload: String,
     },
-    /// The lane is closed and every ticket has had its final event. Nothing follows.
+    /// The connection is closed and every ticket has had its final event. Nothing follows.
     Closed {
         /// Why.
         reason: CloseReason,
@@ -209,7 +209,7 @@ impl TransactionStatus {
     }
 }
 
-/// One lane: a session with a server, as a machine from bytes to events.
+/// One connection: a session with a server, as a machine from bytes to events.
 ///
 /// `T` is the owner's ticket: opaque here, returned with each answer. Every ticket that [`Connection::call`] accepts
 /// gets exactly one final event: [`Event::Failed`], [`Event::RolledBack`], [`Event::InDoubt`], or an
@@ -293,7 +293,7 @@ enum Preparation {
     Columns,
 }
 
-/// The life of a lane. Forward only, one step at a time; `Closing` may follow any.
+/// The life of a connection. Forward only, one step at a time; `Closing` may follow any.
 enum Phase {
     /// The start-up message is queued or sent.
     Authenticating { exchange: Exchange, credentials: Credentials },
@@ -359,10 +359,10 @@ enum Output {
 }
 
 impl<T: Clone> Connection<T> {
-    /// Makes a lane and queues its start-up message. `statements` are prepared before [`Event::Ready`], and copied: they need
+    /// Makes a connection and queues its start-up message. `statements` are prepared before [`Event::Ready`], and copied: they need
     /// not outlive this call.
     ///
-    /// A session with a NUL byte in a name or value makes a lane that is already closing: the first event says so.
+    /// A session with a NUL byte in a name or value makes a connection that is already closing: the first event says so.
     ///
     /// # Panics
     /// These are bugs of the owner: `limits` are outside the ranges that [`Limits`] gives; a statement has no name, a
@@ -419,7 +419,7 @@ impl<T: Clone> Connection<T> {
     }
 
     /// Where to put bytes from the server. Empty if complete messages wait for [`Connection::poll_event`], and once
-    /// the lane is closing; after a drain to `None` an open lane always has room.
+    /// the connection is closing; after a drain to `None` an open connection always has room.
     pub fn recv_space(&mut self) -> &mut [u8] {
         if self.is_closing() { &mut [] } else { self.inbox.space() }
     }
@@ -432,7 +432,7 @@ impl<T: Clone> Connection<T> {
         self.inbox.commit(n);
     }
 
-    /// Bytes that wait to be sent to the server; empty if there are none, and once the lane is closing.
+    /// Bytes that wait to be sent to the server; empty if there are none, and once the connection is closing.
     pub fn send_pending(&self) -> &[u8] {
         self.outbox.pending()
     }
@@ -456,14 +456,14 @@ impl<T: Clone> Connection<T> {
     ///
     /// # Errors
     /// [`Full`] if [`Limits::in_flight_calls_max`] calls are unanswered or the call does not fit into
-    /// [`Limits::send_len_max_bytes`] now. Nothing is queued and the lane is unchanged. If nothing is in flight and
-    /// nothing is pending, the call is too long for this lane and waiting will not help.
+    /// [`Limits::send_len_max_bytes`] now. Nothing is queued and the connection is unchanged. If nothing is in flight and
+    /// nothing is pending, the call is too long for this connection and waiting will not help.
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), there is no such statement, the
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), there is no such statement, the
     /// statement has another number of parameters, or one of them is an array within an array.
     pub fn call(&mut self, ticket: T, statement: usize, parameters: &[Value<'_>]) -> Result<(), Full> {
-        assert!(self.is_ready(), "a call on a lane that is not ready");
+        assert!(self.is_ready(), "a call on a connection that is not ready");
         assert!(statement < self.statements.len(), "there is no statement {statement}");
         let statement = &self.statements[statement];
         assert_eq!(
@@ -484,14 +484,14 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`], but of a statement by its name: one that was [prepared](Connection::prepare) since the start,
     /// or `""`. How many parameters it has is not known here; the server fails the call if there are more or less.
     ///
-    /// As the statement may be a COMMIT, the call counts as one: when the lane closes, it is in doubt from the moment it has
+    /// As the statement may be a COMMIT, the call counts as one: on closing it is in doubt from the moment it has
     /// left, whether or not its Sync has.
     ///
     /// # Errors
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), the name has a NUL byte, or there are more
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), the name has a NUL byte, or there are more
     /// than 65535 parameters.
     pub fn call_named(&mut self, ticket: T, statement: &str, parameters: &[Value<'_>]) -> Result<(), Full> {
         self.step(ticket, Kind::Call, call_len_bytes(statement, parameters), |outbox| {
@@ -507,7 +507,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`]. The whole text has to fit into [`Limits::send_len_max_bytes`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), or the statement has a NUL byte or more than
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), or the statement has a NUL byte or more than
     /// 65535 parameters.
     pub fn prepare(&mut self, ticket: T, statement: &Statement<'_>) -> Result<(), Full> {
         statement.check();
@@ -520,7 +520,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), or the name has a NUL byte.
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), or the name has a NUL byte.
     pub fn describe_statement(&mut self, ticket: T, statement: &str) -> Result<(), Full> {
         self.step(ticket, Kind::DescribeStatement, SHORT_LEN_BYTES + statement.len(), |outbox| {
             outbox.describe(b'S', statement);
@@ -533,7 +533,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), or the name has a NUL byte.
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), or the name has a NUL byte.
     pub fn describe_portal(&mut self, ticket: T, portal: &str) -> Result<(), Full> {
         self.step(ticket, Kind::DescribePortal, SHORT_LEN_BYTES + portal.len(), |outbox| {
             outbox.describe(b'P', portal);
@@ -547,7 +547,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), or the name has a NUL byte.
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), or the name has a NUL byte.
     pub fn close_statement(&mut self, ticket: T, statement: &str) -> Result<(), Full> {
         self.step(ticket, Kind::Close, SHORT_LEN_BYTES + statement.len(), |outbox| {
             outbox.close(b'S', statement);
@@ -560,7 +560,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), or the name has a NUL byte.
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), or the name has a NUL byte.
     pub fn close_portal(&mut self, ticket: T, portal: &str) -> Result<(), Full> {
         self.step(ticket, Kind::Close, SHORT_LEN_BYTES + portal.len(), |outbox| outbox.close(b'P', portal))
     }
@@ -573,7 +573,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), a name has a NUL byte, or there are more
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), a name has a NUL byte, or there are more
     /// than 65535 parameters.
     pub fn bind(
         &mut self,
@@ -597,7 +597,7 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), the name has a NUL byte, or `rows_max` is
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), the name has a NUL byte, or `rows_max` is
     /// more than `i32::MAX`.
     pub fn execute(&mut self, ticket: T, portal: &str, rows_max: u32) -> Result<(), Full> {
         self.step(ticket, Kind::Execute, SHORT_LEN_BYTES + portal.len() + 4, |outbox| {
@@ -618,10 +618,10 @@ impl<T: Clone> Connection<T> {
     /// As [`Connection::call`]. The whole text has to fit into [`Limits::send_len_max_bytes`].
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), calls have been queued since the last Sync,
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), calls have been queued since the last Sync,
     /// or the text has a NUL byte.
     pub fn simple_query(&mut self, ticket: T, sql: &str) -> Result<(), Full> {
-        assert!(self.is_ready(), "a query on a lane that is not ready");
+        assert!(self.is_ready(), "a query on a connection that is not ready");
         assert!(!self.flight.is_open(), "a simple query in the middle of a batch");
         if self.flight.is_full() || !self.outbox.has_room_for(SHORT_LEN_BYTES + sql.len()) {
             return Err(Full);
@@ -637,9 +637,9 @@ impl<T: Clone> Connection<T> {
     /// [`Full`] if its 5 bytes do not fit into [`Limits::send_len_max_bytes`] now.
     ///
     /// # Panics
-    /// If the lane is not [ready](Connection::is_ready), which is a bug of the owner.
+    /// If the connection is not [ready](Connection::is_ready), which is a bug of the owner.
     pub fn flush(&mut self) -> Result<(), Full> {
-        assert!(self.is_ready(), "a Flush on a lane that is not ready");
+        assert!(self.is_ready(), "a Flush on a connection that is not ready");
         if !self.outbox.has_room_for(SHORT_LEN_BYTES) {
             return Err(Full);
         }
@@ -708,7 +708,7 @@ impl<T: Clone> Connection<T> {
         len_bytes: usize,
         encode: impl FnOnce(&mut Outbox),
     ) -> Result<(), Full> {
-        assert!(self.is_ready(), "a command on a lane that is not ready");
+        assert!(self.is_ready(), "a command on a connection that is not ready");
         if self.flight.is_full() || !self.outbox.has_room_for(len_bytes) {
             return Err(Full);
         }
@@ -730,24 +730,24 @@ impl<T: Clone> Connection<T> {
     /// [`Limits::send_len_max_bytes`] if need be.
     ///
     /// # Panics
-    /// These are bugs of the owner: the lane is not [ready](Connection::is_ready), or a ping comes on top of
+    /// Bugs of the owner: the connection is not [ready](Connection::is_ready), or a ping comes on top of
     /// more than [`Limits::in_flight_calls_max`] unanswered batches.
     pub fn sync(&mut self) {
-        assert!(self.is_ready(), "a Sync on a lane that is not ready");
+        assert!(self.is_ready(), "a Sync on a connection that is not ready");
         self.outbox.sync();
         self.flight.sync(self.outbox.end());
     }
 
-    /// For an owner that never sends BEGIN: from now on a batch that ends inside a transaction block closes the lane with
+    /// For an owner that never sends BEGIN: from now on a batch that ends inside a transaction block closes the connection with
     /// [`ProtocolError::NotIdle`](crate::ProtocolError::NotIdle), and its tickets are in doubt. So no [`Event::Done`] waits for the
     /// end of a block that nobody ends.
     pub fn forbid_transaction_blocks(&mut self) {
         self.forbids_blocks = true;
     }
 
-    /// Closes the lane; the owner says why. What is still to be sent or parsed is dropped, each unanswered ticket
+    /// Closes the connection; the owner says why. What is still to be sent or parsed is dropped, each unanswered ticket
     /// gets its final event, then comes [`Event::Closed`]. So first drain what has arrived: each answer that was
-    /// read is one doubt less. On a lane that is closing already it does nothing.
+    /// read is one doubt less. On a connection that is closing already it does nothing.
     ///
     /// A ticket whose batch has failed already, or whose Sync has not left whole, is [`Event::RolledBack`]; any
     /// other is [`Event::InDoubt`].
@@ -759,7 +759,7 @@ impl<T: Clone> Connection<T> {
     }
 
     /// Queues Terminate, the polite last word. Batches in flight are still answered, no more calls are accepted, and
-    /// the server closes the socket at the end. Before [`Event::Ready`] or on a lane that is leaving or closing it
+    /// the server closes the socket at the end. Before [`Event::Ready`] or on a connection that is leaving or closing it
     /// does nothing.
     ///
     /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Termination.
@@ -783,7 +783,7 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// The next event, or `None` if the lane waits for bytes or commands. Drain it to `None` after each input.
+    /// The next event, or `None` if the connection waits for bytes or commands. Drain it to `None` after each input.
     pub fn poll_event(&mut self) -> Option<Event<'_, T>> {
         // A step is where it was when its message came, and so is the message, which was decoded once to check it: nothing of
         // this is ever missing.
@@ -829,13 +829,13 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// True from [`Event::Ready`] until the lane is leaving or closing, but for the time when a COPY FROM STDIN takes its data:
+    /// True from [`Event::Ready`] until it is leaving or closing, but for the time when a COPY FROM STDIN takes its data:
     /// calls are accepted.
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready) && !self.flight.is_copying_in()
     }
 
-    /// True as soon as the lane is lost, be it by [`Connection::close`] or by the peer's doing: the rest of the
+    /// True as soon as the connection is lost, be it by [`Connection::close`] or by the peer's doing: the rest of the
     /// events are verdicts.
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
@@ -902,7 +902,7 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// The lane is closing: what became of the next ticket; after the last, the reason.
+    /// The connection is closing: what became of the next ticket; after the last, the reason.
     #[inline(never)]
     fn next_verdict(&mut self) -> Option<Event<'static, T>> {
         match self.flight.tell_closed(self.outbox.taken()) {
@@ -921,8 +921,8 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// Takes one message, and says what it comes to. Closes the lane if it may not come.
-    // A result would be moved at each step of the way, and be an error once in a lane's life.
+    /// Takes one message, and says what it comes to. Closes the connection if it may not come.
+    // A result would be moved at each step of the way, and be an error once in a connection's life.
     fn receive(&mut self, frame: Frame) -> Option<Output> {
         if !matches!(self.phase, Phase::Ready | Phase::Leaving) {
             return self.start(&frame);
@@ -974,7 +974,7 @@ impl<T: Clone> Connection<T> {
         })
     }
 
-    /// Takes one message before the lane is ready.
+    /// Takes one message before the connection is ready.
     #[inline(never)]
     fn start(&mut self, frame: &Frame) -> Option<Output> {
         match self.receive_at_start(frame) {
@@ -995,11 +995,11 @@ impl<T: Clone> Connection<T> {
         self.refuse(self.unexpected(tag))
     }
 
-    /// Takes one message before the lane is ready. The last arm is the list of refusals: a message that no arm above has
+    /// Takes one message before the connection is ready. The last arm is the list of refusals: a message that no arm above has
     /// claimed for its phase.
     ///
     /// # Errors
-    /// The lane must close.
+    /// The connection must close.
     fn receive_at_start(&mut self, frame: &Frame) -> Result<Option<Event<'static, T>>, CloseReason> {
         let message = match tell(self.inbox.message(frame)?, &mut self.server_version) {
             Ok(event) => return Ok(Some(event)),
@@ -1086,7 +1086,7 @@ impl<T: Clone> Connection<T> {
     }
 }
 
-/// Why a message ends a lane that is ready.
+/// Why a message ends a connection that is ready.
 enum Refusal {
     Unexpected,
     Close(CloseReason),
@@ -1118,7 +1118,7 @@ fn tell<'a, T>(message: Message<'a>, server_version: &mut String) -> Result<Even
 /// Takes a message that is not part of every call. The last arm is the list of refusals.
 ///
 /// # Errors
-/// The lane must close.
+/// The connection must close.
 // Apart from the messages of every call, which profiles then show by themselves.
 #[inline(never)]
 fn receive_other<T: Clone>(

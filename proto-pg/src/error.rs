@@ -1,4 +1,4 @@
-//! What can go wrong: the server's own errors, and the reasons for which a lane closes.
+//! What can go wrong: the server's own errors, and the reasons for which a connection closes.
 
 use crate::auth::AuthenticationMethod;
 use crate::connector::TargetMismatch;
@@ -8,11 +8,11 @@ use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 use std::io;
 
-/// The lane has no room for another call. Nothing was queued and the lane is unchanged.
+/// The connection has no room for another call. Nothing was queued and the connection is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// Why a lane closed; carried by its last event. Every text is one line and none holds a password.
+/// Why a connection closed; carried by its last event. Every text is one line and none holds a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -100,7 +100,7 @@ pub enum ProtocolError {
     Unexpected {
         /// The message's tag byte.
         tag: u8,
-        /// What the lane was doing.
+        /// What the connection was doing.
         phase: &'static str,
     },
     /// A length field below 4: it counts itself, so nothing shorter exists.
@@ -224,12 +224,12 @@ pub enum Severity {
 pub struct SqlState([u8; 5]);
 
 impl CloseReason {
-    /// The SQLSTATE, when it was the server who closed the lane.
+    /// The SQLSTATE, when it was the server who closed the connection.
     pub fn code(&self) -> Option<SqlState> {
         self.server_error().map(|error| error.code)
     }
 
-    /// What the server said, when it was the server who closed the lane or refused a statement.
+    /// What the server said, when it was the server who closed the connection or refused a statement.
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
             CloseReason::Server(error) => Some(error),
@@ -538,7 +538,7 @@ pub(crate) fn one_line(text: &[u8]) -> String {
 
 impl Display for Full {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("the lane has no room for another call")
+        f.write_str("the connection has no room for another call")
     }
 }
 

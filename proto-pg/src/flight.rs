@@ -123,7 +123,7 @@ pub(crate) enum RolledBack<T> {
     Batch(Option<ServerError>),
 }
 
-/// What is known about a ticket when the lane closes.
+/// What is known about a ticket when the connection closes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict<T> {
     RolledBack(T),
@@ -428,7 +428,7 @@ impl<T: Clone> Flight<T> {
         Some(RolledBack::Batch(unblamed))
     }
 
-    /// After the lane has closed: the next ticket and what is known about it. `taken` is the number of bytes that
+    /// After the connection has closed: the next ticket and what is known about it. `taken` is the number of bytes that
     /// the owner took from the outbox; a Sync, or a COMMIT, that did not leave whole was never obeyed.
     pub(crate) fn tell_closed(&mut self, taken: u64) -> Option<Verdict<T>> {
         loop {

@@ -25,31 +25,31 @@
 //!     database: "bank".into(),
 //!     ..Session::default()
 //! };
-//! let mut lane = Connection::new(&session, &statements, Limits::DEFAULT);
+//! let mut connection = Connection::new(&session, &statements, Limits::DEFAULT);
 //!
 //! // The transport would send these bytes: the start-up message.
-//! assert_eq!(lane.send_pending()[4..8], [0, 3, 0, 0]);
-//! lane.send_advance(lane.send_pending().len());
+//! assert_eq!(connection.send_pending()[4..8], [0, 3, 0, 0]);
+//! connection.send_advance(connection.send_pending().len());
 //!
 //! // The server trusts us (R), is idle (Z); then the statement is parsed (1), and it is idle again.
-//! receive(&mut lane, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
-//! assert!(lane.poll_event().is_none());
-//! receive(&mut lane, b"1\0\0\0\x04Z\0\0\0\x05I");
-//! assert!(matches!(lane.poll_event(), Some(Event::Ready)));
-//! assert!(lane.poll_event().is_none());
+//! receive(&mut connection, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+//! assert!(connection.poll_event().is_none());
+//! receive(&mut connection, b"1\0\0\0\x04Z\0\0\0\x05I");
+//! assert!(matches!(connection.poll_event(), Some(Event::Ready)));
+//! assert!(connection.poll_event().is_none());
 //!
 //! // Two calls in one batch, one transaction.
-//! lane.call("first", 0, &[Value::Int4(4)])?;
-//! lane.call("second", 0, &[Value::Int4(5)])?;
-//! lane.sync();
-//! lane.send_advance(lane.send_pending().len());
+//! connection.call("first", 0, &[Value::Int4(4)])?;
+//! connection.call("second", 0, &[Value::Int4(5)])?;
+//! connection.sync();
+//! connection.send_advance(connection.send_pending().len());
 //!
 //! // Each is bound (2), has a row (D) and ends (C); the batch is committed when the server is idle again (Z).
-//! receive(&mut lane, b"2\0\0\0\x04D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x08C\0\0\0\x0dSELECT 1\0");
-//! receive(&mut lane, b"2\0\0\0\x04D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x0aC\0\0\0\x0dSELECT 1\0");
-//! receive(&mut lane, b"Z\0\0\0\x05I");
+//! receive(&mut connection, b"2\0\0\0\x04D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x08C\0\0\0\x0dSELECT 1\0");
+//! receive(&mut connection, b"2\0\0\0\x04D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x0aC\0\0\0\x0dSELECT 1\0");
+//! receive(&mut connection, b"Z\0\0\0\x05I");
 //! let mut log = vec![];
-//! while let Some(event) = lane.poll_event() {
+//! while let Some(event) = connection.poll_event() {
 //!     match event {
 //!         Event::Row { ticket, row } => log.push(format!("{ticket}: {}", row.i32(0)?)),
 //!         Event::Done { ticket, tag } => log.push(format!("{ticket}: {tag}")),
@@ -58,9 +58,9 @@
 //! }
 //! assert_eq!(log, ["first: 8", "first: SELECT 1", "second: 10", "second: SELECT 1", "Committed"]);
 //!
-//! fn receive<T: Clone>(lane: &mut Connection<T>, bytes: &[u8]) {
-//!     lane.recv_space()[..bytes.len()].copy_from_slice(bytes);
-//!     lane.recv_commit(bytes.len());
+//! fn receive<T: Clone>(connection: &mut Connection<T>, bytes: &[u8]) {
+//!     connection.recv_space()[..bytes.len()].copy_from_slice(bytes);
+//!     connection.recv_commit(bytes.len());
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -70,8 +70,8 @@
 //! ```text
 //! call ──> sync ──> the last byte of the Sync leaves ──> Done ──> Committed
 //!   │        │                    │                        │
-//!   └────────┴── the lane closes: RolledBack               │
-//!                                 └────────────────────────┴── the lane closes: InDoubt
+//!   └────────┴── it closes: RolledBack                      │
+//!                                 └────────────────────────┴── it closes: InDoubt
 //!
 //! one call of the batch fails:  it: Failed,  every other: RolledBack,  then Aborted
 //! ```
@@ -79,7 +79,7 @@
 //! # A tour of the code
 //!
 //! In reading order, each file using only those below it: `connector` says where to connect; `channel` is the way to the transport, through `tls` or
-//! without; `connection` is the lane and its phases; `flight` decides every ticket's fate; `auth` is the exchange
+//! without; `connection` is the connection and its phases; `flight` decides every ticket's fate; `auth` is the exchange
 //! before the first call; `cancel` ends what runs; `url` reads connection strings into sessions; `request` is what
 //! this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes;
 //! `row` and `tag` are what the owner reads, `columns` describes it, `copy` says how data is coded, `array` and
@@ -94,15 +94,15 @@
 //! use proto_pg::{CloseReason, Connection};
 //! use std::io::{Read, Write};
 //!
-//! fn exchange<T: Clone>(lane: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
-//!     while !lane.send_pending().is_empty() {
+//! fn exchange<T: Clone>(connection: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
+//!     while !connection.send_pending().is_empty() {
 //!         // What was taken is told at once: a batch is in doubt from the moment its Sync has left whole.
-//!         let n = socket.write(lane.send_pending())?;
-//!         lane.send_advance(n);
+//!         let n = socket.write(connection.send_pending())?;
+//!         connection.send_advance(n);
 //!     }
-//!     match socket.read(lane.recv_space())? {
-//!         0 => lane.close(CloseReason::PeerClosed),
-//!         n => lane.recv_commit(n),
+//!     match socket.read(connection.recv_space())? {
+//!         0 => connection.close(CloseReason::PeerClosed),
+//!         n => connection.recv_commit(n),
 //!     }
 //!     Ok(()) // Now drain `poll_event` to `None`.
 //! }
@@ -158,7 +158,7 @@
 //!
 //! # What it does not do
 //!
-//! GSSAPI, the replication protocol, function calls. A message that belongs to one of these closes the lane with a
+//! GSSAPI, the replication protocol, function calls. A message that belongs to one of these closes the connection with a
 //! reason that names it; nothing is ignored silently.
 //!
 //! # Versions

@@ -102,7 +102,7 @@ impl<'a> Statement<'a> {
     /// result.
     ///
     /// The server is asked for a description once, at the start of the session. If it differs, or if the statement has
-    /// another number of parameters, the lane closes with [`CloseReason::Statement`](crate::CloseReason::Statement), which
+    /// another number of parameters, the connection closes with [`CloseReason::Statement`](crate::CloseReason::Statement), which
     /// says where. Without it, a `numeric` that is read as text is garbage.
     #[must_use]
     pub const fn returning(self, column_types: &'a [Oid]) -> Statement<'a> {
@@ -330,7 +330,7 @@ pub enum Value<'a> {
 pub(crate) struct Outbox {
     bytes: BytesMut,
     sent: usize,
-    /// How many bytes the owner has taken since the lane was made.
+    /// How many bytes the owner has taken since the connection was made.
     taken: u64,
     len_max_bytes: usize,
 }
@@ -380,7 +380,7 @@ impl Outbox {
         self.bytes.capacity()
     }
 
-    /// Drops what is still pending: the lane is closed.
+    /// Drops what is still pending: the connection is closed.
     pub(crate) fn discard(&mut self) {
         self.bytes.clear();
         self.sent = 0;

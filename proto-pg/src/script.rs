@@ -1,4 +1,4 @@
-//! For tests: the server's lines, lanes brought into each phase, and events as short texts.
+//! For tests: the server's lines, connections brought into each phase, and events as short texts.
 
 use crate::{Connection, Event, Limits, Session, Statement, Value, oid};
 
@@ -118,79 +118,79 @@ pub(crate) fn authenticating() -> Connection<u32> {
 }
 
 pub(crate) fn starting() -> Connection<u32> {
-    let mut lane = authenticating();
-    assert_eq!(receive(&mut lane, &authentication_ok()), [""; 0]);
-    lane
+    let mut connection = authenticating();
+    assert_eq!(receive(&mut connection, &authentication_ok()), [""; 0]);
+    connection
 }
 
 pub(crate) fn preparing() -> Connection<u32> {
-    let mut lane = starting();
-    assert_eq!(receive(&mut lane, &ready_for_query()), [""; 0]);
-    lane
+    let mut connection = starting();
+    assert_eq!(receive(&mut connection, &ready_for_query()), [""; 0]);
+    connection
 }
 
 /// Idle: started, with nothing left to send.
 pub(crate) fn idle() -> Connection<u32> {
-    let mut lane = preparing();
+    let mut connection = preparing();
     assert_eq!(
-        receive(&mut lane, &[parse_complete(), parse_complete(), ready_for_query()].concat()),
+        receive(&mut connection, &[parse_complete(), parse_complete(), ready_for_query()].concat()),
         ["Ready"]
     );
-    send(&mut lane);
-    lane
+    send(&mut connection);
+    connection
 }
 
 /// Two calls, tickets 1 and 2, their Sync sent, nothing answered.
 pub(crate) fn asked() -> Connection<u32> {
-    let mut lane = idle();
-    call(&mut lane, 1);
-    call(&mut lane, 2);
-    lane.sync();
-    send(&mut lane);
-    lane
+    let mut connection = idle();
+    call(&mut connection, 1);
+    call(&mut connection, 2);
+    connection.sync();
+    send(&mut connection);
+    connection
 }
 
 /// Ticket 1 is bound.
 pub(crate) fn bound() -> Connection<u32> {
-    let mut lane = asked();
-    assert_eq!(receive(&mut lane, &bind_complete()), [""; 0]);
-    lane
+    let mut connection = asked();
+    assert_eq!(receive(&mut connection, &bind_complete()), [""; 0]);
+    connection
 }
 
 /// Ticket 1 has failed; the batch has not ended.
 pub(crate) fn failed() -> Connection<u32> {
-    let mut lane = asked();
-    assert_eq!(receive(&mut lane, &error("ERROR", "23505")), ["Failed 1 23505"]);
-    lane
+    let mut connection = asked();
+    assert_eq!(receive(&mut connection, &error("ERROR", "23505")), ["Failed 1 23505"]);
+    connection
 }
 
-pub(crate) fn call(lane: &mut Connection<u32>, ticket: u32) {
-    lane.call(ticket, 0, &[Value::Int4(5)]).unwrap();
+pub(crate) fn call(connection: &mut Connection<u32>, ticket: u32) {
+    connection.call(ticket, 0, &[Value::Int4(5)]).unwrap();
 }
 
 /// Hands everything pending to the transport.
-pub(crate) fn send(lane: &mut Connection<u32>) {
-    lane.send_advance(lane.send_pending().len());
+pub(crate) fn send(connection: &mut Connection<u32>) {
+    connection.send_advance(connection.send_pending().len());
 }
 
 /// Receives bytes, as many at a time as fit, and drains after each time.
-pub(crate) fn receive(lane: &mut Connection<u32>, mut bytes: &[u8]) -> Vec<String> {
+pub(crate) fn receive(connection: &mut Connection<u32>, mut bytes: &[u8]) -> Vec<String> {
     let mut log = vec![];
-    while !bytes.is_empty() && !lane.is_closing() {
-        let space = lane.recv_space();
+    while !bytes.is_empty() && !connection.is_closing() {
+        let space = connection.recv_space();
         let n = space.len().min(bytes.len());
-        assert!(n > 0, "a drained lane has room");
+        assert!(n > 0, "a drained connection has room");
         space[..n].copy_from_slice(&bytes[..n]);
-        lane.recv_commit(n);
+        connection.recv_commit(n);
         bytes = &bytes[n..];
-        log.extend(drain(lane));
+        log.extend(drain(connection));
     }
     log
 }
 
-pub(crate) fn drain(lane: &mut Connection<u32>) -> Vec<String> {
+pub(crate) fn drain(connection: &mut Connection<u32>) -> Vec<String> {
     let mut log = vec![];
-    while let Some(event) = lane.poll_event() {
+    while let Some(event) = connection.poll_event() {
         log.push(match event {
             Event::Ready => "Ready".into(),
             Event::Row { ticket, row } => format!("Row {ticket} {:?}", row.i32(0)),

@@ -3,7 +3,7 @@
 use std::fmt::{self, Debug, Display, Formatter};
 
 /// What a statement did, as the server says it: `INSERT 0 3`, `UPDATE 1`, `SELECT 10`, `COMMIT`. Borrowed from the
-/// lane's inbox until the next use of the lane.
+/// connection's inbox until the next use of the connection.
 ///
 /// Empty for a statement without text, and for a step that runs nothing.
 ///

@@ -21,32 +21,32 @@ fn play<'a>(
         parameters: vec![],
         ..Session::default()
     };
-    let mut lane = scene.lane(&session);
+    let mut connection = scene.connection(&session);
     let mut log = vec![];
     // The start-up message, which a recording leaves out.
-    sessions::take_pending(&mut lane);
+    sessions::take_pending(&mut connection);
     assert_eq!(recording.len(), scene.turns.len() + 1, "{}", scene.name);
     for (turn, exchange) in recording.iter().enumerate() {
         if turn > 0 {
-            scene.turns[turn - 1](&mut lane);
+            scene.turns[turn - 1](&mut connection);
         }
-        let mut sent = sessions::take_pending(&mut lane);
+        let mut sent = sessions::take_pending(&mut connection);
         for mut piece in cut(turn, &exchange.server) {
-            while !piece.is_empty() && !lane.is_closing() {
-                let space = lane.recv_space();
+            while !piece.is_empty() && !connection.is_closing() {
+                let space = connection.recv_space();
                 let taken = space.len().min(piece.len());
                 space[..taken].copy_from_slice(&piece[..taken]);
-                lane.recv_commit(taken);
+                connection.recv_commit(taken);
                 piece = &piece[taken..];
-                sessions::drain(&mut lane, &mut log);
+                sessions::drain(&mut connection, &mut log);
             }
-            sent.extend(sessions::take_pending(&mut lane));
+            sent.extend(sessions::take_pending(&mut connection));
         }
         // A server that ends it all may be read before it was asked, since nothing here waits.
-        let is_same = sent == exchange.client || lane.is_closing();
+        let is_same = sent == exchange.client || connection.is_closing();
         assert!(is_same, "{} instead of {}", sent.escape_ascii(), exchange.client.escape_ascii());
     }
-    scene.check(lane, log.clone());
+    scene.check(connection, log.clone());
     log
 }
 

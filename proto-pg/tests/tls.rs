@@ -141,7 +141,7 @@ impl Server {
             let answer: &[u8] = match tag {
                 b'P' => b"1\0\0\0\x04",
                 b'B' => b"2\0\0\0\x04",
-                // A row that takes more than one record, so that the lane has no room for it at once.
+                // A row that takes more than one record, so that the connection has no room for it at once.
                 b'E' => &[
                     &b"D\0\0\x9c\x4a\0\x01\0\0\x9c\x40"[..],
                     "x".repeat(40_000).as_bytes(),
@@ -179,10 +179,10 @@ fn connection() -> Connection<u32> {
     Connection::new(&session(), &[Statement::new("echo", "SELECT $1", &[oid::TEXT])], limits())
 }
 
-/// Drains the lane; rows are told by their length.
-fn drain(tls: &mut Tls, lane: &mut Connection<u32>, log: &mut Vec<String>) {
+/// Drains the connection; rows are told by their length.
+fn drain(tls: &mut Tls, connection: &mut Connection<u32>, log: &mut Vec<String>) {
     loop {
-        while let Some(event) = lane.poll_event() {
+        while let Some(event) = connection.poll_event() {
             log.push(match event {
                 Event::Row { ticket, row } => {
                     format!("{ticket}: {} characters", row.text(0).expect("well-formed").len())
@@ -191,8 +191,8 @@ fn drain(tls: &mut Tls, lane: &mut Connection<u32>, log: &mut Vec<String>) {
                 other => format!("{other:?}"),
             });
         }
-        if !tls.exchange(lane)
-            && lane.is_closing() == log.last().is_some_and(|last| last.starts_with("Closed"))
+        if !tls.exchange(connection)
+            && connection.is_closing() == log.last().is_some_and(|last| last.starts_with("Closed"))
         {
             return;
         }
@@ -200,20 +200,25 @@ fn drain(tls: &mut Tls, lane: &mut Connection<u32>, log: &mut Vec<String>) {
 }
 
 /// Moves bytes between both until neither has any. Each direction is cut once, at the byte of this number.
-fn converse(tls: &mut Tls, lane: &mut Connection<u32>, server: &mut Server, cuts: [usize; 2]) -> Vec<String> {
+fn converse(
+    tls: &mut Tls,
+    connection: &mut Connection<u32>,
+    server: &mut Server,
+    cuts: [usize; 2],
+) -> Vec<String> {
     let mut log = Vec::new();
     let (mut sent, mut received) = (0, 0);
-    drain(tls, lane, &mut log);
+    drain(tls, connection, &mut log);
     loop {
         let pending = tls.send_pending();
-        if !lane.is_closing() && !pending.is_empty() {
+        if !connection.is_closing() && !pending.is_empty() {
             let n = if (sent + 1..sent + pending.len()).contains(&cuts[0]) {
                 cuts[0] - sent
             } else {
                 pending.len()
             };
             server.receive(&pending[..n]);
-            tls.send_advance(n, lane);
+            tls.send_advance(n, connection);
             sent += n;
         } else if !server.out.is_empty() && !tls.recv_space().is_empty() {
             let space = tls.recv_space();
@@ -228,15 +233,15 @@ fn converse(tls: &mut Tls, lane: &mut Connection<u32>, server: &mut Server, cuts
         } else {
             return log;
         }
-        tls.exchange(lane);
-        drain(tls, lane, &mut log);
+        tls.exchange(connection);
+        drain(tls, connection, &mut log);
     }
 }
 
 fn log_in(config: &TlsConfig, server: &mut Server) -> (Tls, Connection<u32>, Vec<String>) {
-    let (mut tls, mut lane) = (Tls::new(config, "db.example").expect("well-formed"), connection());
-    let log = converse(&mut tls, &mut lane, server, [usize::MAX; 2]);
-    (tls, lane, log)
+    let (mut tls, mut connection) = (Tls::new(config, "db.example").expect("well-formed"), connection());
+    let log = converse(&mut tls, &mut connection, server, [usize::MAX; 2]);
+    (tls, connection, log)
 }
 
 /// How the log-in ends against a certificate.
@@ -259,11 +264,11 @@ fn a_call_at_every_cut_of_both_streams() {
     // Both handshakes and all of the session's small messages byte by byte; within the long records, some.
     while cut < 80_000 {
         let mut server = Server::new(&identity, &[b"postgresql"], false);
-        let (mut tls, mut lane) = (Tls::new(&config, "db.example").expect("well-formed"), connection());
-        assert_eq!(converse(&mut tls, &mut lane, &mut server, [cut; 2]), ["Ready"], "cut at {cut}");
-        lane.call(7, 0, &[Value::Text(&text)]).expect("well-formed");
-        lane.sync();
-        let log = converse(&mut tls, &mut lane, &mut server, [cut; 2]);
+        let (mut tls, mut connection) = (Tls::new(&config, "db.example").expect("well-formed"), connection());
+        assert_eq!(converse(&mut tls, &mut connection, &mut server, [cut; 2]), ["Ready"], "cut at {cut}");
+        connection.call(7, 0, &[Value::Text(&text)]).expect("well-formed");
+        connection.sync();
+        let log = converse(&mut tls, &mut connection, &mut server, [cut; 2]);
         assert_eq!(log, ["7: 40000 characters", "7: SELECT 1", "Committed"], "cut at {cut}");
         longest = cut;
         cut += if cut < 1_500 { 1 } else { 1_021 };
@@ -303,11 +308,11 @@ fn a_server_without_tls_is_refused_unless_the_mode_can_do_without() {
     for (mode, log) in [(TlsMode::Require, "[Closed { reason: Tls(Refused) }]"), (TlsMode::Prefer, "[Ready]")]
     {
         let config = untrusting(mode, TlsNegotiation::Postgres);
-        let (mut tls, mut lane) = (Tls::new(&config, "db.example").expect("well-formed"), connection());
+        let (mut tls, mut connection) = (Tls::new(&config, "db.example").expect("well-formed"), connection());
         let mut told = Vec::new();
-        drain(&mut tls, &mut lane, &mut told);
+        drain(&mut tls, &mut connection, &mut told);
         assert_eq!(tls.send_pending(), [0, 0, 0, 8, 4, 210, 22, 47]);
-        tls.send_advance(8, &mut lane);
+        tls.send_advance(8, &mut connection);
         // One byte and no more: what is behind the answer could be anybody's.
         assert_eq!(tls.recv_space().len(), 1);
         let mut answers: Vec<u8> = b"NR\0\0\0\x08\0\0\0\0Z\0\0\0\x05I1\0\0\0\x04Z\0\0\0\x05I".to_vec();
@@ -316,10 +321,10 @@ fn a_server_without_tls_is_refused_unless_the_mode_can_do_without() {
             tls.recv_space()[..n].copy_from_slice(&answers[..n]);
             tls.recv_commit(n);
             answers.drain(..n);
-            tls.exchange(&mut lane);
-            drain(&mut tls, &mut lane, &mut told);
+            tls.exchange(&mut connection);
+            drain(&mut tls, &mut connection, &mut told);
             let pending = tls.send_pending().len();
-            tls.send_advance(pending, &mut lane);
+            tls.send_advance(pending, &mut connection);
         }
         assert_eq!(format!("[{}]", told.join(", ")), log);
         assert!(!tls.is_established());
@@ -327,15 +332,15 @@ fn a_server_without_tls_is_refused_unless_the_mode_can_do_without() {
 }
 
 #[test]
-fn an_answer_that_is_none_ends_the_lane() {
+fn an_answer_that_is_none_ends_the_connection() {
     let config = untrusting(TlsMode::Prefer, TlsNegotiation::Postgres);
-    let (mut tls, mut lane) = (Tls::new(&config, "db.example").expect("well-formed"), connection());
-    tls.send_advance(8, &mut lane);
+    let (mut tls, mut connection) = (Tls::new(&config, "db.example").expect("well-formed"), connection());
+    tls.send_advance(8, &mut connection);
     tls.recv_space()[0] = b'E';
     tls.recv_commit(1);
-    tls.exchange(&mut lane);
+    tls.exchange(&mut connection);
     assert!(matches!(
-        lane.poll_event(),
+        connection.poll_event(),
         Some(Event::Closed { reason: CloseReason::Tls(TlsError::NoAnswer(b'E')) })
     ));
 }
@@ -360,33 +365,33 @@ fn a_batch_is_in_doubt_once_its_last_record_has_left_whole() {
     let identity = Authority::new("ours").sign("db.example", 4000);
     let config = untrusting(TlsMode::Require, TlsNegotiation::Postgres);
     for (missing, verdict) in [(1, "RolledBack { ticket: 7 }"), (0, "InDoubt { ticket: 7 }")] {
-        let (mut tls, mut lane, _) = log_in(&config, &mut Server::new(&identity, &[], false));
-        lane.call(7, 0, &[Value::Text("y")]).expect("well-formed");
-        lane.sync();
-        tls.exchange(&mut lane);
+        let (mut tls, mut connection, _) = log_in(&config, &mut Server::new(&identity, &[], false));
+        connection.call(7, 0, &[Value::Text("y")]).expect("well-formed");
+        connection.sync();
+        tls.exchange(&mut connection);
         let n = tls.send_pending().len() - missing;
-        tls.send_advance(n, &mut lane);
-        lane.close(CloseReason::PeerClosed);
+        tls.send_advance(n, &mut connection);
+        connection.close(CloseReason::PeerClosed);
         let mut log = Vec::new();
-        drain(&mut tls, &mut lane, &mut log);
+        drain(&mut tls, &mut connection, &mut log);
         assert_eq!(log[0], verdict);
     }
 }
 
 #[test]
-fn a_changed_record_ends_the_lane() {
+fn a_changed_record_ends_the_connection() {
     let identity = Authority::new("ours").sign("db.example", 4000);
     let config = untrusting(TlsMode::Require, TlsNegotiation::Postgres);
     let mut server = Server::new(&identity, &[], false);
-    let (mut tls, mut lane, _) = log_in(&config, &mut server);
-    lane.call(7, 0, &[Value::Text("y")]).expect("well-formed");
-    lane.sync();
-    tls.exchange(&mut lane);
+    let (mut tls, mut connection, _) = log_in(&config, &mut server);
+    connection.call(7, 0, &[Value::Text("y")]).expect("well-formed");
+    connection.sync();
+    tls.exchange(&mut connection);
     let n = tls.send_pending().len();
     server.receive(tls.send_pending());
-    tls.send_advance(n, &mut lane);
+    tls.send_advance(n, &mut connection);
     server.out[100] ^= 1;
-    let log = converse(&mut tls, &mut lane, &mut server, [usize::MAX; 2]);
+    let log = converse(&mut tls, &mut connection, &mut server, [usize::MAX; 2]);
     assert_eq!(log[0], "InDoubt { ticket: 7 }");
     assert!(log[1].contains("Protocol("), "{}", log[1]);
 }
@@ -397,9 +402,9 @@ fn channel_binding_that_is_required_refuses_a_server_that_asks_for_nothing() {
     let config = untrusting(TlsMode::Require, TlsNegotiation::Postgres);
     let mut policy = AuthenticationPolicy::default();
     policy.channel_binding = ChannelBindingMode::Require;
-    let mut lane = connection().with_policy(policy);
+    let mut connection = connection().with_policy(policy);
     let mut tls = Tls::new(&config, "db.example").expect("well-formed");
-    let log = converse(&mut tls, &mut lane, &mut Server::new(&identity, &[], false), [usize::MAX; 2]);
+    let log = converse(&mut tls, &mut connection, &mut Server::new(&identity, &[], false), [usize::MAX; 2]);
     let reason = CloseReason::Authentication(AuthenticationError::ChannelBindingMissing);
     assert_eq!(log, [format!("Closed {{ reason: {reason:?} }}")]);
 }

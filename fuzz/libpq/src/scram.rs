@@ -1,4 +1,4 @@
-//! A server that knows a password as libpq has encoded it, and lets a lane of `proto-pg` log in.
+//! A server that knows a password as libpq has encoded it, and lets a connection of `proto-pg` log in.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +11,7 @@ use crate::oracle;
 /// Logs in with a password.
 ///
 /// # Errors
-/// The lane's proof does not fit what libpq has encoded.
+/// The connection's proof does not fit what libpq has encoded.
 pub fn log_in(password: &str) -> Result<(), String> {
     // SCRAM-SHA-256$iterations:salt$stored key:server key
     let secret = oracle::encrypt(password);
@@ -34,13 +34,13 @@ pub fn log_in(password: &str) -> Result<(), String> {
         send_len_max_bytes: 8_192,
         in_flight_calls_max: 1,
     };
-    let mut lane = Connection::<u8>::new(&session, &[], limits);
-    lane.send_advance(lane.send_pending().len());
-    let first = reply(&mut lane, 10, b"SCRAM-SHA-256\0\0")?;
+    let mut connection = Connection::<u8>::new(&session, &[], limits);
+    connection.send_advance(connection.send_pending().len());
+    let first = reply(&mut connection, 10, b"SCRAM-SHA-256\0\0")?;
     let (_, client_first_bare) = first.split_once("n,,").ok_or("no first message")?;
     let (_, nonce) = client_first_bare.split_once("r=").ok_or("no nonce")?;
     let server_first = format!("r={nonce}SERVER,s={salt},i={iterations}");
-    let last = reply(&mut lane, 11, server_first.as_bytes())?;
+    let last = reply(&mut connection, 11, server_first.as_bytes())?;
     let (without_proof, proof) = last.split_once(",p=").ok_or("no proof")?;
     let proof = BASE64_STANDARD.decode(proof).map_err(|error| error.to_string())?;
 
@@ -51,17 +51,17 @@ pub fn log_in(password: &str) -> Result<(), String> {
     if Sha256::digest(client_key)[..] == stored_key[..] { Ok(()) } else { Err("does not log in".to_owned()) }
 }
 
-/// What the lane says to an authentication request.
-fn reply(lane: &mut Connection<u8>, code: u32, data: &[u8]) -> Result<String, String> {
+/// What the connection says to an authentication request.
+fn reply(connection: &mut Connection<u8>, code: u32, data: &[u8]) -> Result<String, String> {
     let len = u32::try_from(data.len() + 8).map_err(|error| error.to_string())?;
     let request = [&b"R"[..], &len.to_be_bytes(), &code.to_be_bytes(), data].concat();
-    lane.recv_space()[..request.len()].copy_from_slice(&request);
-    lane.recv_commit(request.len());
-    if let Some(Event::Closed { reason }) = lane.poll_event() {
+    connection.recv_space()[..request.len()].copy_from_slice(&request);
+    connection.recv_commit(request.len());
+    if let Some(Event::Closed { reason }) = connection.poll_event() {
         return Err(reason.to_string());
     }
     // A tag and a length, and in the first message a mechanism and another length.
-    let said = String::from_utf8_lossy(&lane.send_pending()[5..]).into_owned();
-    lane.send_advance(lane.send_pending().len());
+    let said = String::from_utf8_lossy(&connection.send_pending()[5..]).into_owned();
+    connection.send_advance(connection.send_pending().len());
     Ok(said)
 }

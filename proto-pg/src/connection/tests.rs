@@ -38,20 +38,20 @@ fn any_cut_of_the_transcript_gives_the_same_events() {
 }
 
 fn play(start: &[Vec<u8>], answers: &[Vec<u8>]) {
-    let mut lane = authenticating();
-    let log: Vec<String> = start.iter().flat_map(|piece| receive(&mut lane, piece)).collect();
+    let mut connection = authenticating();
+    let log: Vec<String> = start.iter().flat_map(|piece| receive(&mut connection, piece)).collect();
     assert_eq!(log, ["Parameter server_version 16.4", "Notice 00000", "Ready"]);
-    assert_eq!(lane.server_version(), "16.4");
-    assert_eq!(lane.backend_key(), Some(&BackendKey::new(9, &[0, 0, 0, 8])));
+    assert_eq!(connection.server_version(), "16.4");
+    assert_eq!(connection.backend_key(), Some(&BackendKey::new(9, &[0, 0, 0, 8])));
 
-    (1..=2).for_each(|ticket| call(&mut lane, ticket));
-    lane.sync();
-    (3..=5).for_each(|ticket| call(&mut lane, ticket));
-    assert!(lane.has_open_batch());
-    lane.sync();
-    assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), (5, 2));
-    send(&mut lane);
-    let log: Vec<String> = answers.iter().flat_map(|piece| receive(&mut lane, piece)).collect();
+    (1..=2).for_each(|ticket| call(&mut connection, ticket));
+    connection.sync();
+    (3..=5).for_each(|ticket| call(&mut connection, ticket));
+    assert!(connection.has_open_batch());
+    connection.sync();
+    assert_eq!((connection.in_flight_calls(), connection.batches_in_flight()), (5, 2));
+    send(&mut connection);
+    let log: Vec<String> = answers.iter().flat_map(|piece| receive(&mut connection, piece)).collect();
     let expected = [
         "Row 1 Ok(7)",
         "Done 1 SELECT 1",
@@ -66,42 +66,42 @@ fn play(start: &[Vec<u8>], answers: &[Vec<u8>]) {
         "Aborted",
     ];
     assert_eq!(log, expected);
-    assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), (0, 0));
+    assert_eq!((connection.in_flight_calls(), connection.batches_in_flight()), (0, 0));
 }
 
 #[test]
 fn start_up_says_who_we_are_then_prepares() {
-    let mut lane = authenticating();
+    let mut connection = authenticating();
     let startup =
         b"\0\0\0\0\0\x03\0\0application_name\0test\0user\0alice\0database\0bank\0client_encoding\0UTF8\0\0";
-    assert_eq!(lane.send_pending()[4..], startup[4..]);
-    assert_eq!(lane.send_pending()[..4], u32::try_from(startup.len()).unwrap().to_be_bytes());
-    send(&mut lane);
-    assert_eq!(receive(&mut lane, &authentication_ok()), NOTHING);
-    assert_eq!(lane.send_pending(), b"");
-    receive(&mut lane, &ready_for_query());
+    assert_eq!(connection.send_pending()[4..], startup[4..]);
+    assert_eq!(connection.send_pending()[..4], u32::try_from(startup.len()).unwrap().to_be_bytes());
+    send(&mut connection);
+    assert_eq!(receive(&mut connection, &authentication_ok()), NOTHING);
+    assert_eq!(connection.send_pending(), b"");
+    receive(&mut connection, &ready_for_query());
     let prepare = [
         message(b'P', b"one\0SELECT $1\0\0\x01\0\0\0\x17"),
         message(b'P', b"none\0SELECT 1\0\0\0"),
         message(b'S', b""),
     ];
-    assert_eq!(lane.send_pending(), prepare.concat());
+    assert_eq!(connection.send_pending(), prepare.concat());
 }
 
 #[test]
 fn a_call_is_bind_and_execute_with_all_binary_formats() {
-    let mut lane = idle();
-    call(&mut lane, 1);
-    lane.sync();
+    let mut connection = idle();
+    call(&mut connection, 1);
+    connection.sync();
     let expected = [
         message(b'B', b"\0one\0\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x05\0\x01\0\x01"),
         message(b'E', b"\0\0\0\0\0"),
         message(b'S', b""),
     ];
-    assert_eq!(lane.send_pending(), expected.concat());
+    assert_eq!(connection.send_pending(), expected.concat());
 }
 
-/// For each phase: which of all messages it accepts, and with which events. Everything else must close the lane,
+/// For each phase: which of all messages it accepts, and with which events. Everything else must close the connection,
 /// naming tag and phase, or with the server's own error.
 #[test]
 fn every_message_in_every_phase() {
@@ -130,8 +130,8 @@ fn every_message_in_every_phase() {
     for (name, enter, accepted) in phases {
         for bytes in every_message().into_iter().step_by(STEP.min(5)) {
             let tag = bytes[0];
-            let mut lane = enter();
-            let log = receive(&mut lane, &bytes).join(", ");
+            let mut connection = enter();
+            let log = receive(&mut connection, &bytes).join(", ");
             let case = format!("{} while {name}: {log}", bytes.escape_ascii());
             let any_time = match tag {
                 b'N' => Some("Notice 00000"),
@@ -165,16 +165,16 @@ fn every_message_in_every_phase() {
 }
 
 fn closed() -> Connection<u32> {
-    let mut lane = idle();
-    lane.close(CloseReason::TimedOut);
-    assert_eq!(drain(&mut lane), ["Closed: no answer in time"]);
-    lane
+    let mut connection = idle();
+    connection.close(CloseReason::TimedOut);
+    assert_eq!(drain(&mut connection), ["Closed: no answer in time"]);
+    connection
 }
 
 #[test]
 fn preparing_needs_every_statement_before_ready() {
-    let mut lane = preparing();
-    let log = receive(&mut lane, &[parse_complete(), ready_for_query()].concat());
+    let mut connection = preparing();
+    let log = receive(&mut connection, &[parse_complete(), ready_for_query()].concat());
     assert!(log[0].starts_with("Closed: protocol error: unexpected message 'Z'"), "{log:?}");
     let log = receive(&mut preparing(), &[parse_complete(), parse_complete(), parse_complete()].concat());
     assert!(log[0].starts_with("Closed: protocol error: unexpected message '1'"), "{log:?}");
@@ -192,27 +192,27 @@ fn a_statement_that_is_refused_is_named() {
     }
 }
 
-/// A lane that waits for the description of a statement.
+/// A connection that waits for the description of a statement.
 fn describing(statement: Statement<'_>) -> Connection<u32> {
-    let mut lane = Connection::new(&session(), &[statement], LIMITS);
-    send(&mut lane);
-    assert_eq!(receive(&mut lane, &[authentication_ok(), ready_for_query()].concat()), NOTHING);
-    lane
+    let mut connection = Connection::new(&session(), &[statement], LIMITS);
+    send(&mut connection);
+    assert_eq!(receive(&mut connection, &[authentication_ok(), ready_for_query()].concat()), NOTHING);
+    connection
 }
 
 #[test]
 fn a_statement_is_described_if_its_result_is_to_be_checked() {
     let statement = Statement::new("s", "SELECT $1, 'x'", &[oid::INT4]).returning(&[oid::INT4, 0]);
     let parse = message(b'P', b"s\0SELECT $1, 'x'\0\0\x01\0\0\0\x17");
-    let lane = describing(statement);
-    assert_eq!(lane.send_pending(), [parse, message(b'D', b"Ss\0"), message(b'S', b"")].concat());
+    let connection = describing(statement);
+    assert_eq!(connection.send_pending(), [parse, message(b'D', b"Ss\0"), message(b'S', b"")].concat());
     let parameters = parameter_description(&[oid::INT4]);
     let good =
         [parse_complete(), parameters.clone(), row_description(&[oid::INT4, oid::TEXT]), ready_for_query()];
     let bytes = good.concat();
     for at in (0..=bytes.len()).step_by(STEP) {
-        let mut lane = describing(statement);
-        let log = [receive(&mut lane, &bytes[..at]), receive(&mut lane, &bytes[at..])].concat();
+        let mut connection = describing(statement);
+        let log = [receive(&mut connection, &bytes[..at]), receive(&mut connection, &bytes[at..])].concat();
         assert_eq!(log, ["Ready"], "cut at {at}");
     }
     let no_data = message(b'n', b"");
@@ -253,12 +253,12 @@ fn a_statement_is_described_if_its_result_is_to_be_checked() {
 fn an_error_at_each_position_of_a_batch() {
     for culprit in 1..=4 {
         for is_bound in [false, true] {
-            let mut lane = idle();
-            (1..=4).for_each(|ticket| call(&mut lane, ticket));
-            lane.sync();
-            call(&mut lane, 5);
-            lane.sync();
-            send(&mut lane);
+            let mut connection = idle();
+            (1..=4).for_each(|ticket| call(&mut connection, ticket));
+            connection.sync();
+            call(&mut connection, 5);
+            connection.sync();
+            send(&mut connection);
             let mut bytes = answer().repeat(culprit - 1);
             bytes.extend(if is_bound { bind_complete() } else { vec![] });
             bytes.extend([error("ERROR", "23505"), ready_for_query(), answer(), ready_for_query()].concat());
@@ -268,8 +268,8 @@ fn an_error_at_each_position_of_a_batch() {
             expected.push(format!("Failed {culprit} 23505"));
             (1..=4).filter(|&t| t != culprit).for_each(|t| expected.push(format!("RolledBack {t}")));
             expected.extend(["Aborted", "Row 5 Ok(7)", "Done 5 SELECT 1", "Committed"].map(str::to_owned));
-            assert_eq!(receive(&mut lane, &bytes), expected);
-            assert_eq!(lane.in_flight_calls(), 0);
+            assert_eq!(receive(&mut connection, &bytes), expected);
+            assert_eq!(connection.in_flight_calls(), 0);
         }
     }
 }
@@ -283,15 +283,15 @@ fn two_answers() -> Vec<Vec<u8>> {
     [batch(3), batch(2)].concat()
 }
 
-/// The lane that these are the answers to.
+/// The connection that these are the answers to.
 fn two_batches() -> Connection<u32> {
-    let mut lane = idle();
-    (1..=3).for_each(|ticket| call(&mut lane, ticket));
-    lane.sync();
-    (4..=5).for_each(|ticket| call(&mut lane, ticket));
-    lane.sync();
-    send(&mut lane);
-    lane
+    let mut connection = idle();
+    (1..=3).for_each(|ticket| call(&mut connection, ticket));
+    connection.sync();
+    (4..=5).for_each(|ticket| call(&mut connection, ticket));
+    connection.sync();
+    send(&mut connection);
+    connection
 }
 
 #[test]
@@ -306,10 +306,10 @@ fn a_remark_at_each_position_of_a_batch_changes_nothing_else() {
     for (remark, text) in remarks {
         for at in 0..=messages.len() {
             let (before, behind) = messages.split_at(at);
-            let mut lane = two_batches();
-            let mut log = receive(&mut lane, &before.concat());
-            assert_eq!(receive(&mut lane, &remark), [text], "{text} behind {at} messages");
-            log.extend(receive(&mut lane, &behind.concat()));
+            let mut connection = two_batches();
+            let mut log = receive(&mut connection, &before.concat());
+            assert_eq!(receive(&mut connection, &remark), [text], "{text} behind {at} messages");
+            log.extend(receive(&mut connection, &behind.concat()));
             assert_eq!(log, plain, "{text} behind {at} messages");
         }
     }
@@ -320,14 +320,14 @@ fn a_fatal_error_at_each_position_of_a_batch_leaves_in_doubt_what_was_not_commit
     let messages = two_answers();
     for severity in ["FATAL", "PANIC"] {
         for at in 0..=messages.len() {
-            let mut lane = two_batches();
-            receive(&mut lane, &messages[..at].concat());
+            let mut connection = two_batches();
+            receive(&mut connection, &messages[..at].concat());
             let ended = messages[..at].iter().filter(|message| message[0] == b'Z').count();
             let first_in_doubt = [1, 4, 6][ended];
             let mut expected: Vec<String> =
                 (first_in_doubt..=5).map(|ticket| format!("InDoubt {ticket}")).collect();
             expected.push(format!("Closed: server error: {severity} 57P01: text"));
-            assert_eq!(receive(&mut lane, &error(severity, "57P01")), expected, "behind {at} messages");
+            assert_eq!(receive(&mut connection, &error(severity, "57P01")), expected, "behind {at} messages");
         }
     }
 }
@@ -337,25 +337,25 @@ fn a_fatal_error_at_each_position_of_a_batch_leaves_in_doubt_what_was_not_commit
 fn an_error_at_each_position_of_a_batch_rolls_back_that_batch_alone() {
     let messages = two_answers();
     for at in 0..messages.len() {
-        let mut lane = two_batches();
-        receive(&mut lane, &messages[..at].concat());
+        let mut connection = two_batches();
+        receive(&mut connection, &messages[..at].concat());
         let first_of_batch = if at < 10 { 0 } else { 10 };
         let tickets = if at < 10 { 1..=3 } else { 4..=5 };
         let culprit = tickets.start() + u32::try_from((at - first_of_batch) / 3).unwrap();
         let is_commit = !tickets.contains(&culprit);
-        let mut log = receive(&mut lane, &error("ERROR", "23505"));
+        let mut log = receive(&mut connection, &error("ERROR", "23505"));
         assert_eq!(log.is_empty(), is_commit, "behind {at} messages: {log:?}");
-        log.extend(receive(&mut lane, &ready_for_query()));
+        log.extend(receive(&mut connection, &ready_for_query()));
         let mut expected: Vec<String> = vec![];
         expected.extend((!is_commit).then(|| format!("Failed {culprit} 23505")));
         expected.extend(tickets.filter(|&t| t != culprit).map(|t| format!("RolledBack {t}")));
         expected.push(if is_commit { "Aborted 23505".into() } else { "Aborted".into() });
         assert_eq!(log, expected, "behind {at} messages");
         if first_of_batch == 0 {
-            let log = receive(&mut lane, &messages[10..].concat());
+            let log = receive(&mut connection, &messages[10..].concat());
             assert_eq!(log.last().unwrap(), "Committed", "the second batch, {at} messages: {log:?}");
         }
-        assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), (0, 0));
+        assert_eq!((connection.in_flight_calls(), connection.batches_in_flight()), (0, 0));
     }
 }
 
@@ -370,17 +370,17 @@ fn long_text(tag: u8, severity: &str, code: &str, text_len_bytes: usize) -> Vec<
 fn a_long_text_at_each_position_of_a_batch_is_told_as_a_short_one() {
     let messages = two_answers();
     let outcome = |at: usize, text: &[u8], piece_len_bytes: usize| {
-        let mut lane = two_batches();
-        let mut log = receive(&mut lane, &messages[..at].concat());
-        text.chunks(piece_len_bytes).for_each(|piece| log.extend(receive(&mut lane, piece)));
+        let mut connection = two_batches();
+        let mut log = receive(&mut connection, &messages[..at].concat());
+        text.chunks(piece_len_bytes).for_each(|piece| log.extend(receive(&mut connection, piece)));
         // Behind an error the server skips the rest of the batch, but for its end.
         let next = match (text[0], at) {
             (b'N', at) => at,
             (_, ..10) => 9,
             (_, _) => messages.len() - 1,
         };
-        log.extend(receive(&mut lane, &messages[next..].concat()));
-        assert_eq!(lane.in_flight_calls(), 0, "{log:?}");
+        log.extend(receive(&mut connection, &messages[next..].concat()));
+        assert_eq!(connection.in_flight_calls(), 0, "{log:?}");
         log
     };
     for (tag, severity, code) in [(b'N', "WARNING", "01000"), (b'E', "ERROR", "23505")] {
@@ -401,26 +401,26 @@ fn a_long_text_at_each_position_of_a_batch_is_told_as_a_short_one() {
 fn any_cut_of_a_long_text_gives_the_same_events() {
     let bytes = [&long_text(b'E', "ERROR", "40001", 300)[..], &ready_for_query()].concat();
     for at in (0..=bytes.len()).step_by(STEP) {
-        let mut lane = asked();
-        let mut log = receive(&mut lane, &bytes[..at]);
-        log.extend(receive(&mut lane, &bytes[at..]));
+        let mut connection = asked();
+        let mut log = receive(&mut connection, &bytes[..at]);
+        log.extend(receive(&mut connection, &bytes[at..]));
         assert_eq!(log, ["Failed 1 40001", "RolledBack 2", "Aborted"], "cut at {at}");
     }
 }
 
 #[test]
 fn a_long_text_keeps_its_beginning_and_has_a_limit() {
-    let mut lane = asked();
+    let mut connection = asked();
     let bytes = long_text(b'E', "ERROR", "23505", 2000);
     for piece in bytes.chunks(100) {
-        lane.recv_space()[..piece.len()].copy_from_slice(piece);
-        lane.recv_commit(piece.len());
-        if let Some(event) = lane.poll_event() {
+        connection.recv_space()[..piece.len()].copy_from_slice(piece);
+        connection.recv_commit(piece.len());
+        if let Some(event) = connection.poll_event() {
             let Event::Failed { ticket: 1, error } = event else { panic!("{event:?}") };
             assert_eq!(error.message, "x".repeat(ServerError::MESSAGE_LEN_MAX_BYTES));
         }
     }
-    assert_eq!(lane.in_flight_calls(), 1);
+    assert_eq!(connection.in_flight_calls(), 1);
 
     let fixed_len = long_text(b'E', "FATAL", "57P01", 0).len();
     let longest = (LIMITS.text_len_max_bytes - fixed_len) / 2;
@@ -432,7 +432,7 @@ fn a_long_text_keeps_its_beginning_and_has_a_limit() {
 }
 
 #[test]
-fn a_malformed_long_text_closes_the_lane() {
+fn a_malformed_long_text_closes_the_connection() {
     let text = [b"VERROR\0C23505\0M", &[b'x'; 1000][..]].concat();
     for end in [&b""[..], b"\0", b"\0\0\0", b"\0CODD\0\0"] {
         let log = receive(&mut asked(), &message(b'E', &[&text[..], end].concat()));
@@ -441,55 +441,58 @@ fn a_malformed_long_text_closes_the_lane() {
 }
 
 #[test]
-fn a_lane_that_is_lost_within_a_long_error_leaves_its_batch_in_doubt() {
+fn a_connection_that_is_lost_within_a_long_error_leaves_its_batch_in_doubt() {
     let bytes = long_text(b'E', "ERROR", "23505", 1500);
-    let mut lane = asked();
-    assert_eq!(receive(&mut lane, &bytes[..bytes.len() - 1]), NOTHING);
-    lane.close(CloseReason::PeerClosed);
-    assert_eq!(drain(&mut lane), ["InDoubt 1", "InDoubt 2", "Closed: the server closed the connection"]);
+    let mut connection = asked();
+    assert_eq!(receive(&mut connection, &bytes[..bytes.len() - 1]), NOTHING);
+    connection.close(CloseReason::PeerClosed);
+    assert_eq!(
+        drain(&mut connection),
+        ["InDoubt 1", "InDoubt 2", "Closed: the server closed the connection"]
+    );
 }
 
 #[test]
 fn an_error_at_commit_is_told_with_the_batch() {
-    let mut lane = asked();
+    let mut connection = asked();
     let bytes = [answer(), answer(), error("ERROR", "40001"), ready_for_query()].concat();
-    let log = receive(&mut lane, &bytes);
+    let log = receive(&mut connection, &bytes);
     assert_eq!(log[4..], ["RolledBack 1", "RolledBack 2", "Aborted 40001"]);
 }
 
 #[test]
 fn a_failed_batch_that_is_still_open_takes_more_calls_and_rolls_them_back() {
-    let mut lane = idle();
-    call(&mut lane, 1);
-    send(&mut lane);
-    assert_eq!(receive(&mut lane, &error("ERROR", "23505")), ["Failed 1 23505"]);
-    call(&mut lane, 2);
-    lane.sync();
-    send(&mut lane);
-    assert_eq!(receive(&mut lane, &ready_for_query()), ["RolledBack 2", "Aborted"]);
-    assert!(lane.is_ready());
+    let mut connection = idle();
+    call(&mut connection, 1);
+    send(&mut connection);
+    assert_eq!(receive(&mut connection, &error("ERROR", "23505")), ["Failed 1 23505"]);
+    call(&mut connection, 2);
+    connection.sync();
+    send(&mut connection);
+    assert_eq!(receive(&mut connection, &ready_for_query()), ["RolledBack 2", "Aborted"]);
+    assert!(connection.is_ready());
 }
 
 #[test]
 fn a_batch_cannot_end_before_its_sync() {
-    let mut lane = idle();
-    call(&mut lane, 1);
-    let log = receive(&mut lane, &[answer(), ready_for_query()].concat());
+    let mut connection = idle();
+    call(&mut connection, 1);
+    let log = receive(&mut connection, &[answer(), ready_for_query()].concat());
     assert_eq!(log[2], "RolledBack 1");
     assert!(log[3].starts_with("Closed: protocol error: unexpected message 'Z'"), "{log:?}");
 }
 
 #[test]
 fn a_ping_is_an_empty_batch() {
-    let mut lane = idle();
-    lane.sync();
-    assert_eq!((lane.send_pending(), lane.batches_in_flight()), (&b"S\0\0\0\x04"[..], 1));
-    assert_eq!(receive(&mut lane, &ready_for_query()), ["Committed"]);
-    assert_eq!(lane.batches_in_flight(), 0);
+    let mut connection = idle();
+    connection.sync();
+    assert_eq!((connection.send_pending(), connection.batches_in_flight()), (&b"S\0\0\0\x04"[..], 1));
+    assert_eq!(receive(&mut connection, &ready_for_query()), ["Committed"]);
+    assert_eq!(connection.batches_in_flight(), 0);
 }
 
 #[test]
-fn a_fatal_error_closes_the_lane_and_leaves_its_batch_in_doubt() {
+fn a_fatal_error_closes_the_connection_and_leaves_its_batch_in_doubt() {
     let log = receive(&mut bound(), &error("FATAL", "57P01"));
     assert_eq!(log, ["InDoubt 1", "InDoubt 2", "Closed: server error: FATAL 57P01: text"]);
     let log = receive(&mut failed(), &error("PANIC", "57P01"));
@@ -498,37 +501,43 @@ fn a_fatal_error_closes_the_lane_and_leaves_its_batch_in_doubt() {
 
 /// Tickets 1, 2, 3 and 4, 5 in two synced batches, 6 in an open one.
 fn three_batches() -> Connection<u32> {
-    let mut lane = idle();
-    (1..=3).for_each(|ticket| call(&mut lane, ticket));
-    lane.sync();
-    (4..=5).for_each(|ticket| call(&mut lane, ticket));
-    lane.sync();
-    call(&mut lane, 6);
-    lane
+    let mut connection = idle();
+    (1..=3).for_each(|ticket| call(&mut connection, ticket));
+    connection.sync();
+    (4..=5).for_each(|ticket| call(&mut connection, ticket));
+    connection.sync();
+    call(&mut connection, 6);
+    connection
 }
 
 #[test]
 fn an_open_batch_is_not_in_flight() {
-    let mut lane = three_batches();
-    assert_eq!((lane.has_open_batch(), lane.batches_in_flight(), lane.in_flight_calls()), (true, 2, 6));
-    lane.sync();
-    assert_eq!((lane.has_open_batch(), lane.batches_in_flight(), lane.in_flight_calls()), (false, 3, 6));
+    let mut connection = three_batches();
+    assert_eq!(
+        (connection.has_open_batch(), connection.batches_in_flight(), connection.in_flight_calls()),
+        (true, 2, 6)
+    );
+    connection.sync();
+    assert_eq!(
+        (connection.has_open_batch(), connection.batches_in_flight(), connection.in_flight_calls()),
+        (false, 3, 6)
+    );
     assert!(!idle().has_open_batch());
 }
 
 #[test]
 fn closed_after_each_byte_sent() {
     let bytes = three_batches().send_pending().to_vec();
-    // Where each Sync ends, found without the lane's own bookkeeping.
+    // Where each Sync ends, found without the connection's own bookkeeping.
     let sync = message(b'S', b"");
     let sync_ends: Vec<usize> = (5..=bytes.len()).filter(|&end| bytes[end - 5..end] == sync[..]).collect();
     assert_eq!(sync_ends.len(), 2);
     for sent in (0..=bytes.len()).step_by(STEP) {
-        let mut lane = three_batches();
+        let mut connection = three_batches();
         // In two pieces, so that the positions are not those of one buffer.
-        lane.send_advance(sent / 2);
-        lane.send_advance(sent - sent / 2);
-        lane.close(CloseReason::PeerClosed);
+        connection.send_advance(sent / 2);
+        connection.send_advance(sent - sent / 2);
+        connection.close(CloseReason::PeerClosed);
         let verdict = |batch: usize| {
             if sync_ends.get(batch).is_some_and(|&end| end <= sent) { "InDoubt" } else { "RolledBack" }
         };
@@ -536,8 +545,11 @@ fn closed_after_each_byte_sent() {
         expected.extend((4..=5).map(|t| format!("{} {t}", verdict(1))));
         expected.push("RolledBack 6".into());
         expected.push("Closed: the server closed the connection".into());
-        assert_eq!(drain(&mut lane), expected, "{sent} bytes sent");
-        assert_eq!((lane.send_pending().len(), lane.recv_space().len(), lane.in_flight_calls()), (0, 0, 0));
+        assert_eq!(drain(&mut connection), expected, "{sent} bytes sent");
+        assert_eq!(
+            (connection.send_pending().len(), connection.recv_space().len(), connection.in_flight_calls()),
+            (0, 0, 0)
+        );
     }
 }
 
@@ -551,11 +563,11 @@ fn closed_after_each_byte_received() {
     let bad = [&first[..], &ready, &second, &error("ERROR", "40001"), &ready].concat();
     for bytes in [good, bad] {
         for received in (0..=bytes.len()).step_by(STEP) {
-            let mut lane = three_batches();
-            send(&mut lane);
-            let mut log = receive(&mut lane, &bytes[..received]);
-            lane.close(CloseReason::TimedOut);
-            log.extend(drain(&mut lane));
+            let mut connection = three_batches();
+            send(&mut connection);
+            let mut log = receive(&mut connection, &bytes[..received]);
+            connection.close(CloseReason::TimedOut);
+            log.extend(drain(&mut connection));
             assert_eq!(log.pop().unwrap(), "Closed: no answer in time");
 
             let has_arrived = |piece: &[u8], occurrence: usize| {
@@ -590,24 +602,24 @@ fn closed_after_each_byte_received() {
 
 #[test]
 fn close_is_final() {
-    let mut lane = asked();
-    lane.close(CloseReason::Other("first"));
-    lane.close(CloseReason::Other("second"));
-    assert!(lane.is_closing() && !lane.is_ready());
-    assert_eq!(drain(&mut lane), ["InDoubt 1", "InDoubt 2", "Closed: first"]);
-    lane.close(CloseReason::Other("third"));
-    lane.terminate();
-    assert_eq!(drain(&mut lane), NOTHING);
-    assert_eq!(lane.send_pending(), b"");
+    let mut connection = asked();
+    connection.close(CloseReason::Other("first"));
+    connection.close(CloseReason::Other("second"));
+    assert!(connection.is_closing() && !connection.is_ready());
+    assert_eq!(drain(&mut connection), ["InDoubt 1", "InDoubt 2", "Closed: first"]);
+    connection.close(CloseReason::Other("third"));
+    connection.terminate();
+    assert_eq!(drain(&mut connection), NOTHING);
+    assert_eq!(connection.send_pending(), b"");
 }
 
 #[test]
 fn terminate_lets_batches_finish() {
-    let mut lane = asked();
-    lane.terminate();
-    assert_eq!(lane.send_pending(), b"X\0\0\0\x04");
-    assert!(!lane.is_ready());
-    let log = receive(&mut lane, &[answer(), answer(), ready_for_query()].concat());
+    let mut connection = asked();
+    connection.terminate();
+    assert_eq!(connection.send_pending(), b"X\0\0\0\x04");
+    assert!(!connection.is_ready());
+    let log = receive(&mut connection, &[answer(), answer(), ready_for_query()].concat());
     assert_eq!(log.last().unwrap(), "Committed");
     let mut young = preparing();
     let pending = young.send_pending().to_vec();
@@ -616,16 +628,16 @@ fn terminate_lets_batches_finish() {
 }
 
 #[test]
-fn a_full_lane_is_unchanged() {
-    let mut lane = idle();
-    (0..8).for_each(|ticket| call(&mut lane, ticket));
-    let pending = lane.send_pending().to_vec();
-    assert_eq!(lane.call(8, 1, &[]), Err(Full));
-    assert_eq!((lane.send_pending(), lane.in_flight_calls()), (&pending[..], 8));
-    lane.sync();
-    send(&mut lane);
-    receive(&mut lane, &[answer().repeat(8), ready_for_query()].concat());
-    assert_eq!(lane.call(8, 1, &[]), Ok(()));
+fn a_full_connection_is_unchanged() {
+    let mut connection = idle();
+    (0..8).for_each(|ticket| call(&mut connection, ticket));
+    let pending = connection.send_pending().to_vec();
+    assert_eq!(connection.call(8, 1, &[]), Err(Full));
+    assert_eq!((connection.send_pending(), connection.in_flight_calls()), (&pending[..], 8));
+    connection.sync();
+    send(&mut connection);
+    receive(&mut connection, &[answer().repeat(8), ready_for_query()].concat());
+    assert_eq!(connection.call(8, 1, &[]), Ok(()));
 }
 
 #[test]
@@ -636,20 +648,20 @@ fn calls_never_exceed_the_outbox_and_always_leave_room_for_their_sync() {
     let text = "x".repeat(2000);
     let mut refused = 0;
     for len in (0..text.len()).step_by(STEP) {
-        let mut lane: Connection<u32> = Connection::new(&session(), &statements, LIMITS);
+        let mut connection: Connection<u32> = Connection::new(&session(), &statements, LIMITS);
         let start = [authentication_ok(), ready_for_query(), parse_complete(), ready_for_query()].concat();
-        assert_eq!(receive(&mut lane, &start), ["Ready"]);
-        send(&mut lane);
-        while lane.call(0, 0, &[Value::Text(&text[..len])]).is_ok() {}
-        refused += STEP * usize::from(lane.in_flight_calls() == 0);
-        lane.sync();
-        assert!(lane.send_pending().len() <= LIMITS.send_len_max_bytes);
+        assert_eq!(receive(&mut connection, &start), ["Ready"]);
+        send(&mut connection);
+        while connection.call(0, 0, &[Value::Text(&text[..len])]).is_ok() {}
+        refused += STEP * usize::from(connection.in_flight_calls() == 0);
+        connection.sync();
+        assert!(connection.send_pending().len() <= LIMITS.send_len_max_bytes);
     }
     assert!((900..1100).contains(&refused), "{refused}");
 }
 
 #[test]
-fn a_message_longer_than_the_inbox_closes_the_lane_at_its_head() {
+fn a_message_longer_than_the_inbox_closes_the_connection_at_its_head() {
     let log = receive(&mut idle(), b"D\0\0\x01\0");
     assert_eq!(log, ["Closed: protocol error: message 'D' (DataRow) of 257 bytes, limit 256"]);
     let longest = message(b'N', &[b"VNOTICE\0C00000\0M", &[b'x'; 256 - 5 - 18][..], b"\0\0"].concat());
@@ -658,7 +670,7 @@ fn a_message_longer_than_the_inbox_closes_the_lane_at_its_head() {
 }
 
 #[test]
-fn a_malformed_row_closes_the_lane() {
+fn a_malformed_row_closes_the_connection() {
     let log = receive(&mut bound(), &message(b'D', &[0, 1, 0, 0, 0, 9, 1]));
     assert_eq!(log[2], "Closed: protocol error: malformed message 'D' (DataRow)");
 }
@@ -666,28 +678,28 @@ fn a_malformed_row_closes_the_lane() {
 #[test]
 fn a_session_with_a_nul_byte_never_starts() {
     let session = Session { user: "a\0b".into(), ..session() };
-    let mut lane: Connection<u32> = Connection::new(&session, &STATEMENTS, LIMITS);
-    assert_eq!(lane.send_pending(), b"");
-    assert_eq!(drain(&mut lane), ["Closed: a start-up parameter contains a NUL byte"]);
+    let mut connection: Connection<u32> = Connection::new(&session, &STATEMENTS, LIMITS);
+    assert_eq!(connection.send_pending(), b"");
+    assert_eq!(drain(&mut connection), ["Closed: a start-up parameter contains a NUL byte"]);
 }
 
 #[test]
 fn bugs_of_the_owner_panic() {
-    let panics = |bug: &dyn Fn(&mut Connection<u32>), mut lane: Connection<u32>| {
-        assert!(catch_unwind(AssertUnwindSafe(|| bug(&mut lane))).is_err());
+    let panics = |bug: &dyn Fn(&mut Connection<u32>), mut connection: Connection<u32>| {
+        assert!(catch_unwind(AssertUnwindSafe(|| bug(&mut connection))).is_err());
     };
-    panics(&|lane| assert!(lane.call(1, 2, &[]).is_ok()), idle());
-    panics(&|lane| assert!(lane.call(1, 0, &[]).is_ok()), idle());
-    panics(&|lane| assert!(lane.call(1, 1, &[]).is_ok()), preparing());
-    panics(&|lane| assert!(lane.call(1, 1, &[]).is_ok()), closed());
-    panics(&|lane| lane.sync(), starting());
-    panics(&|lane| (0..10).for_each(|_| lane.sync()), idle());
-    panics(&|lane| lane.send_advance(1), idle());
-    panics(&|lane| lane.recv_commit(257), idle());
+    panics(&|connection| assert!(connection.call(1, 2, &[]).is_ok()), idle());
+    panics(&|connection| assert!(connection.call(1, 0, &[]).is_ok()), idle());
+    panics(&|connection| assert!(connection.call(1, 1, &[]).is_ok()), preparing());
+    panics(&|connection| assert!(connection.call(1, 1, &[]).is_ok()), closed());
+    panics(&|connection| connection.sync(), starting());
+    panics(&|connection| (0..10).for_each(|_| connection.sync()), idle());
+    panics(&|connection| connection.send_advance(1), idle());
+    panics(&|connection| connection.recv_commit(257), idle());
     panics(
-        &|lane| {
-            call(lane, 1);
-            lane.terminate();
+        &|connection| {
+            call(connection, 1);
+            connection.terminate();
         },
         idle(),
     );
@@ -695,17 +707,17 @@ fn bugs_of_the_owner_panic() {
 
 #[test]
 fn the_outbox_and_the_ledger_keep_their_allocation() {
-    let mut lane = idle();
-    let capacity = lane.outbox.capacity();
+    let mut connection = idle();
+    let capacity = connection.outbox.capacity();
     for ticket in (0..1000).step_by(STEP) {
-        call(&mut lane, ticket);
-        lane.sync();
+        call(&mut connection, ticket);
+        connection.sync();
         // Never quite empty, so that the front of the buffer is only ever freed by moving.
-        lane.send_advance(lane.send_pending().len() - 1);
-        receive(&mut lane, &[answer(), ready_for_query()].concat());
+        connection.send_advance(connection.send_pending().len() - 1);
+        receive(&mut connection, &[answer(), ready_for_query()].concat());
     }
-    assert_eq!(lane.outbox.capacity(), capacity);
-    assert_eq!(lane.in_flight_calls(), 0);
+    assert_eq!(connection.outbox.capacity(), capacity);
+    assert_eq!(connection.in_flight_calls(), 0);
 }
 
 #[test]
@@ -719,7 +731,7 @@ fn secrets_stay_out_of_debug_output() {
 }
 
 #[test]
-fn a_lane_may_move_between_threads() {
+fn a_connection_may_move_between_threads() {
     fn check<T: Send + Sync>() {}
     check::<Connection<u32>>();
     check::<Event<'static, u32>>();

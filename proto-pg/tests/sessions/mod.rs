@@ -266,13 +266,13 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
-            |lane| {
-                call(lane, 1, DIVIDE, &[Value::Int4(14), Value::Int4(2)]);
-                call(lane, 2, WIDE, &[Value::Int4(150)]);
-                call(lane, 3, COUNT, &[Value::Int4(3)]);
-                call(lane, 4, COUNT, &[Value::Int4(0)]);
-                call(lane, 5, INSERT, &[Value::Int4(1)]);
-                lane.sync();
+            |connection| {
+                call(connection, 1, DIVIDE, &[Value::Int4(14), Value::Int4(2)]);
+                call(connection, 2, WIDE, &[Value::Int4(150)]);
+                call(connection, 3, COUNT, &[Value::Int4(3)]);
+                call(connection, 4, COUNT, &[Value::Int4(0)]);
+                call(connection, 5, INSERT, &[Value::Int4(1)]);
+                connection.sync();
             },
             Connection::sync,
         ],
@@ -298,17 +298,17 @@ static SCENES: [Scene; 14] = [
         setup: PAIR,
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
-        turns: &[|lane| {
+        turns: &[|connection| {
             for (ticket, divisor) in (1..).zip([1, 0, 1]) {
-                call(lane, ticket, DIVIDE, &[Value::Int4(1), Value::Int4(divisor)]);
+                call(connection, ticket, DIVIDE, &[Value::Int4(1), Value::Int4(divisor)]);
             }
-            lane.sync();
-            call(lane, 4, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
-            lane.sync();
+            connection.sync();
+            call(connection, 4, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
+            connection.sync();
             // A value that does not fit its type: the Bind fails.
-            call(lane, 5, DIVIDE, &[Value::Int8(1), Value::Int4(1)]);
-            call(lane, 6, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
-            lane.sync();
+            call(connection, 5, DIVIDE, &[Value::Int8(1), Value::Int4(1)]);
+            call(connection, 6, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
+            connection.sync();
         }],
         events: &[
             "Ready",
@@ -333,14 +333,14 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
-            |lane| {
-                call(lane, 1, INSERT, &[Value::Int4(7)]);
-                call(lane, 2, INSERT, &[Value::Int4(7)]);
-                lane.sync();
+            |connection| {
+                call(connection, 1, INSERT, &[Value::Int4(7)]);
+                call(connection, 2, INSERT, &[Value::Int4(7)]);
+                connection.sync();
             },
-            |lane| {
-                call(lane, 3, INSERT, &[Value::Int4(7)]);
-                lane.sync();
+            |connection| {
+                call(connection, 3, INSERT, &[Value::Int4(7)]);
+                connection.sync();
             },
         ],
         events: &[
@@ -360,12 +360,12 @@ static SCENES: [Scene; 14] = [
         setup: PAIR,
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
-        turns: &[|lane| {
-            call(lane, 1, LISTEN, &[]);
-            call(lane, 2, NOTICE, &[]);
-            call(lane, 3, SET, &[Value::Text("till 2")]);
-            call(lane, 4, NOTIFY, &[Value::Text("olá")]);
-            lane.sync();
+        turns: &[|connection| {
+            call(connection, 1, LISTEN, &[]);
+            call(connection, 2, NOTICE, &[]);
+            call(connection, 3, SET, &[Value::Text("till 2")]);
+            call(connection, 4, NOTIFY, &[Value::Text("olá")]);
+            connection.sync();
         }],
         events: &[
             "Ready",
@@ -387,11 +387,11 @@ static SCENES: [Scene; 14] = [
         setup: PAIR,
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
-        turns: &[|lane| {
-            call(lane, 1, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
-            call(lane, 2, END, &[]);
-            call(lane, 3, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
-            lane.sync();
+        turns: &[|connection| {
+            call(connection, 1, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
+            call(connection, 2, END, &[]);
+            call(connection, 3, DIVIDE, &[Value::Int4(1), Value::Int4(1)]);
+            connection.sync();
         }],
         events: &[
             "Ready",
@@ -410,25 +410,25 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &TYPES,
         turns: &[
-            |lane| {
-                call(lane, TYPED, 0, &values());
-                call(lane, TEXT, 1, &values());
-                lane.sync();
+            |connection| {
+                call(connection, TYPED, 0, &values());
+                call(connection, TEXT, 1, &values());
+                connection.sync();
             },
-            |lane| {
-                call(lane, TYPED, 0, &[Value::Null; 18]);
-                lane.sync();
+            |connection| {
+                call(connection, TYPED, 0, &[Value::Null; 18]);
+                connection.sync();
             },
-            |lane| {
+            |connection| {
                 // Each array has its value and a NULL.
                 let items = values().map(|value| [value, Value::Null]);
                 let mut arrays = [Value::Null; ARRAYS.len()];
                 for ((array, items), element) in arrays.iter_mut().zip(&items).zip(SCALARS) {
                     *array = Value::Array { element, items };
                 }
-                call(lane, ARRAYS_TYPED, 2, &arrays);
-                call(lane, TEXT, 3, &arrays);
-                lane.sync();
+                call(connection, ARRAYS_TYPED, 2, &arrays);
+                call(connection, TEXT, 3, &arrays);
+                connection.sync();
             },
         ],
         events: &[
@@ -463,20 +463,20 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &[],
         turns: &[
-            |lane| {
+            |connection| {
                 let insert = Statement::new("add", "INSERT INTO pair VALUES ($1) RETURNING id", &[0]);
-                lane.prepare(1, &insert).expect("there is room");
-                lane.describe_statement(2, "add").expect("there is room");
-                lane.call_named(3, "add", &[Value::Int4(5)]).expect("there is room");
-                lane.prepare(4, &Statement::new("", "LISTEN till", &[])).expect("there is room");
-                lane.describe_statement(5, "").expect("there is room");
-                lane.call_named(6, "", &[]).expect("there is room");
-                lane.close_statement(7, "add").expect("there is room");
-                lane.sync();
+                connection.prepare(1, &insert).expect("there is room");
+                connection.describe_statement(2, "add").expect("there is room");
+                connection.call_named(3, "add", &[Value::Int4(5)]).expect("there is room");
+                connection.prepare(4, &Statement::new("", "LISTEN till", &[])).expect("there is room");
+                connection.describe_statement(5, "").expect("there is room");
+                connection.call_named(6, "", &[]).expect("there is room");
+                connection.close_statement(7, "add").expect("there is room");
+                connection.sync();
             },
-            |lane| {
-                lane.call_named(8, "add", &[Value::Int4(6)]).expect("there is room");
-                lane.sync();
+            |connection| {
+                connection.call_named(8, "add", &[Value::Int4(6)]).expect("there is room");
+                connection.sync();
             },
         ],
         events: &[
@@ -503,16 +503,16 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
-            |lane| {
+            |connection| {
                 let sql =
                     "INSERT INTO pair VALUES (1), (2); SELECT id, NULL AS nothing FROM pair ORDER BY id;";
-                lane.simple_query(1, sql).expect("there is room");
-                call(lane, 2, DIVIDE, &[Value::Int4(6), Value::Int4(2)]);
-                lane.sync();
-                lane.simple_query(3, "DELETE FROM pair; SELECT 1 / 0").expect("there is room");
-                lane.simple_query(4, "").expect("there is room");
+                connection.simple_query(1, sql).expect("there is room");
+                call(connection, 2, DIVIDE, &[Value::Int4(6), Value::Int4(2)]);
+                connection.sync();
+                connection.simple_query(3, "DELETE FROM pair; SELECT 1 / 0").expect("there is room");
+                connection.simple_query(4, "").expect("there is room");
             },
-            |lane| lane.simple_query(5, "SELECT count(*) FROM pair").expect("there is room"),
+            |connection| connection.simple_query(5, "SELECT count(*) FROM pair").expect("there is room"),
         ],
         events: &[
             "Ready",
@@ -543,17 +543,17 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &STATEMENTS,
         turns: &[
-            |lane| {
-                lane.bind(1, "p", "count", &[Value::Int4(3)]).expect("there is room");
-                lane.describe_portal(2, "p").expect("there is room");
-                lane.execute(3, "p", 2).expect("there is room");
-                lane.flush().expect("there is room");
+            |connection| {
+                connection.bind(1, "p", "count", &[Value::Int4(3)]).expect("there is room");
+                connection.describe_portal(2, "p").expect("there is room");
+                connection.execute(3, "p", 2).expect("there is room");
+                connection.flush().expect("there is room");
             },
-            |lane| {
-                lane.execute(4, "p", 2).expect("there is room");
-                lane.close_portal(5, "p").expect("there is room");
-                lane.execute(6, "p", 2).expect("there is room");
-                lane.sync();
+            |connection| {
+                connection.execute(4, "p", 2).expect("there is room");
+                connection.close_portal(5, "p").expect("there is room");
+                connection.execute(6, "p", 2).expect("there is room");
+                connection.sync();
             },
         ],
         events: &[
@@ -582,39 +582,39 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &COPIES,
         turns: &[
-            |lane| lane.simple_query(1, "COPY note FROM STDIN").expect("there is room"),
-            |lane| {
+            |connection| connection.simple_query(1, "COPY note FROM STDIN").expect("there is room"),
+            |connection| {
                 // Cut where it pleases the owner.
                 for data in ["1\tone\n2", "\ttwo\n3\t", &"long ".repeat(400), "\n"] {
-                    assert_eq!(lane.copy_data(data.as_bytes()), Ok(data.len()));
+                    assert_eq!(connection.copy_data(data.as_bytes()), Ok(data.len()));
                 }
-                lane.copy_done().expect("it takes data");
+                connection.copy_done().expect("it takes data");
             },
-            |lane| {
-                call(lane, 2, COPY_OUT, &[]);
-                lane.sync();
+            |connection| {
+                call(connection, 2, COPY_OUT, &[]);
+                connection.sync();
             },
-            |lane| {
-                call(lane, 3, COPY_IN, &[]);
-                lane.flush().expect("there is room");
+            |connection| {
+                call(connection, 3, COPY_IN, &[]);
+                connection.flush().expect("there is room");
             },
-            |lane| {
-                assert_eq!(lane.copy_data(b"4\tfour\n"), Ok(7));
-                lane.copy_done().expect("it takes data");
-                lane.sync();
+            |connection| {
+                assert_eq!(connection.copy_data(b"4\tfour\n"), Ok(7));
+                connection.copy_done().expect("it takes data");
+                connection.sync();
             },
-            |lane| {
-                call(lane, 4, COPY_IN, &[]);
-                lane.flush().expect("there is room");
+            |connection| {
+                call(connection, 4, COPY_IN, &[]);
+                connection.flush().expect("there is room");
             },
-            |lane| {
-                lane.copy_fail("changed my mind").expect("it takes data");
-                lane.sync();
+            |connection| {
+                connection.copy_fail("changed my mind").expect("it takes data");
+                connection.sync();
             },
-            |lane| lane.simple_query(5, "COPY note FROM STDIN").expect("there is room"),
-            |lane| {
-                assert_eq!(lane.copy_data(b"no number\n"), Ok(10));
-                lane.copy_done().expect("it takes data");
+            |connection| connection.simple_query(5, "COPY note FROM STDIN").expect("there is room"),
+            |connection| {
+                assert_eq!(connection.copy_data(b"no number\n"), Ok(10));
+                connection.copy_done().expect("it takes data");
             },
         ],
         events: &[
@@ -646,46 +646,50 @@ static SCENES: [Scene; 14] = [
         protocol: ProtocolVersion::V3_0,
         statements: &TRANSACTION,
         turns: &[
-            |lane| {
-                call(lane, 1, BEGIN, &[]);
-                call(lane, 2, ADD, &[Value::Int4(1)]);
-                lane.sync();
+            |connection| {
+                call(connection, 1, BEGIN, &[]);
+                call(connection, 2, ADD, &[Value::Int4(1)]);
+                connection.sync();
             },
-            |lane| {
-                call(lane, 3, COMMIT, &[]);
-                lane.sync();
+            |connection| {
+                call(connection, 3, COMMIT, &[]);
+                connection.sync();
             },
             // A block that fails, and its COMMIT.
-            |lane| {
-                call(lane, 4, BEGIN, &[]);
-                call(lane, 5, ADD, &[Value::Int4(2)]);
-                call(lane, 6, ADD, &[Value::Int4(0)]);
-                call(lane, 7, ADD, &[Value::Int4(3)]);
-                lane.sync();
-                call(lane, 8, COMMIT, &[]);
-                lane.sync();
+            |connection| {
+                call(connection, 4, BEGIN, &[]);
+                call(connection, 5, ADD, &[Value::Int4(2)]);
+                call(connection, 6, ADD, &[Value::Int4(0)]);
+                call(connection, 7, ADD, &[Value::Int4(3)]);
+                connection.sync();
+                call(connection, 8, COMMIT, &[]);
+                connection.sync();
             },
             // What is committed within a batch stays.
-            |lane| {
-                call(lane, 9, BEGIN, &[]);
-                call(lane, 10, ADD, &[Value::Int4(4)]);
-                call(lane, 11, COMMIT, &[]);
-                call(lane, 12, ADD, &[Value::Int4(5)]);
-                call(lane, 13, ADD, &[Value::Int4(0)]);
-                lane.sync();
+            |connection| {
+                call(connection, 9, BEGIN, &[]);
+                call(connection, 10, ADD, &[Value::Int4(4)]);
+                call(connection, 11, COMMIT, &[]);
+                call(connection, 12, ADD, &[Value::Int4(5)]);
+                call(connection, 13, ADD, &[Value::Int4(0)]);
+                connection.sync();
             },
-            |lane| {
-                lane.simple_query(14, "SELECT string_agg(id::text, ' ') FROM pair").expect("there is room");
+            |connection| {
+                connection
+                    .simple_query(14, "SELECT string_agg(id::text, ' ') FROM pair")
+                    .expect("there is room");
             },
             // A Sync behind each call.
-            |lane| {
+            |connection| {
                 for (ticket, value) in [(15, Value::Int4(6)), (16, Value::Int4(0)), (17, Value::Int4(7))] {
-                    call(lane, ticket, ADD, &[value]);
-                    lane.sync();
+                    call(connection, ticket, ADD, &[value]);
+                    connection.sync();
                 }
             },
-            |lane| {
-                lane.simple_query(18, "SELECT string_agg(id::text, ' ') FROM pair").expect("there is room");
+            |connection| {
+                connection
+                    .simple_query(18, "SELECT string_agg(id::text, ' ') FROM pair")
+                    .expect("there is room");
             },
         ],
         events: &[
@@ -744,13 +748,13 @@ static SCENES: [Scene; 14] = [
     },
 ];
 
-fn call(lane: &mut Connection<u32>, ticket: u32, statement: usize, parameters: &[Value<'_>]) {
-    lane.call(ticket, statement, parameters).expect("there is room");
+fn call(connection: &mut Connection<u32>, ticket: u32, statement: usize, parameters: &[Value<'_>]) {
+    connection.call(ticket, statement, parameters).expect("there is room");
 }
 
 impl Scene {
-    /// A lane whose start-up message is pending.
-    pub(crate) fn lane(&self, session: &Session) -> Connection<u32> {
+    /// A connection whose start-up message is pending.
+    pub(crate) fn connection(&self, session: &Session) -> Connection<u32> {
         let limits = Limits {
             message_len_max_bytes: 1400,
             text_len_max_bytes: 65_536,
@@ -765,9 +769,9 @@ impl Scene {
     }
 
     /// Ends the session and says whether everything came of it that should.
-    pub(crate) fn check(&self, mut lane: Connection<u32>, mut log: Vec<String>) {
-        lane.close(CloseReason::PeerClosed);
-        drain(&mut lane, &mut log);
+    pub(crate) fn check(&self, mut connection: Connection<u32>, mut log: Vec<String>) {
+        connection.close(CloseReason::PeerClosed);
+        drain(&mut connection, &mut log);
         let said: Vec<&str> = log.iter().map(|line| line.split(" = ").next().unwrap_or(line)).collect();
         let start = said.iter().take_while(|line| line.starts_with("Parameter")).count();
         assert_eq!(said[start..], *self.events, "{}", self.name);
@@ -778,8 +782,8 @@ impl Scene {
 const MORE: &str = " ...";
 
 /// Adds every event there is. What stands behind ` = ` may differ from session to session.
-pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
-    while let Some(event) = lane.poll_event() {
+pub(crate) fn drain(connection: &mut Connection<u32>, log: &mut Vec<String>) {
+    while let Some(event) = connection.poll_event() {
         let said = match event {
             Event::Ready => "Ready".into(),
             Event::Row { ticket: TYPED, row } => read_values(&row).unwrap_or_else(|error| error.to_string()),
@@ -851,9 +855,9 @@ pub(crate) fn drain(lane: &mut Connection<u32>, log: &mut Vec<String>) {
 }
 
 /// What is pending, which the transport takes.
-pub(crate) fn take_pending(lane: &mut Connection<u32>) -> Vec<u8> {
-    let bytes = lane.send_pending().to_vec();
-    lane.send_advance(bytes.len());
+pub(crate) fn take_pending(connection: &mut Connection<u32>) -> Vec<u8> {
+    let bytes = connection.send_pending().to_vec();
+    connection.send_advance(bytes.len());
     bytes
 }
 

@@ -30,47 +30,47 @@ const TAKE: usize = 3;
 const ONE: usize = 4;
 
 /// Parse, Bind and Execute, with two tickets; libpq's `PQsendQueryParams`.
-fn query(lane: &mut Connection<u32>, ticket: u32, sql: &str, parameters: &[i32]) {
+fn query(connection: &mut Connection<u32>, ticket: u32, sql: &str, parameters: &[i32]) {
     let types = vec![oid::INT4; parameters.len()];
     let parameters: Vec<_> = parameters.iter().map(|&value| Value::Int4(value)).collect();
-    lane.prepare(ticket, &Statement::new("", sql, &types)).expect("there is room");
-    lane.call_named(ticket + 1, "", &parameters).expect("there is room");
+    connection.prepare(ticket, &Statement::new("", sql, &types)).expect("there is room");
+    connection.call_named(ticket + 1, "", &parameters).expect("there is room");
 }
 
-fn take(lane: &mut Connection<u32>, ticket: u32, id: i32) {
-    call(lane, ticket, TAKE, &[Value::Int4(id)]);
+fn take(connection: &mut Connection<u32>, ticket: u32, id: i32) {
+    call(connection, ticket, TAKE, &[Value::Int4(id)]);
 }
 
-fn simple_query(lane: &mut Connection<u32>, ticket: u32, sql: &str) {
-    lane.simple_query(ticket, sql).expect("there is room");
+fn simple_query(connection: &mut Connection<u32>, ticket: u32, sql: &str) {
+    connection.simple_query(ticket, sql).expect("there is room");
 }
 
-fn flush(lane: &mut Connection<u32>) {
-    lane.flush().expect("there is room");
+fn flush(connection: &mut Connection<u32>) {
+    connection.flush().expect("there is room");
 }
 
-/// The command is one that the lane refuses now, and nothing of it is sent.
-fn refused(lane: &mut Connection<u32>, command: fn(&mut Connection<u32>)) {
-    let pending = lane.send_pending().to_vec();
-    assert!(catch_unwind(AssertUnwindSafe(|| command(lane))).is_err(), "the command is accepted");
-    assert_eq!(lane.send_pending(), pending);
+/// The command is one that the connection refuses now, and nothing of it is sent.
+fn refused(connection: &mut Connection<u32>, command: fn(&mut Connection<u32>)) {
+    let pending = connection.send_pending().to_vec();
+    assert!(catch_unwind(AssertUnwindSafe(|| command(connection))).is_err(), "the command is accepted");
+    assert_eq!(connection.send_pending(), pending);
 }
 
 /// The sessions, in the order of libpq's names.
 pub(crate) static PIPELINES: [Pipeline; 10] = [
-    // A lane refuses a simple query and Terminate in the middle of a batch, and takes the query behind its Sync.
+    // A connection refuses a simple query and Terminate in the middle of a batch, and takes the query behind its Sync.
     Pipeline {
         scene: Scene {
             name: "pipeline disallowed",
             setup: SEAT,
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
-            turns: &[|lane| {
-                call(lane, 1, ONE, &[]);
-                refused(lane, |lane| simple_query(lane, 2, "SELECT 1"));
-                refused(lane, Connection::terminate);
-                lane.sync();
-                simple_query(lane, 2, "SELECT 1");
+            turns: &[|connection| {
+                call(connection, 1, ONE, &[]);
+                refused(connection, |connection| simple_query(connection, 2, "SELECT 1"));
+                refused(connection, Connection::terminate);
+                connection.sync();
+                simple_query(connection, 2, "SELECT 1");
             }],
             events: &[
                 "Ready",
@@ -95,10 +95,10 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             setup: SEAT,
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
-            turns: &[|lane| {
+            turns: &[|connection| {
                 for ticket in [1, 3, 5] {
-                    query(lane, ticket, "SELECT $1", &[1]);
-                    lane.sync();
+                    query(connection, ticket, "SELECT $1", &[1]);
+                    connection.sync();
                 }
             }],
             events: &[
@@ -130,11 +130,11 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             setup: SEAT,
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
-            turns: &[|lane| {
+            turns: &[|connection| {
                 for ticket in 1..=8 {
-                    call(lane, ticket, ONE, &[]);
+                    call(connection, ticket, ONE, &[]);
                 }
-                flush(lane);
+                flush(connection);
             }],
             events: &[
                 "Ready",
@@ -177,24 +177,24 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
             turns: &[
-                |lane| {
-                    take(lane, 1, 1);
-                    query(lane, 2, "SELECT no_such_function($1)", &[1]);
-                    take(lane, 4, 2);
-                    lane.sync();
-                    take(lane, 5, 3);
-                    lane.sync();
+                |connection| {
+                    take(connection, 1, 1);
+                    query(connection, 2, "SELECT no_such_function($1)", &[1]);
+                    take(connection, 4, 2);
+                    connection.sync();
+                    take(connection, 5, 3);
+                    connection.sync();
                 },
-                |lane| {
-                    query(lane, 6, "SELECT 1; SELECT 2", &[]);
-                    lane.sync();
+                |connection| {
+                    query(connection, 6, "SELECT 1; SELECT 2", &[]);
+                    connection.sync();
                 },
                 // An error behind rows.
-                |lane| {
-                    query(lane, 8, "SELECT 6 / n FROM generate_series(3, -1, -1) AS n", &[]);
-                    lane.sync();
+                |connection| {
+                    query(connection, 8, "SELECT 6 / n FROM generate_series(3, -1, -1) AS n", &[]);
+                    connection.sync();
                 },
-                |lane| simple_query(lane, 10, "SELECT id FROM seat"),
+                |connection| simple_query(connection, 10, "SELECT id FROM seat"),
             ],
             events: &[
                 "Ready",
@@ -244,26 +244,26 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
             turns: &[
-                |lane| {
-                    lane.prepare(1, &Statement::new("", "SELECT 1", &[])).expect("there is room");
-                    lane.bind(2, "", "", &[]).expect("there is room");
-                    lane.describe_portal(3, "").expect("there is room");
-                    lane.execute(4, "", 0).expect("there is room");
-                    lane.close_portal(5, "").expect("there is room");
-                    flush(lane);
+                |connection| {
+                    connection.prepare(1, &Statement::new("", "SELECT 1", &[])).expect("there is room");
+                    connection.bind(2, "", "", &[]).expect("there is room");
+                    connection.describe_portal(3, "").expect("there is room");
+                    connection.execute(4, "", 0).expect("there is room");
+                    connection.close_portal(5, "").expect("there is room");
+                    flush(connection);
                 },
                 Connection::sync,
-                |lane| {
-                    query(lane, 6, "SELECT 1", &[]);
-                    flush(lane);
+                |connection| {
+                    query(connection, 6, "SELECT 1", &[]);
+                    flush(connection);
                 },
-                |lane| {
-                    query(lane, 8, "SELECT 2", &[]);
-                    flush(lane);
+                |connection| {
+                    query(connection, 8, "SELECT 2", &[]);
+                    flush(connection);
                 },
-                |lane| {
-                    query(lane, 10, "SELECT pg_catalog.pg_advisory_unlock(1, 1)", &[]);
-                    flush(lane);
+                |connection| {
+                    query(connection, 10, "SELECT pg_catalog.pg_advisory_unlock(1, 1)", &[]);
+                    flush(connection);
                 },
                 Connection::sync,
             ],
@@ -312,42 +312,42 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             protocol: ProtocolVersion::V3_0,
             statements: &[],
             turns: &[
-                |lane| {
+                |connection| {
                     let sql = "SELECT $1, '42', $1::numeric, interval '1 sec'";
-                    lane.prepare(1, &Statement::new("four", sql, &[oid::INT4])).expect("there is room");
-                    lane.describe_statement(2, "four").expect("there is room");
-                    lane.sync();
+                    connection.prepare(1, &Statement::new("four", sql, &[oid::INT4])).expect("there is room");
+                    connection.describe_statement(2, "four").expect("there is room");
+                    connection.sync();
                 },
-                |lane| {
-                    lane.close_statement(3, "four").expect("there is room");
-                    lane.sync();
+                |connection| {
+                    connection.close_statement(3, "four").expect("there is room");
+                    connection.sync();
                 },
-                |lane| {
-                    lane.describe_statement(4, "four").expect("there is room");
-                    lane.sync();
+                |connection| {
+                    connection.describe_statement(4, "four").expect("there is room");
+                    connection.sync();
                 },
                 // To close what is not there is no error.
-                |lane| {
-                    lane.close_statement(5, "four").expect("there is room");
-                    lane.sync();
+                |connection| {
+                    connection.close_statement(5, "four").expect("there is room");
+                    connection.sync();
                 },
-                |lane| simple_query(lane, 6, "BEGIN"),
-                |lane| simple_query(lane, 7, "DECLARE cursor CURSOR FOR SELECT 1"),
-                |lane| {
-                    lane.describe_portal(8, "cursor").expect("there is room");
-                    lane.sync();
+                |connection| simple_query(connection, 6, "BEGIN"),
+                |connection| simple_query(connection, 7, "DECLARE cursor CURSOR FOR SELECT 1"),
+                |connection| {
+                    connection.describe_portal(8, "cursor").expect("there is room");
+                    connection.sync();
                 },
-                |lane| {
-                    lane.close_portal(9, "cursor").expect("there is room");
-                    lane.sync();
+                |connection| {
+                    connection.close_portal(9, "cursor").expect("there is room");
+                    connection.sync();
                 },
-                |lane| {
-                    lane.describe_portal(10, "cursor").expect("there is room");
-                    lane.sync();
+                |connection| {
+                    connection.describe_portal(10, "cursor").expect("there is room");
+                    connection.sync();
                 },
-                |lane| {
-                    lane.close_portal(11, "cursor").expect("there is room");
-                    lane.sync();
+                |connection| {
+                    connection.close_portal(11, "cursor").expect("there is room");
+                    connection.sync();
                 },
             ],
             events: &[
@@ -396,9 +396,9 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             setup: SEAT,
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
-            turns: &[|lane| {
-                query(lane, 1, "SELECT $1", &[1]);
-                lane.sync();
+            turns: &[|connection| {
+                query(connection, 1, "SELECT $1", &[1]);
+                connection.sync();
             }],
             events: &["Ready", "Done 1 ", "Row 2", "Done 2 SELECT 1", "Committed", "Closed"],
         },
@@ -415,19 +415,19 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
             turns: &[
-                |lane| {
+                |connection| {
                     for (ticket, last) in [(1, 44), (3, 45), (5, 46)] {
-                        query(lane, ticket, "SELECT generate_series(42, $1)", &[last]);
+                        query(connection, ticket, "SELECT generate_series(42, $1)", &[last]);
                     }
-                    lane.sync();
+                    connection.sync();
                 },
-                |lane| {
-                    query(lane, 7, "SELECT generate_series(0, 0)", &[]);
-                    flush(lane);
+                |connection| {
+                    query(connection, 7, "SELECT generate_series(0, 0)", &[]);
+                    flush(connection);
                 },
-                |lane| {
-                    query(lane, 9, "SELECT 1", &[]);
-                    flush(lane);
+                |connection| {
+                    query(connection, 9, "SELECT 1", &[]);
+                    flush(connection);
                 },
                 Connection::sync,
             ],
@@ -480,20 +480,20 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
             turns: &[
-                |lane| {
-                    call(lane, 1, BEGIN, &[]);
-                    call(lane, 2, DIVIDE, &[]);
-                    call(lane, 3, ROLLBACK, &[]);
-                    take(lane, 4, 1);
-                    lane.sync();
-                    take(lane, 5, 2);
-                    lane.sync();
-                    call(lane, 6, ROLLBACK, &[]);
-                    take(lane, 7, 3);
-                    lane.sync();
-                    lane.sync();
+                |connection| {
+                    call(connection, 1, BEGIN, &[]);
+                    call(connection, 2, DIVIDE, &[]);
+                    call(connection, 3, ROLLBACK, &[]);
+                    take(connection, 4, 1);
+                    connection.sync();
+                    take(connection, 5, 2);
+                    connection.sync();
+                    call(connection, 6, ROLLBACK, &[]);
+                    take(connection, 7, 3);
+                    connection.sync();
+                    connection.sync();
                 },
-                |lane| simple_query(lane, 8, "SELECT id FROM seat"),
+                |connection| simple_query(connection, 8, "SELECT id FROM seat"),
             ],
             events: &[
                 "Ready",
@@ -530,23 +530,23 @@ pub(crate) static PIPELINES: [Pipeline; 10] = [
             protocol: ProtocolVersion::V3_0,
             statements: &STATEMENTS,
             turns: &[
-                |lane| {
+                |connection| {
                     for (ticket, id) in [(1, 1), (2, 2), (3, 1), (4, 4)] {
-                        take(lane, ticket, id);
+                        take(connection, ticket, id);
                     }
-                    lane.sync();
+                    connection.sync();
                     for (ticket, id) in [(5, 1), (6, 2)] {
-                        take(lane, ticket, id);
+                        take(connection, ticket, id);
                     }
-                    lane.sync();
+                    connection.sync();
                 },
-                |lane| {
+                |connection| {
                     for (ticket, id) in [(7, 2), (8, 8)] {
-                        take(lane, ticket, id);
-                        lane.sync();
+                        take(connection, ticket, id);
+                        connection.sync();
                     }
                 },
-                |lane| simple_query(lane, 9, "SELECT id FROM seat ORDER BY id"),
+                |connection| simple_query(connection, 9, "SELECT id FROM seat ORDER BY id"),
             ],
             events: &[
                 "Ready",

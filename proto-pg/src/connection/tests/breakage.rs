@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// What a server says to the lane of [`three_batches`], message by message: an answer to its batch of tickets 1 to 3, and one to
+/// What a server says to that of [`three_batches`], message by message: an answer to its batch of tickets 1 to 3, and one to
 /// that of 4 and 5.
 struct Script {
     messages: Vec<Vec<u8>>,
@@ -31,7 +31,7 @@ impl Script {
         ]
     }
 
-    /// The fate of each ticket if the lane is lost behind so many messages, of which the owner had sent so many batches.
+    /// The fate of each ticket if the connection is lost behind so many messages, of which the owner had sent so many batches.
     fn fates(&self, received: usize, synced: usize) -> [&'static str; 6] {
         let ends = self.messages.iter().enumerate().filter(|(_, message)| message[0] == b'Z');
         let ends: Vec<usize> = ends.map(|(at, _)| at).collect();
@@ -80,17 +80,17 @@ fn fates(log: &[String]) -> [String; 6] {
 
 /// All of the two batches with a Sync is sent.
 fn sent() -> Connection<u32> {
-    let mut lane = three_batches();
-    send(&mut lane);
-    lane
+    let mut connection = three_batches();
+    send(&mut connection);
+    connection
 }
 
 /// The owner's deadline has passed.
-fn give_up(lane: &mut Connection<u32>, log: &mut Vec<String>) {
-    lane.close(CloseReason::TimedOut);
-    log.extend(drain(lane));
+fn give_up(connection: &mut Connection<u32>, log: &mut Vec<String>) {
+    connection.close(CloseReason::TimedOut);
+    log.extend(drain(connection));
     assert_eq!(log.last().unwrap(), "Closed: no answer in time");
-    assert_eq!(lane.in_flight_calls(), 0);
+    assert_eq!(connection.in_flight_calls(), 0);
 }
 
 #[test]
@@ -101,16 +101,16 @@ fn a_stall_within_the_head_of_a_message_tells_nothing_and_leaves_the_fate_as_it_
             // The type alone, a part of the length, all of the head.
             for head_len_bytes in 1..=5.min(script.messages[at].len() - 1) {
                 let stalled = || {
-                    let mut lane = sent();
-                    let log = receive(&mut lane, &script.messages[..at].concat());
-                    let in_flight = (lane.in_flight_calls(), lane.batches_in_flight());
-                    assert_eq!(receive(&mut lane, &script.messages[at][..head_len_bytes]), NOTHING);
-                    assert_eq!((lane.in_flight_calls(), lane.batches_in_flight()), in_flight);
-                    assert!(!lane.is_closing() && !lane.recv_space().is_empty());
-                    (lane, log)
+                    let mut connection = sent();
+                    let log = receive(&mut connection, &script.messages[..at].concat());
+                    let in_flight = (connection.in_flight_calls(), connection.batches_in_flight());
+                    assert_eq!(receive(&mut connection, &script.messages[at][..head_len_bytes]), NOTHING);
+                    assert_eq!((connection.in_flight_calls(), connection.batches_in_flight()), in_flight);
+                    assert!(!connection.is_closing() && !connection.recv_space().is_empty());
+                    (connection, log)
                 };
-                let (mut lane, mut log) = stalled();
-                give_up(&mut lane, &mut log);
+                let (mut connection, mut log) = stalled();
+                give_up(&mut connection, &mut log);
                 assert_eq!(
                     fates(&log),
                     script.fates(at, 2),
@@ -118,8 +118,8 @@ fn a_stall_within_the_head_of_a_message_tells_nothing_and_leaves_the_fate_as_it_
                 );
 
                 // It goes on after all.
-                let (mut lane, mut log) = stalled();
-                log.extend(receive(&mut lane, &script.messages[at..].concat()[head_len_bytes..]));
+                let (mut connection, mut log) = stalled();
+                log.extend(receive(&mut connection, &script.messages[at..].concat()[head_len_bytes..]));
                 assert_eq!(log, whole, "{head_len_bytes} bytes of message {at}");
             }
         }
@@ -132,10 +132,10 @@ fn a_stall_before_ready_for_query_leaves_what_is_done_in_doubt_and_what_failed_r
     let stalls = Script::all().map(|script| {
         let ends = (0..script.messages.len()).filter(|&at| script.messages[at][0] == b'Z');
         let stalls = ends.map(|at| {
-            let mut lane = sent();
-            let mut log = receive(&mut lane, &script.messages[..at].concat());
-            assert_eq!(lane.batches_in_flight() > 0, !log.is_empty());
-            give_up(&mut lane, &mut log);
+            let mut connection = sent();
+            let mut log = receive(&mut connection, &script.messages[..at].concat());
+            assert_eq!(connection.batches_in_flight() > 0, !log.is_empty());
+            give_up(&mut connection, &mut log);
             fates(&log).join(" ")
         });
         stalls.collect::<Vec<_>>()
@@ -170,11 +170,11 @@ fn a_cut_between_any_two_messages_of_both_sides_leaves_in_doubt_what_had_left_an
             let answered = [0, script.messages.iter().position(|message| message[0] == b'Z').unwrap() + 1];
             let received_max = answered.get(synced).copied().unwrap_or(script.messages.len());
             for received in 0..=received_max {
-                let mut lane = three_batches();
-                lane.send_advance(sent_bytes);
-                let mut log = receive(&mut lane, &script.messages[..received].concat());
-                lane.close(CloseReason::PeerClosed);
-                log.extend(drain(&mut lane));
+                let mut connection = three_batches();
+                connection.send_advance(sent_bytes);
+                let mut log = receive(&mut connection, &script.messages[..received].concat());
+                connection.close(CloseReason::PeerClosed);
+                log.extend(drain(&mut connection));
                 let case = format!("{count} messages sent, {received} received: {log:?}");
                 assert_eq!(fates(&log), script.fates(received, synced), "{case}");
                 assert_eq!(log.last().unwrap(), "Closed: the server closed the connection");
@@ -183,7 +183,7 @@ fn a_cut_between_any_two_messages_of_both_sides_leaves_in_doubt_what_had_left_an
     }
 }
 
-/// A message more than the server has to say, in each place: a remark is told, what the protocol has no place for closes the lane
+/// A message more than the server has to say, in each place: a remark is told, what the protocol has no place for closes it
 /// at once, and what looks like an answer never makes a ticket end twice or a batch end before its `ReadyForQuery`.
 #[test]
 fn a_message_injected_anywhere_never_gives_a_ticket_a_second_fate() {
@@ -193,18 +193,18 @@ fn a_message_injected_anywhere_never_gives_a_ticket_a_second_fate() {
         for at in (0..=script.messages.len()).step_by(STEP.min(7)) {
             let (before, behind) = script.messages.split_at(at);
             for injected in every_message().into_iter().step_by(STEP.min(5)) {
-                let mut lane = sent();
-                let mut log = receive(&mut lane, &before.concat());
-                let said = receive(&mut lane, &injected);
+                let mut connection = sent();
+                let mut log = receive(&mut connection, &before.concat());
+                let said = receive(&mut connection, &injected);
                 log.extend(said.clone());
                 let case = || format!("{} behind {at} messages: {log:?}", injected.escape_ascii());
                 if is_closed_at_once(&said) {
                     assert_eq!(fates(&log), script.fates(at, 2), "{}", case());
-                    assert_eq!(lane.in_flight_calls(), 0);
+                    assert_eq!(connection.in_flight_calls(), 0);
                     refused += 1;
                     continue;
                 }
-                log.extend(receive(&mut lane, &behind.concat()));
+                log.extend(receive(&mut connection, &behind.concat()));
                 let is_remark = b"NAS".contains(&injected[0]);
                 if is_remark {
                     log.retain(|line| !said.contains(line));
@@ -216,8 +216,8 @@ fn a_message_injected_anywhere_never_gives_a_ticket_a_second_fate() {
                 let ends = |tag| [before, behind].concat().iter().filter(|message| message[0] == tag).count();
                 let committed = log.iter().filter(|line| *line == "Committed").count();
                 assert!(committed <= ends(b'Z') + usize::from(injected[0] == b'Z'), "{log:?}");
-                lane.close(CloseReason::PeerClosed);
-                log.extend(drain(&mut lane));
+                connection.close(CloseReason::PeerClosed);
+                log.extend(drain(&mut connection));
                 let fates = fates(&log);
                 assert!(fates.iter().all(|fate| !fate.is_empty()), "a ticket without an end: {log:?}");
             }
@@ -245,12 +245,12 @@ fn a_cut_or_a_stall_anywhere_in_the_start_up_gives_no_ready_and_a_reason() {
     for at in 0..start.len() {
         for head_len_bytes in 0..=1 {
             let bytes = [&start[..at].concat()[..], &start[at][..head_len_bytes]].concat();
-            let mut lane = authenticating();
-            send(&mut lane);
-            let mut log = receive(&mut lane, &bytes);
-            assert!(!lane.is_ready() && !lane.is_closing());
-            lane.close(CloseReason::TimedOut);
-            log.extend(drain(&mut lane));
+            let mut connection = authenticating();
+            send(&mut connection);
+            let mut log = receive(&mut connection, &bytes);
+            assert!(!connection.is_ready() && !connection.is_closing());
+            connection.close(CloseReason::TimedOut);
+            log.extend(drain(&mut connection));
             log.retain(|line| !line.starts_with("Parameter"));
             assert_eq!(log, ["Closed: no answer in time"], "behind {at} messages");
         }
