@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_a_case_is_in_its_row_and_the_rest_a_dash() {
+        let mut known = kept(1_800_000_000);
+        known.summary.cases[0].refused_percent = Some(24.5);
+        known.summary.others_cpus = None;
+        assert!(page(&[known]).unwrap().contains(r#"<td class="n">24.5</td><td class="n">–</td>"#));
+    }
+
+    #[test]
     fn another_setup_is_another_line_and_another_load_another_section() {
         let mut slower = kept(1_800_000_001);
         slower.summary.place = "limits none".to_owned();

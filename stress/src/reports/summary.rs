@@ -55,6 +55,9 @@ pub struct Row {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
+    /// The share of requests that the account's limit refused, which cost the database less; `None` where it is not known.
+    #[serde(default)]
+    pub refused_percent: Option<f64>,
     #[serde(default)]
     pub errors: u64,
     #[serde(default)]
@@ -95,6 +98,7 @@ impl Summary {
             p50_ms: case.median.latency.p50_ms,
             p99_ms: case.median.latency.p99_ms,
             max_ms: case.median.latency.max_ms,
+            refused_percent: Some(case.median.refused_percent()),
             errors: case.median.errors.values().sum(),
             parts: case.median.parts.clone(),
         };
@@ -182,6 +186,7 @@ pub(super) mod tests {
         assert_eq!(summary.setup, "nginx, LANES=2, 10 s, nginx 1.22.1");
         assert_eq!((summary.cases[0].name.as_str(), summary.cases[0].errors), ("32 connections", 1));
         assert!((summary.cases[0].cpu_us_per_request().unwrap() - 40.0).abs() < 1e-9);
+        assert!((summary.cases[0].refused_percent.unwrap() - 10.0).abs() < 1e-9, "100 of 1,000");
         assert!(summary.file_stem().ends_with("Z-saturate"));
     }
 }
