@@ -235,7 +235,7 @@ impl<N: Network> EventLoop<N> {
         match accepted {
             Ok(accepted) => {
                 if let Some(slot) = self.engine.accept(listening.kind, now) {
-                    self.seat(slot, accepted);
+                    self.register_client(slot, accepted);
                 }
             }
             Err(error) => match error.kind() {
@@ -258,11 +258,11 @@ impl<N: Network> EventLoop<N> {
     }
 
     /// Gives a client its socket.
-    fn seat(&mut self, slot: Slot, accepted: N::Accepted) {
-        match self.network.watch(accepted, slot) {
+    fn register_client(&mut self, slot: Slot, accepted: N::Accepted) {
+        match self.network.register(accepted, slot) {
             Ok(stream) => self.peers[slot.index as usize] = Some(Peer { slot, stream }),
             Err(error) => {
-                log::warn!("cannot watch a connection: {error}");
+                log::warn!("cannot register a connection: {error}");
                 self.closing.push(slot);
             }
         }

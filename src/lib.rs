@@ -10,7 +10,7 @@
 //!
 //! A *client* is one HTTP connection. A *lane* is one connection to PostgreSQL; the *reader*, off by default, is a lane to a standby. A
 //! *call* is a request that needs PostgreSQL. A *batch* is the calls that share one transaction. A *turn* is one pass over the loop. A
-//! *look* is the `epoll_wait` before it.
+//! *poll* is the `epoll_wait` before it.
 //!
 //! # One request, forward only
 //!

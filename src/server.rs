@@ -65,7 +65,7 @@ impl Server {
         }
 
         let jitter_seed = u64::from(std::process::id());
-        // Room for an event of every socket, the signals and the resolver: a look must report all that are ready, or a
+        // Room for an event of every socket, the signals and the resolver: a poll must report all that are ready, or a
         // deadline could be acted on although its socket is ready.
         let sockets_max = config.clients_max as usize + config.sessions() + listeners.len();
         let events = Events::with_capacity(sockets_max + 2);
@@ -110,12 +110,12 @@ impl Server {
     /// Sleeps until something is ready or due. An event only records readiness; the work is done in later stages.
     #[inline(never)]
     fn wait(&mut self, wake_at_us: u64) -> io::Result<()> {
-        // ANCHOR: look
-        // A look is one `epoll_wait`. A deadline may be acted on only if it had passed before the last look began; otherwise
+        // ANCHOR: poll
+        // A poll is one `epoll_wait`. A deadline may be acted on only if it had passed before the last poll began; otherwise
         // a connection could be closed although its request is in the socket. So a deadline that passes during the wait
-        // needs another look. On EINTR, `epoll_wait` has not looked at the sockets: repeat it.
+        // needs another poll. On EINTR, `epoll_wait` has polled nothing: repeat it.
         loop {
-            let now = self.event_loop.network.begin_look();
+            let now = self.event_loop.network.begin_poll();
             let timeout = match self.event_loop.wake_at_us().min(wake_at_us) {
                 u64::MAX => None,
                 deadline_us => Some(Duration::from_micros(deadline_us.saturating_sub(now.monotonic_us))),
@@ -127,7 +127,7 @@ impl Server {
                 Err(error) => return Err(error),
             }
         }
-        // ANCHOR_END: look
+        // ANCHOR_END: poll
         for event in &self.events {
             match Source::from(event.token()) {
                 Source::Client(slot) => {

@@ -1,4 +1,4 @@
-//! CORE: the HTTP clients by slot, and which of them are due: something happened to them since the last look.
+//! CORE: the HTTP clients by slot, and which of them are due: something happened to them since the last poll.
 
 use crate::bank::{Call, Outcome, Reject};
 use crate::engine::client::{AfterSend, Client, Context};

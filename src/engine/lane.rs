@@ -17,12 +17,12 @@ use proto_pg::{Channel, CloseReason, ConnectStep, Connection, Connector, Failure
 use crate::bank::{Accounts, Outcome, Unavailable};
 use crate::buf::Pipe;
 use crate::config::{Config, Database};
-use crate::engine::complaints::Complaints;
 use crate::engine::lane::held::{Held, HeldAnswers};
 use crate::engine::lane::log_in::{LogIn, LogInEvent};
 use crate::engine::lane::ready::{Ready, ReadyEvent};
 use crate::engine::lane::session::{History, OLD_TIMELINE, Position, remedy};
 use crate::engine::lane::statements::{Asked, statements};
+use crate::engine::logged_problems::LoggedProblems;
 use crate::engine::ticket::Ticket;
 use crate::metrics::LaneState;
 use crate::now::Now;
@@ -48,7 +48,7 @@ pub struct Lane {
     /// Why the socket has ended. The connection closes only after all bytes that arrived before were processed: each answer
     /// among them is one call fewer in doubt.
     end: Option<CloseReason>,
-    complaints: Complaints,
+    logged_problems: LoggedProblems,
 }
 
 enum State {
@@ -119,7 +119,7 @@ impl Lane {
             connector: Connector::new(database.connector.clone(), seed),
             channel: Channel::default(),
             end: None,
-            complaints: Complaints::default(),
+            logged_problems: LoggedProblems::default(),
         }
     }
 
@@ -183,25 +183,25 @@ impl Lane {
     }
 
     /// Logs why a round of all hosts came to nothing.
-    pub fn complain_of_round(&mut self, index: usize, error: &RoundError, now: Now) {
+    pub fn log_failed_round(&mut self, index: usize, error: &RoundError, now: Now) {
         for problem in &error.problems {
-            self.complain(index, &problem.to_string(), now);
+            self.log_if_new(index, &problem.to_string(), now);
         }
         if let Some(remedy) = error.remedy {
             let setting = if self.is_reader { "DATABASE_URL_READ" } else { "DATABASE_URL" };
-            self.complain(index, &format!("{setting}: {remedy}"), now);
+            self.log_if_new(index, &format!("{setting}: {remedy}"), now);
         }
     }
 
     /// Logs why its session ended.
-    pub fn complain_of_session(&mut self, index: usize, reason: &CloseReason, now: Now) {
+    pub fn log_end_of_session(&mut self, index: usize, reason: &CloseReason, now: Now) {
         let problem = format!("{}: {reason}{}", self.connector.target(), remedy(reason));
-        self.complain(index, &problem, now);
+        self.log_if_new(index, &problem, now);
     }
 
-    /// Logs why there is no connection, unless [`Complaints`] has logged the same text a short time ago.
-    fn complain(&mut self, index: usize, problem: &str, now: Now) {
-        if self.complaints.is_news(problem, now) {
+    /// Logs why there is no connection, unless [`LoggedProblems`] has logged the same text a short time ago.
+    fn log_if_new(&mut self, index: usize, problem: &str, now: Now) {
+        if self.logged_problems.is_news(problem, now) {
             if self.is_reader {
                 log::warn!("the reader is down, so statements go to the primary: {problem}");
             } else {
@@ -211,8 +211,8 @@ impl Lane {
     }
 
     /// Logs why a standby does not answer statements although there is a session.
-    pub fn complain_of_standby(&mut self, problem: &str, now: Now) {
-        if self.complaints.is_news(problem, now) {
+    pub fn log_stale_standby(&mut self, problem: &str, now: Now) {
+        if self.logged_problems.is_news(problem, now) {
             log::warn!("{}: {problem}, so statements go to the primary", self.connector.target());
         }
     }
@@ -443,7 +443,7 @@ impl Lane {
     /// The session serves: the next round begins with the first host again, and the log repeats every problem.
     fn be_established(&mut self) {
         self.connector.established();
-        self.complaints.forget();
+        self.logged_problems.forget();
     }
 
     /// The connection is closed, and all its calls have ended: goes down and tells the connector why.

@@ -3,10 +3,10 @@
 
 pub mod client;
 pub mod clients;
-pub mod complaints;
 pub mod drain_rate;
 pub mod freshness;
 pub mod lane;
+pub mod logged_problems;
 pub mod queue;
 mod reader;
 pub mod ticket;
@@ -224,7 +224,7 @@ impl Engine {
                 match step {
                     ConnectStep::Wait { error, .. } => {
                         if let Some(error) = error {
-                            lane.complain_of_round(index, &error, now);
+                            lane.log_failed_round(index, &error, now);
                         }
                     }
                     ConnectStep::Resolve { .. } => return Some((index, step)),
@@ -298,7 +298,7 @@ impl Engine {
         self.send_batches();
     }
 
-    /// Acts on the deadlines of lanes, calls and clients that had passed when the last look at the sockets began. A lane that
+    /// Acts on the deadlines of lanes, calls and clients that had passed when the last poll of the sockets began. A lane that
     /// `is_lane_readable`, or a client that is due again, may have in its socket what it waits for: the next turn comes at once,
     /// reads it, and judges then. Returns whether more clients became due, which have something to send.
     pub fn expire(&mut self, now: Now, is_lane_readable: impl Fn(usize) -> bool) -> bool {
@@ -403,8 +403,7 @@ impl Engine {
                 }
                 LaneEvent::RunAgain(ticket) => {
                     self.context.metrics.calls_run_again += 1;
-                    let home = home(&ticket.call, self.context.config.lanes);
-                    self.queues[home].put_back(ticket);
+                    self.queues[lane_of(&ticket.call, self.context.config.lanes)].put_back(ticket);
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     if reason == Unavailable::Failed {
@@ -423,7 +422,7 @@ impl Engine {
                     self.context.metrics.lane_closes += 1;
                     self.why_down = why_down(&reason);
                     if was_ready {
-                        lane.complain_of_session(index, &reason, now);
+                        lane.log_end_of_session(index, &reason, now);
                         if takes_no_writes(&reason) {
                             self.demoted = Some((lane.last_host(), reason));
                         }
@@ -483,19 +482,19 @@ impl Engine {
         for index in 0..self.clients.due().len() {
             let slot = self.clients.due()[index];
             while let Some(call) = self.clients.advance(slot, &mut self.context) {
-                let home = match (call, self.reader()) {
+                let lane = match (call, self.reader()) {
                     (Call::Statement { .. }, Some(reader)) if self.can_read(reader) => reader,
-                    (_, _) => home(&call, self.context.config.lanes),
+                    (_, _) => lane_of(&call, self.context.config.lanes),
                 };
-                self.ask(home, slot, call);
+                self.ask(lane, slot, call);
             }
         }
     }
 
     /// Puts a call into this queue, or answers 503.
-    fn ask(&mut self, home: usize, slot: Slot, call: Call) {
-        match self.admit(home) {
-            Ok(()) => self.enqueue(home, slot, call),
+    fn ask(&mut self, lane: usize, slot: Slot, call: Call) {
+        match self.admit(lane) {
+            Ok(()) => self.enqueue(lane, slot, call),
             Err(reason) => {
                 let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                 self.clients.deliver(slot, outcome, &mut self.context);
@@ -504,15 +503,15 @@ impl Engine {
     }
 
     /// Whether one more call may wait for this lane; otherwise the reason for its 503.
-    fn admit(&mut self, home: usize) -> Result<(), Unavailable> {
+    fn admit(&mut self, lane: usize) -> Result<(), Unavailable> {
         let config = &self.context.config;
         let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
         let is_unserved = self
             .unserved_since_us
             .is_some_and(|since_us| self.context.now.is_past(since_us.saturating_add(timeout_us)));
-        if is_unserved && home < config.lanes {
+        if is_unserved && lane < config.lanes {
             Err(self.why_down)
-        } else if self.queues[home].is_behind(config) || self.are_queues_full() {
+        } else if self.queues[lane].is_behind(config) || self.are_queues_full() {
             Err(Unavailable::QueueFull)
         } else {
             Ok(())
@@ -536,7 +535,7 @@ impl Engine {
         self.queues.iter().map(Queue::len).sum()
     }
 
-    fn enqueue(&mut self, home: usize, slot: Slot, call: Call) {
+    fn enqueue(&mut self, lane: usize, slot: Slot, call: Call) {
         let ticket = Ticket {
             number: self.next_number,
             slot,
@@ -546,7 +545,7 @@ impl Engine {
             spoilt_sessions: 0,
             is_alone: false,
         };
-        self.queues[home].push(ticket, self.context.now.after_ms(self.context.config.gather_ms));
+        self.queues[lane].push(ticket, self.context.now.after_ms(self.context.config.gather_ms));
         self.next_number += 1;
     }
 
@@ -659,7 +658,7 @@ impl Engine {
 
 /// The queue, and so the lane, of a call. All calls of one account share a lane: in a second lane they would only wait for the
 /// lock of the account's row, while they hold the locks of their own batch.
-fn home(call: &Call, lanes: usize) -> usize {
+fn lane_of(call: &Call, lanes: usize) -> usize {
     call.account().unsigned_abs() as usize % lanes
 }
 

@@ -3,7 +3,7 @@
 use crate::engine::freshness::Stale;
 use crate::engine::lane::LaneEvent;
 use crate::engine::ticket::Ticket;
-use crate::engine::{Engine, home};
+use crate::engine::{Engine, lane_of};
 
 impl Engine {
     /// Answers the statements whose answers are young enough, and keeps all others to be sent on.
@@ -33,13 +33,13 @@ impl Engine {
                     self.context.metrics.lane_closes += 1;
                     self.freshness.reader_is_at(None);
                     if was_ready {
-                        lane.complain_of_session(index, &reason, now);
+                        lane.log_end_of_session(index, &reason, now);
                     }
                 }
             }
         }
         if let Some(problem) = problem.and_then(Stale::problem) {
-            lane.complain_of_standby(problem, now);
+            lane.log_stale_standby(problem, now);
         }
     }
 
@@ -68,7 +68,7 @@ impl Engine {
         let mut sent_on = std::mem::take(&mut self.sent_on);
         for Ticket { slot, call, .. } in sent_on.drain(..) {
             self.context.metrics.statements_sent_on += 1;
-            self.ask(home(&call, self.context.config.lanes), slot, call);
+            self.ask(lane_of(&call, self.context.config.lanes), slot, call);
         }
         self.sent_on = sent_on;
         true

@@ -25,7 +25,7 @@ pub struct MioNetwork {
     connectors: Vec<Connector>,
     /// When the monotonic clock started.
     start: Instant,
-    /// When the last look began.
+    /// When the last poll began.
     looked_us: u64,
 }
 
@@ -41,8 +41,8 @@ impl MioNetwork {
         }
     }
 
-    /// To be called before each `epoll_wait`, the *look*: deadlines that have passed by now may be acted on after it.
-    pub fn begin_look(&mut self) -> Now {
+    /// To be called before each `epoll_wait`, the *poll*: deadlines that have passed by now may be acted on after it.
+    pub fn begin_poll(&mut self) -> Now {
         let now = self.now();
         self.looked_us = now.monotonic_us;
         Now { looked_us: self.looked_us, ..now }
@@ -73,7 +73,7 @@ impl Network for MioNetwork {
         listener.accept()
     }
 
-    fn watch(&mut self, accepted: Stream, slot: Slot) -> io::Result<RegisteredStream> {
+    fn register(&mut self, accepted: Stream, slot: Slot) -> io::Result<RegisteredStream> {
         RegisteredStream::new(accepted, &self.registry, Token::from(Source::Client(slot)))
     }
 

@@ -27,7 +27,7 @@ pub trait Network {
     /// A connected socket that is registered for events.
     type Stream: Transport;
 
-    /// The present moment, and when the last look at the sockets began.
+    /// The present moment, and when the last poll of the sockets began.
     fn now(&self) -> Now;
 
     /// Takes the next connection off a listener's backlog.
@@ -40,7 +40,7 @@ pub trait Network {
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
-    fn watch(&mut self, accepted: Self::Accepted, slot: Slot) -> io::Result<Self::Stream>;
+    fn register(&mut self, accepted: Self::Accepted, slot: Slot) -> io::Result<Self::Stream>;
 
     /// Where streams register for events.
     fn registry(&self) -> &<Self::Stream as Transport>::Registry;

@@ -521,14 +521,14 @@ impl World {
     }
 
     fn run_turn(&mut self, index: usize) {
-        self.look(index);
+        self.poll(index);
         self.instances[index].event_loop.run();
         self.after_turn(index);
     }
 
     /// The wait of a turn comes to its end: events are told.
-    fn look(&mut self, index: usize) {
-        self.instances[index].event_loop.network.begin_look();
+    fn poll(&mut self, index: usize) {
+        self.instances[index].event_loop.network.begin_poll();
         self.may_stand_still();
         let Instance { event_loop, backlog, .. } = &mut self.instances[index];
         if backlog.borrow_mut().take_edge() {

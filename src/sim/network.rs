@@ -92,8 +92,8 @@ impl SimNetwork {
         }
     }
 
-    /// A look at the sockets begins.
-    pub(crate) fn begin_look(&mut self) {
+    /// A poll of the sockets begins.
+    pub(crate) fn begin_poll(&mut self) {
         self.looked_us = self.scene.now().monotonic_us;
     }
 
@@ -222,7 +222,7 @@ impl Network for SimNetwork {
         listener.borrow_mut().queue.pop_front().ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 
-    fn watch(&mut self, accepted: Shared, slot: Slot) -> io::Result<ServerEnd> {
+    fn register(&mut self, accepted: Shared, slot: Slot) -> io::Result<ServerEnd> {
         self.clients.push((slot, Rc::downgrade(&accepted)));
         if self.stale.len() == STALE_SLOTS_MAX {
             self.stale.pop_front();

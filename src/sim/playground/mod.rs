@@ -705,7 +705,7 @@ impl Playground {
         if !self.world.is_awake(0) {
             return None;
         }
-        self.world.look(0);
+        self.world.poll(0);
         self.hand().turns += 1;
         self.hand().stage = Some(Stage::Receive);
         self.hand().shown = "wait";

@@ -4,12 +4,12 @@ use crate::now::Now;
 
 /// The problems that were logged within the last `INTERVAL_MS`, at most `PROBLEMS_MAX` of them.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub struct LoggedProblems {
     /// Oldest first, each with the end of its interval.
     problems: Vec<(String, u64)>,
 }
 
-impl Complaints {
+impl LoggedProblems {
     /// Whether to log this problem now. If so, the same text is no news for `INTERVAL_MS`.
     pub fn is_news(&mut self, problem: &str, now: Now) -> bool {
         self.problems.retain(|(_, repeat_at_us)| !now.is_past(*repeat_at_us));
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn problems_that_alternate_are_each_said_once_per_interval() {
-        let mut complaints = Complaints::default();
+        let mut complaints = LoggedProblems::default();
         let mut said = Vec::new();
         for ms in (0..=INTERVAL_MS + 200).step_by(100) {
             let problem = if ms % 200 == 0 { "first host: refused" } else { "second host: no such name" };
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn after_a_session_that_served_everything_is_news() {
-        let mut complaints = Complaints::default();
+        let mut complaints = LoggedProblems::default();
         assert!(complaints.is_news("closed", at_ms(0)) && !complaints.is_news("closed", at_ms(1)));
         complaints.forget();
         assert!(complaints.is_news("closed", at_ms(2)));
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn it_remembers_so_many_and_forgets_the_oldest() {
-        let mut complaints = Complaints::default();
+        let mut complaints = LoggedProblems::default();
         for number in 0..=PROBLEMS_MAX {
             assert!(complaints.is_news(&number.to_string(), at_ms(0)));
         }
