@@ -107,6 +107,14 @@ fn the_curve_of_the_batches_is_that_of_their_table() {
     );
 }
 
+#[test]
+fn the_picture_of_how_it_grows_is_that_of_its_table() {
+    assert_generated(
+        &page("reference/growth.svg"),
+        &figures::growth_picture(&text_of(page("reference/performance.md"))),
+    );
+}
+
 /// Numbers in a text that were measured: they have a decimal point or a comma. Without that comma, so that both are the same.
 fn measured(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_digit() || c == '.' || c == ',';

@@ -1,5 +1,5 @@
-//! Figures of the book, each from one place: the table and the picture of the peers from docs/peers.tsv, the curve of the
-//! batches from the table in docs/reference/performance.md.
+//! Figures of the book, each from one place: the table and the picture of the peers from docs/peers.tsv, the pictures of the
+//! batches and of how it grows from their tables in docs/reference/performance.md.
 //!
 //! Format: W3C, "Scalable Vector Graphics (SVG) 1.1", basic shapes and text.
 
@@ -167,6 +167,43 @@ pub(crate) fn batches_picture(performance: &str) -> String {
         assert!(points.iter().all(|point| figure(point) < most), "the axis ends at {most}");
     }
     svg + "</svg>\n"
+}
+
+/// What a request costs, by what was added: a bar for each row of the table "How it grows" in docs/reference/performance.md.
+pub(crate) fn growth_picture(performance: &str) -> String {
+    const ROW: f64 = 40.0;
+    let section = performance.split("## How it grows").nth(1).expect("the section");
+    let table = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows: Vec<&str> = table.take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 4, "the table is short");
+    let mut bars = String::new();
+    let mut y = 46.0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [what, _requests, batch, costs] = cells[..] else { panic!("four columns in {row}") };
+        let costs: Vec<f64> =
+            costs.split(", ").map(|cost| cost.trim_matches('*').parse().expect("a number")).collect();
+        let [nginx, instances, postgresql, all] = costs[..] else { panic!("four costs in {row}") };
+        let name = what.replace('`', "").replace("--set ", "");
+        text(&mut bars, "", LEFT, y + 12.0, &format!("{name} ({batch})"));
+        let (rest_width, width) = ((nginx + instances) * 3.6, all * 3.6);
+        let top = y + 17.0;
+        for (x, width, class) in [(LEFT, rest_width, "box"), (LEFT + rest_width, width - rest_width, "good")]
+        {
+            writeln!(
+                bars,
+                r#"<rect x="{x:.1}" y="{top:.1}" width="{width:.1}" height="14" class="{class}"/>"#
+            )
+            .expect("writing to memory");
+        }
+        text(&mut bars, "b", LEFT + width + 6.0, y + 29.0, &plain(all));
+        assert!((nginx + instances + postgresql - all).abs() < 0.2, "{row} does not add up");
+        y += ROW;
+    }
+    let mut svg = open(y + 4.0, "What a request costs, by what was added");
+    text(&mut svg, "b", LEFT, 20.0, "CPU time per request, in microseconds");
+    text(&mut svg, "s", LEFT, 37.0, "the right part is PostgreSQL's; in brackets: calls in a batch");
+    svg + &bars + "</svg>\n"
 }
 
 /// The left edge of what is drawn.
