@@ -1,8 +1,7 @@
 //! CORE: the HTTP clients by slot, and which of them are due: something happened to them since the last poll.
 
-use crate::bank::{Call, Outcome, Reject};
-use crate::engine::client::{AfterSend, Client, Context};
-use crate::now::Now;
+use crate::bank::{Outcome, Reject};
+use crate::engine::client::{Client, Context};
 use crate::slots::{Slot, Slots};
 
 /// All clients of one engine.
@@ -89,16 +88,6 @@ impl Clients {
                 entry.is_due = false;
             }
         }
-    }
-
-    /// Lets a client read its next request. Returns the call, if it needs the database.
-    pub fn advance(&mut self, slot: Slot, context: &mut Context) -> Option<Call> {
-        self.get_mut(slot)?.advance(context)
-    }
-
-    /// What to do with a client's socket after a send; see [`Client::after_send`].
-    pub fn after_send(&mut self, slot: Slot, context: &Context, now: impl Fn() -> Now) -> AfterSend {
-        self.get_mut(slot).map_or(AfterSend::Close, |client| client.after_send(&context.config, now))
     }
 
     /// Ends a client's call, and makes the client due. If the client has left, the outcome is counted and dropped: the slot

@@ -180,7 +180,8 @@ impl Engine {
 
     /// What to do with a client's socket after a send. `now` is called only if a wait begins.
     pub fn after_send(&mut self, slot: Slot, now: impl Fn() -> Now) -> AfterSend {
-        self.clients.after_send(slot, &self.context, now)
+        let client = self.clients.get_mut(slot);
+        client.map_or(AfterSend::Close, |client| client.after_send(&self.context.config, now))
     }
 
     /// Frees a client's slot. What the database still answers for it is counted and dropped.
@@ -481,7 +482,9 @@ impl Engine {
     fn serve_due_clients(&mut self) {
         for index in 0..self.clients.due().len() {
             let slot = self.clients.due()[index];
-            while let Some(call) = self.clients.advance(slot, &mut self.context) {
+            while let Some(client) = self.clients.get_mut(slot)
+                && let Some(call) = client.advance(&mut self.context)
+            {
                 let lane = match (call, self.reader()) {
                     (Call::Statement { .. }, Some(reader)) if self.can_read(reader) => reader,
                     (_, _) => lane_of(&call, self.context.config.lanes),
