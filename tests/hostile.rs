@@ -4,9 +4,9 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use stress::files;
 use stress::load::Endings;
 use stress::throwaway::Throwaway;
 use stress::trials::descriptors;
@@ -158,10 +158,8 @@ fn a_crowd_beyond_the_limit_waits_and_is_served_in_turn() {
 fn out_of_descriptors_it_neither_spins_nor_ends_and_serves_whoever_it_has() {
     const DESCRIPTORS: usize = 40;
     let directory = Throwaway::new("hostile").expect("make a directory");
-    let limited = directory.path().join("limited");
     let script = format!("#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec '{SERVER}'\n");
-    fs::write(&limited, script).expect("write a script");
-    fs::set_permissions(&limited, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let limited = files::write_executable(directory.path().join("limited"), &script).expect("write a script");
     let bank = Bank::start(Database::new(), &[], |options| options.executable = limited);
 
     let mut crowd: Vec<Wire> = (0..3 * DESCRIPTORS).map(|_| bank.connect()).collect();

@@ -4,10 +4,10 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use stress::files;
 use stress::throwaway::Throwaway;
 use support::text_of;
 
@@ -85,9 +85,8 @@ fn the_load_test_in_its_container_says_where_its_report_is() {
     let script = script.replace("$$", "$");
 
     let tools = Throwaway::new("test").expect("make a directory");
-    let fake = tools.path().join("k6");
-    fs::write(&fake, "#!/bin/sh\necho \"$REPORT $K6_WEB_DASHBOARD_EXPORT $K6_OUT\"\n").expect("write a k6");
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).expect("let it be run");
+    let fake = "#!/bin/sh\necho \"$REPORT $K6_WEB_DASHBOARD_EXPORT $K6_OUT\"\n";
+    files::write_executable(tools.path().join("k6"), fake).expect("write a k6");
     let output = Command::new("sh")
         .args(["-c", &script])
         .env("PATH", format!("{}:/usr/bin:/bin", tools.path().display()))

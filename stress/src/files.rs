@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,34 @@ pub fn write(path: impl Into<PathBuf>, content: impl AsRef<[u8]>) -> Result<Path
     let path = path.into();
     fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
     Ok(path)
+}
+
+/// Writes a script that can be run at once; gives its path.
+///
+/// A process of its own writes it. The kernel runs no file that is open for writing ("Text file busy"), and what is open in
+/// this process is open for a moment in each child that another thread starts.
+pub fn write_executable(path: impl Into<PathBuf>, script: &str) -> Result<PathBuf, Error> {
+    let path = path.into();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(&path).arg(script);
+    let what = format!("write {}", path.display());
+    run(shell, &what).map(|()| path)
+}
+
+/// Copies a program so that the copy can be run at once; see [`write_executable`].
+pub fn copy_executable(from: &Path, to: &Path) -> Result<(), Error> {
+    let mut copy = Command::new("cp");
+    copy.args([from, to]);
+    run(copy, &format!("copy {}", from.display()))
+}
+
+fn run(mut command: Command, what: &str) -> Result<(), Error> {
+    let output = command.output().map_err(Error::io(what))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Refused(format!("cannot {what}: {}", said.trim())))
 }
 
 /// The files `*.EXTENSION` of a directory, in name order.
@@ -59,4 +88,30 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, what: &str, format: u3
         (Err(error), _) => error.to_string(),
     };
     Err(Error::Refused(format!("{} is no {what}: {problem}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::throwaway::Throwaway;
+
+    #[test]
+    fn what_is_written_or_copied_can_be_run_and_a_failure_names_the_file() {
+        let directory = Throwaway::new("test").unwrap();
+        let path = directory.path().join("it's one");
+        write_executable(&path, "#!/bin/sh\nprintf 'a %s\\n' \"$1\"\n").unwrap();
+        let copy = directory.path().join("copy");
+        copy_executable(&path, &copy).unwrap();
+        for program in [path, copy] {
+            let output = Command::new(program).arg("b").output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), "a b\n");
+        }
+        let missing = directory.path().join("missing");
+        for refusal in [
+            write_executable(missing.join("one"), "").unwrap_err(),
+            copy_executable(&missing, directory.path()).unwrap_err(),
+        ] {
+            assert!(refusal.to_string().contains("missing"), "{refusal}");
+        }
+    }
 }

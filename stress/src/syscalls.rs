@@ -34,8 +34,7 @@ pub fn take(server: &Path, place: &Workplace) -> Result<Vec<Story>, Error> {
     let calls = place.logs.join("calls");
     let script = place.logs.join("traced");
     let server = files::absolute(server)?;
-    let traced = strace::stand_in(&script, &strace, &server, &calls, BYTES_MAX)
-        .map_err(Error::io(format!("write {}", script.display())))?;
+    let traced = strace::stand_in(&script, &strace, &server, &calls, BYTES_MAX)?;
     let solo = Solo::start(SoloOptions::new(&traced, place))?;
     let server_thread = solo.instance.pid();
     place.steps.run("requests", "answered", || {

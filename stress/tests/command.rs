@@ -8,7 +8,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -16,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use stress::cgroup::Parent;
 use stress::lock::Lock;
 use stress::throwaway::Throwaway;
-use stress::{Ports, compile, http};
+use stress::{Ports, compile, files, http};
 
 fn stress(line: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stress")).args(line.split_whitespace()).output().unwrap()
@@ -87,9 +86,7 @@ fn builds_are_shown() {
     assert!(configuration.contains("stress = \"run --bin stress --\""), "{configuration}");
 
     let directory = Throwaway::new("test").unwrap();
-    let cargo = directory.path().join("cargo");
-    fs::write(&cargo, "#!/bin/sh\necho \"$@\"\n").unwrap();
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let cargo = files::write_executable(directory.path().join("cargo"), "#!/bin/sh\necho \"$@\"\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
     let output = command.args(["sim", "--seeds", "1"]).env("CARGO", &cargo).output().unwrap();
     let built = String::from_utf8_lossy(&output.stdout);
@@ -103,7 +100,7 @@ fn without_the_right_to_limit_there_is_a_remedy_at_once() {
     let directory = Throwaway::new("test").unwrap();
     // Where another user may run it.
     let program = directory.path().join("stress");
-    fs::copy(env!("CARGO_BIN_EXE_stress"), &program).unwrap();
+    files::copy_executable(Path::new(env!("CARGO_BIN_EXE_stress")), &program).unwrap();
     let is_root = rustix::process::geteuid().is_root();
     assert!(is_root || Parent::find().is_err(), "run this as root, or where nobody may make groups");
     for line in ["run saturate", "k6", "soak --seconds 60", "endure overload", "endure hostile"] {

@@ -9,13 +9,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use stress::cgroup::{Limits, Parent};
+use stress::files;
 use stress::http::get_status;
 use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
@@ -252,9 +252,7 @@ struct StandIn(Throwaway);
 impl StandIn {
     fn new(script: &str) -> StandIn {
         let directory = Throwaway::new("test").unwrap();
-        let path = directory.path().join("server");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        files::write_executable(directory.path().join("server"), &format!("#!/bin/sh\n{script}\n")).unwrap();
         StandIn(directory)
     }
 

@@ -90,7 +90,7 @@ pub fn build_baseline(what: &str, place: &Workplace) -> Result<PathBuf, Error> {
     run("tar", &["-xf", &archive.display().to_string()], &sources)?;
     let build = Build { sources: &sources, target: Some(&target.join("build")), log: "baseline.json" };
     let server = build.run(SERVER, SERVER, place)?;
-    fs::copy(&server, &binary).map_err(Error::io(format!("copy {}", server.display())))?;
+    files::copy_executable(&server, &binary)?;
     fs::remove_file(&archive).map_err(Error::io(format!("remove {}", archive.display())))?;
     fs::remove_dir_all(&sources).map_err(Error::io(format!("remove {}", sources.display())))?;
     Ok(binary)

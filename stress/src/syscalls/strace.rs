@@ -1,12 +1,9 @@
 //! Runs a server under strace(1) and reads what strace wrote down.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Error;
+use crate::{Error, files};
 
 /// Why nobody may trace here, as in some containers, in strace's words; `None` where one may.
 pub fn obstacle(strace: &Path) -> Result<Option<String>, Error> {
@@ -28,12 +25,10 @@ pub fn stand_in(
     server: &Path,
     calls: &Path,
     bytes_max: usize,
-) -> io::Result<PathBuf> {
+) -> Result<PathBuf, Error> {
     let [strace, calls, server] = [strace, calls, server].map(Path::display);
     let traced = format!("'{strace}' -D -f -q -yy -ttt -s {bytes_max} -o '{calls}' '{server}'");
-    fs::write(script, format!("#!/bin/sh\nexec {traced}\n"))?;
-    fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
-    Ok(script.to_owned())
+    files::write_executable(script, &format!("#!/bin/sh\nexec {traced}\n"))
 }
 
 /// The end of what strace wrote down about a server that ended well.
