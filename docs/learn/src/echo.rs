@@ -210,9 +210,21 @@ impl Sender {
 fn stalled(program: &Running, len: usize) -> Verdict<(Peer, Sender)> {
     let peer = program.connect()?;
     let sender = Sender::start(peer.twin()?, len);
-    program.eventually(|| (sender.sent_bytes() > 0).then_some(()));
-    program.wait_quiet()?;
-    Ok((peer, sender))
+    // A program that sleeps is not enough: on a busy machine it is the sender that did not get its turn.
+    loop {
+        let before_bytes = sender.sent_bytes();
+        let is_over = || (sender.sent_bytes() >= len || peer.is_full()).then_some(());
+        let has_stopped = program.eventually(is_over).is_some();
+        if has_stopped {
+            program.wait_quiet()?;
+        }
+        if sender.sent_bytes() == before_bytes {
+            let busy = || {
+                "The checker itself could not send: the machine is too busy to tell. Try again.".to_owned()
+            };
+            return has_stopped.then_some((peer, sender)).ok_or_else(busy);
+        }
+    }
 }
 
 pub(crate) fn slow_reader(arena: &Arena) -> Verdict {

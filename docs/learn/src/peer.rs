@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::event::{self, PollFd, PollFlags, Timespec};
+
 use crate::arena::Verdict;
 
 pub(crate) struct Peer {
@@ -37,6 +39,12 @@ impl Peer {
     /// One write, of as much as the kernel takes.
     pub(crate) fn send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.write(bytes)
+    }
+
+    /// Whether the kernel takes no more bytes, because the program reads none.
+    pub(crate) fn is_full(&self) -> bool {
+        let mut sockets = [PollFd::new(&self.stream, PollFlags::OUT)];
+        matches!(event::poll(&mut sockets, Some(&Timespec::default())), Ok(0))
     }
 
     /// Reads exactly so many bytes.
