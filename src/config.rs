@@ -169,9 +169,9 @@ settings! {
     lane_text_len_max_bytes: usize, "LANE_TEXT_LEN_MAX_BYTES" = 67_108_864 in 65_536..=2_147_483_648, "bytes",
         "Longest error or notice accepted from PostgreSQL; its first 512 bytes are kept. A longer one closes the lane.";
     accounts_max: usize, "ACCOUNTS_MAX" = 10_000 in 1..=10_000_000, "accounts",
-        "Maximum accounts read from the database.";
+        "Maximum accounts read from the database, those with the lowest ids first. The others are answered 404, with a warning in the log.";
     clients_max: u32, "CLIENTS_MAX" = 1_024 in 1..=1_000_000, "connections",
-        "Maximum HTTP connections. Beyond it, new ones wait in the backlog of the kernel.";
+        "Maximum HTTP connections; fewer, with a warning, if the limit of open files is lower. Beyond it, new ones wait in the backlog of the kernel.";
     listen_backlog: i32, "LISTEN_BACKLOG" = 4_096 in 1..=65_535, "connections",
         "Maximum connections waiting in the kernel to be accepted, per listener.";
     socket_buffer_len_bytes: usize, "SOCKET_BUFFER_LEN_BYTES" = 16_384 in 4_096..=16_777_216, "bytes",

@@ -11,6 +11,7 @@ use crate::bank::ListenerKind;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::event_loop::EventLoop;
+use crate::net::descriptors;
 use crate::net::mio_network::MioNetwork;
 use crate::net::network::Network as _;
 use crate::net::resolver::Resolver;
@@ -32,8 +33,8 @@ impl Server {
     ///
     /// # Errors
     /// An address cannot be bound; the message names it and its setting. Or the system refuses `epoll`, a thread or
-    /// a signal handler.
-    pub fn bind(config: Config) -> io::Result<Server> {
+    /// a signal handler, or has no descriptor left for a client.
+    pub fn bind(mut config: Config) -> io::Result<Server> {
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         poll.registry().register(&mut signals, Token::from(Source::Signal), mio::Interest::READABLE)?;
@@ -64,6 +65,7 @@ impl Server {
             }
         }
 
+        config.clients_max = descriptors::reserve(config.clients_max, config.sessions())?;
         let jitter_seed = u64::from(std::process::id());
         // Room for an event of every socket, the signals and the resolver: a poll must report all that are ready, or a
         // deadline could be acted on although its socket is ready.

@@ -1224,6 +1224,24 @@ fn a_database_without_clients_is_unavailable_until_it_has_some() {
     assert_eq!(wire.ask(post(TRANSACTIONS, CREDIT)).balance(), 1);
 }
 
+#[test]
+fn of_more_clients_than_accounts_max_the_first_are_served() {
+    let bank = Bank::with(&[("ACCOUNTS_MAX", "3"), ("PROBE_INTERVAL_MS", "100")]);
+    let mut wire = bank.connect();
+    for _ in 0..2 {
+        wait_for("a session", || (wire.ask(transaction(3, 1, "c", "first")).status == 200).then_some(()));
+        assert_eq!(wire.ask(transaction(1, 1, "c", "first")).status, 200);
+        assert_eq!(wire.ask(transaction(4, 1, "c", "first")).status, 404);
+        // In the next session, too.
+        bank.database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'rinha'",
+        );
+    }
+    bank.wait_health(200);
+    wait_for("a warning", || bank.instance.log().contains("more rows than ACCOUNTS_MAX").then_some(()));
+}
+
 /// A PostgreSQL of the test's own, to be stopped and killed.
 fn own_postgres(settings: &[(&str, &str)]) -> Postgres {
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

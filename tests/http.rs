@@ -501,6 +501,15 @@ fn no_refusal_of_a_head_request_has_content() {
     }
 }
 
+every_edge!(a_field_whose_name_is_malformed_is_refused);
+fn a_field_whose_name_is_malformed_is_refused(edge: Edge) {
+    let bank = edge.open();
+    for name in ["X(Y)", "X@Y", "X\u{e9}", "Content-Length@"] {
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: bank\r\n{name}: 1\r\n\r\n");
+        assert_eq!(bank.connect().ask(request).status, 400, "{name}");
+    }
+}
+
 /// Direct only: nginx as an HTTP proxy has a grammar of its own.
 #[test]
 fn hosts_and_targets_that_break_their_grammar_are_refused() {

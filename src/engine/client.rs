@@ -29,8 +29,11 @@ pub struct Client {
     is_peer_closed: bool,
     /// The deadline of the phase, in monotonic microseconds.
     phase_deadline_us: u64,
-    /// The deadline for the peer to read what is in the outbox, in monotonic microseconds; `u64::MAX` while that is empty.
+    /// The deadline for the peer to read the first `send_due_bytes` of the outbox, in monotonic microseconds; `u64::MAX` while
+    /// that is empty.
     send_deadline_us: u64,
+    /// What was in the outbox when the deadline was set, and has not left. Then the rest gets a deadline of its own.
+    send_due_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -142,6 +145,7 @@ impl Client {
             is_peer_closed: false,
             phase_deadline_us: now.after_ms(config.idle_timeout_ms),
             send_deadline_us: u64::MAX,
+            send_due_bytes: 0,
         }
     }
 
@@ -265,8 +269,9 @@ impl Client {
     pub fn after_send(&mut self, config: &Config, now: impl Fn() -> Now) -> AfterSend {
         if self.outbox.is_empty() {
             self.send_deadline_us = u64::MAX;
-        } else if self.send_deadline_us == u64::MAX {
+        } else if self.send_deadline_us == u64::MAX || self.send_due_bytes == 0 {
             self.send_deadline_us = now().after_ms(config.send_timeout_ms);
+            self.send_due_bytes = self.outbox.len();
         }
         match self.phase {
             Phase::Closed => AfterSend::Close,
@@ -593,6 +598,7 @@ impl Pipe for Client {
 
     fn send_advance(&mut self, n: usize) {
         self.outbox.advance(n);
+        self.send_due_bytes = self.send_due_bytes.saturating_sub(n);
     }
 
     /// Requests that are complete are still answered.

@@ -64,10 +64,12 @@ pub struct Engine {
     /// It is new, and the lanes with an older one have not left yet.
     is_history_news: bool,
     failures: Failures,
+    /// When a call last failed that ran alone, in monotonic microseconds.
+    failed_at_us: u64,
 }
 
-/// Calls that failed although each ran alone, since a call or a probe last succeeded. They decide whether the database counts as
-/// serving.
+/// Calls that failed although each ran alone, since a transaction last succeeded, or a probe after `PROBE_INTERVAL_MS` without such
+/// a failure. They decide whether the database counts as serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failures {
     None,
@@ -118,6 +120,7 @@ impl Engine {
             history: None,
             is_history_news: false,
             failures: Failures::None,
+            failed_at_us: 0,
             context: Context {
                 config,
                 accounts: Accounts::default(),
@@ -394,7 +397,11 @@ impl Engine {
                         log::info!("the bank has {} clients", ids.len());
                         self.context.accounts = Accounts::new(ids);
                     }
-                    self.failures = Failures::None;
+                    // A probe changes no row: it may succeed while each transaction fails.
+                    let interval_us = self.context.config.probe_interval_ms.saturating_mul(1_000);
+                    if now.is_past(self.failed_at_us.saturating_add(interval_us)) {
+                        self.failures = Failures::None;
+                    }
                 }
                 LaneEvent::Answered(ticket, outcome) => {
                     if let Call::Transaction { .. } = ticket.call {
@@ -408,6 +415,7 @@ impl Engine {
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     if reason == Unavailable::Failed {
+                        self.failed_at_us = now.monotonic_us;
                         self.failures = match self.failures {
                             Failures::OfOne(account) if account != ticket.call.account() => {
                                 Failures::OfSeveral

@@ -1098,11 +1098,19 @@ fn health_is_that_of_calls() {
     world.credit(1, "a");
     world.settle();
     assert_eq!(health(&mut world), "200", "a call was served");
-    refuse(&mut world, 1);
-    refuse(&mut world, 2);
+    for account in [1, 2, 1] {
+        world.now.monotonic_us += 400_000;
+        refuse(&mut world, account);
+        world.settle();
+    }
+    assert_eq!(health(&mut world), "503", "a probe was served, and calls fail all the same");
     world.now.monotonic_us += 1_000_000;
     world.settle();
-    assert_eq!(health(&mut world), "200", "a probe was served");
+    assert_eq!(
+        health(&mut world),
+        "200",
+        "a probe was served, and no call failed for as long as PROBE_INTERVAL_MS"
+    );
 }
 
 /// SQLSTATEs for which a session is left.

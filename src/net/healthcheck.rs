@@ -30,6 +30,10 @@ pub fn check(address: &Address) -> Result<(), String> {
     match answer {
         Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => Ok(()),
         Ok(answer) => Err(format!("not healthy: {}", answer.lines().next().unwrap_or("no answer"))),
+        // What a timeout of a socket is, in either form.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(format!("the instance at {address} gives no answer within {PATIENCE:?}"))
+        }
         Err(error) => Err(format!("cannot ask the instance at {address}: {error}")),
     }
 }

@@ -15,6 +15,8 @@ pub mod resolver;
 #[cfg(feature = "shell")]
 pub mod stream;
 #[cfg(feature = "shell")]
+pub mod descriptors;
+#[cfg(feature = "shell")]
 pub mod socket;
 #[cfg(feature = "shell")]
 pub mod token;

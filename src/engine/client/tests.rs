@@ -475,6 +475,30 @@ fn an_awaited_answer_has_no_deadline_here() {
 }
 
 #[test]
+fn a_peer_that_reads_on_is_given_time_for_each_answer() {
+    let mut world = World::new();
+    let send_deadline = |world: &World| world.client.deadline_us() - world.context.now.monotonic_us;
+    world.receive("GET /nowhere HTTP/1.1\r\nHost: bank\r\n\r\n");
+    assert_eq!(world.after_send(), AfterSend::Stay);
+    assert_eq!(send_deadline(&world), 10_000_000);
+    let first_bytes = world.client_answer().len();
+    for sent_bytes in [1, first_bytes - 2] {
+        world.context.now.monotonic_us += 4_000_000;
+        world.client.send_advance(sent_bytes);
+        // It asks on meanwhile.
+        world.receive("GET /nowhere HTTP/1.1\r\nHost: bank\r\n\r\n");
+        world.after_send();
+    }
+    assert_eq!(send_deadline(&world), 2_000_000, "one byte of the first answer is left");
+    world.client.send_advance(1);
+    world.after_send();
+    assert_eq!(send_deadline(&world), 10_000_000, "for the two others");
+    world.sent();
+    world.after_send();
+    assert!(send_deadline(&world) > 10_000_000, "nothing is pending");
+}
+
+#[test]
 fn a_peer_that_does_not_read_is_given_up() {
     let mut world = World::new();
     world.receive(HEALTH);

@@ -5,7 +5,7 @@ use proto_pg::{CloseReason, Connection, Connector, Event, Verdict};
 
 use crate::config::Config;
 use crate::engine::lane::session::{
-    HISTORY, History, READ_ONLY, UNASKED, accounts_problem, read_history, session_problem,
+    HISTORY, History, NO_ACCOUNTS, READ_ONLY, UNASKED, accounts_problem, read_history, session_problem,
 };
 use crate::engine::lane::statements::{Asked, ask_for_accounts, send_settings};
 
@@ -100,7 +100,12 @@ impl LogIn {
                     }
                     Step::SettingUp => match accounts_problem(self.account_ids.len(), config) {
                         None => return Some(LogInEvent::Done(std::mem::take(&mut self.account_ids))),
-                        Some(problem) => self.connection.close(CloseReason::Other(problem)),
+                        Some(NO_ACCOUNTS) => self.connection.close(CloseReason::Other(NO_ACCOUNTS)),
+                        Some(problem) => {
+                            log::warn!("{problem}; those with the lowest ids are served");
+                            self.account_ids.truncate(config.accounts_max);
+                            return Some(LogInEvent::Done(std::mem::take(&mut self.account_ids)));
+                        }
                     },
                 },
                 Event::Aborted { error } => {
