@@ -44,11 +44,11 @@ mod tests {
 
     #[test]
     fn problems_that_alternate_are_each_said_once_per_interval() {
-        let mut complaints = LoggedProblems::default();
+        let mut problems = LoggedProblems::default();
         let mut said = Vec::new();
         for ms in (0..=INTERVAL_MS + 200).step_by(100) {
             let problem = if ms % 200 == 0 { "first host: refused" } else { "second host: no such name" };
-            if complaints.is_news(problem, at_ms(ms)) {
+            if problems.is_news(problem, at_ms(ms)) {
                 said.push(ms);
             }
         }
@@ -57,19 +57,19 @@ mod tests {
 
     #[test]
     fn after_a_session_that_served_everything_is_news() {
-        let mut complaints = LoggedProblems::default();
-        assert!(complaints.is_news("closed", at_ms(0)) && !complaints.is_news("closed", at_ms(1)));
-        complaints.forget();
-        assert!(complaints.is_news("closed", at_ms(2)));
+        let mut problems = LoggedProblems::default();
+        assert!(problems.is_news("closed", at_ms(0)) && !problems.is_news("closed", at_ms(1)));
+        problems.forget();
+        assert!(problems.is_news("closed", at_ms(2)));
     }
 
     #[test]
     fn it_remembers_so_many_and_forgets_the_oldest() {
-        let mut complaints = LoggedProblems::default();
+        let mut problems = LoggedProblems::default();
         for number in 0..=PROBLEMS_MAX {
-            assert!(complaints.is_news(&number.to_string(), at_ms(0)));
+            assert!(problems.is_news(&number.to_string(), at_ms(0)));
         }
-        assert_eq!(complaints.problems.len(), PROBLEMS_MAX);
-        assert!(!complaints.is_news("1", at_ms(0)) && complaints.is_news("0", at_ms(0)));
+        assert_eq!(problems.problems.len(), PROBLEMS_MAX);
+        assert!(!problems.is_news("1", at_ms(0)) && problems.is_news("0", at_ms(0)));
     }
 }

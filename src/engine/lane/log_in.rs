@@ -99,11 +99,12 @@ impl LogIn {
                         }
                     }
                     Step::SettingUp => match accounts_problem(self.account_ids.len(), config) {
-                        None => return Some(LogInEvent::Done(std::mem::take(&mut self.account_ids))),
                         Some(NO_ACCOUNTS) => self.connection.close(CloseReason::Other(NO_ACCOUNTS)),
-                        Some(problem) => {
-                            log::warn!("{problem}; those with the lowest ids are served");
-                            self.account_ids.truncate(config.accounts_max);
+                        problem => {
+                            if let Some(problem) = problem {
+                                log::warn!("{problem}; those with the lowest ids are served");
+                                self.account_ids.truncate(config.accounts_max);
+                            }
                             return Some(LogInEvent::Done(std::mem::take(&mut self.account_ids)));
                         }
                     },
