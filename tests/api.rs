@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::process::{Command, Output};
 use std::thread;
 
@@ -1150,6 +1150,10 @@ fn healthcheck_tells_the_health_by_its_exit_code() {
         assert_eq!(output.status.code(), Some(1), "absent: {output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
     }
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = check(&silent.local_addr().unwrap().to_string());
+    assert_eq!(output.status.code(), Some(1), "silent: {output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gives no answer within 2s"), "{output:?}");
     let unhealthy = Bank::start(Database::empty(), &[], |options| options.readiness = Readiness::Listening);
     let output = check(&unhealthy.address());
     assert_eq!(output.status.code(), Some(1), "unhealthy: {output:?}");
@@ -1233,10 +1237,7 @@ fn of_more_clients_than_accounts_max_the_first_are_served() {
         assert_eq!(wire.ask(transaction(1, 1, "c", "first")).status, 200);
         assert_eq!(wire.ask(transaction(4, 1, "c", "first")).status, 404);
         // In the next session, too.
-        bank.database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name = 'rinha'",
-        );
+        bank.database.end_sessions();
     }
     bank.wait_health(200);
     wait_for("a warning", || bank.instance.log().contains("more rows than ACCOUNTS_MAX").then_some(()));
@@ -1410,7 +1411,7 @@ fn several_hosts_are_tried_in_turn() {
     let alive = proxy.port();
     let (_held, dead) = dead_port();
     // One that accepts and never says a word.
-    let silent_listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent_listener.local_addr().unwrap().port();
     let home = postgres.url("rinha").split_once("?host=").unwrap().1.to_owned();
     let settings =

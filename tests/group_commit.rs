@@ -184,10 +184,7 @@ fn a_failure_at_commit_runs_each_call_of_the_batch_again() {
 fn a_backend_that_is_terminated_leaves_its_batch_in_doubt_and_nothing_runs_twice() {
     let bank = Bank::with(&PATIENT);
     let (stranger, mut wire) = bank.block(1, "doubt");
-    bank.database.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-         WHERE application_name = 'rinha' AND datname = current_database()",
-    );
+    bank.database.end_sessions();
     let answer = wire.answer();
     assert_eq!(answer.status, 503);
     assert!(answer.erro().contains("not known"), "{answer:?}");

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use stress::files;
@@ -156,25 +157,22 @@ fn a_crowd_beyond_the_limit_waits_and_is_served_in_turn() {
 
 const DESCRIPTORS: usize = 40;
 
-/// A bank with few descriptors, and more clients than it has room for.
-fn crowded(settings: &[(&str, &str)]) -> (Bank, Vec<Wire>) {
-    let directory = Throwaway::new("hostile").expect("make a directory");
-    let script = format!("#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec '{SERVER}'\n");
-    let limited = files::write_executable(directory.path().join("limited"), &script).expect("write a script");
-    let bank = Bank::start(Database::new(), settings, |options| options.executable = limited);
-    let crowd = (0..3 * DESCRIPTORS).map(|_| bank.connect()).collect();
-    (bank, crowd)
+/// More clients than the server has descriptors for.
+fn crowd(bank: &Bank) -> Vec<Wire> {
+    (0..3 * DESCRIPTORS).map(|_| bank.connect()).collect()
 }
 
 #[test]
 fn a_lost_session_finds_a_descriptor_however_many_clients_wait() {
+    let directory = Throwaway::new("hostile").expect("make a directory");
+    let script = format!("#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec '{SERVER}'\n");
+    let limited = files::write_executable(directory.path().join("limited"), &script).expect("write a script");
     // Longer than the pause after which those who wait are let in.
-    let (bank, mut crowd) = crowded(&[("RECONNECT_MIN_MS", "300"), ("RECONNECT_MAX_MS", "300")]);
+    let settings = [("RECONNECT_MIN_MS", "300"), ("RECONNECT_MAX_MS", "300")];
+    let bank = Bank::start(Database::new(), &settings, |options| options.executable = limited);
+    let mut crowd = crowd(&bank);
     for _ in 0..3 {
-        bank.database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name = 'rinha'",
-        );
+        bank.database.end_sessions();
         wait_for("the next session", || {
             (crowd[0].ask(transaction(1, 1, "c", "crowd")).status == 200).then_some(())
         });
@@ -184,7 +182,13 @@ fn a_lost_session_finds_a_descriptor_however_many_clients_wait() {
 
 #[test]
 fn out_of_descriptors_it_neither_spins_nor_ends_and_serves_whoever_it_has() {
-    let (bank, mut crowd) = crowded(&[]);
+    let bank = Bank::open();
+    // Only now: a lower limit at its start would be a lower CLIENTS_MAX.
+    let lowered = Command::new("prlimit")
+        .args([format!("--pid={}", bank.instance.pid()), format!("--nofile={DESCRIPTORS}")])
+        .status();
+    assert!(lowered.expect("run prlimit").success());
+    let mut crowd = crowd(&bank);
     wait_for("the log tells of it", || {
         bank.instance.log().contains("raise the limit of open files (ulimit -n)").then_some(())
     });

@@ -71,6 +71,14 @@ impl Database {
         self.connect().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
+    /// Ends all sessions of the bank.
+    pub(crate) fn end_sessions(&self) {
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'rinha'",
+        );
+    }
+
     /// Lets the ledger refuse transactions with the description `boom` with this SQLSTATE, while `condition` holds.
     pub(crate) fn plant_failure(&self, code: &str, condition: &str) {
         self.execute(&format!(

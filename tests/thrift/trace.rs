@@ -83,9 +83,10 @@ impl Calls {
         let first = lines.iter().position(is_answer).expect("an answer");
         let last = lines.iter().rposition(is_answer).expect("an answer");
         // Of the loop alone: the log has a thread of its own, which on a busy machine is late. The return of a call was told with it.
-        let thread_of = |line: &str| line.split(' ').next().map(str::to_owned);
-        let thread = thread_of(lines[first].0);
-        let is_of_loop = |line: &str| thread_of(line) == thread && !line.contains(" resumed>");
+        let (thread, _) = lines[first].0.split_once(' ').expect("a thread");
+        let is_of_loop = |line: &str| {
+            line.split_once(' ').is_some_and(|(other, _)| other == thread) && !line.contains(" resumed>")
+        };
         let mut calls = Calls::default();
         for (line, call) in lines[first + 1..=last].iter().filter(|(line, _)| is_of_loop(line)) {
             match call {
