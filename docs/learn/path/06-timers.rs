@@ -36,8 +36,8 @@ fn main() -> io::Result<()> {
     // The deadlines of all clients, the nearest one first.
     let mut timers: BTreeSet<(Instant, Token)> = BTreeSet::new();
     loop {
-        let before_look = Instant::now();
-        let timeout = timers.first().map(|(deadline, _)| deadline.saturating_duration_since(before_look));
+        let before_poll = Instant::now();
+        let timeout = timers.first().map(|(deadline, _)| deadline.saturating_duration_since(before_poll));
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
@@ -66,9 +66,9 @@ fn main() -> io::Result<()> {
             }
         }
         // ANCHOR: expire
-        // Only deadlines that had passed before the look: what arrived in time was seen by it.
+        // Only deadlines that had passed before the poll: it has reported what arrived in time.
         while let Some((deadline, token)) = timers.first().copied()
-            && deadline <= before_look
+            && deadline <= before_poll
         {
             timers.remove(&(deadline, token));
             clients.remove(&token);

@@ -40,8 +40,8 @@ fn main() -> io::Result<()> {
     let idle = Duration::from_millis(idle_ms);
     let mut timers: BTreeSet<(Instant, Token)> = BTreeSet::new();
     loop {
-        let before_look = Instant::now();
-        let timeout = timers.first().map(|(deadline, _)| deadline.saturating_duration_since(before_look));
+        let before_poll = Instant::now();
+        let timeout = timers.first().map(|(deadline, _)| deadline.saturating_duration_since(before_poll));
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
@@ -70,7 +70,7 @@ fn main() -> io::Result<()> {
             }
         }
         while let Some((deadline, token)) = timers.first().copied()
-            && deadline <= before_look
+            && deadline <= before_poll
         {
             timers.remove(&(deadline, token));
             clients.remove(&token);

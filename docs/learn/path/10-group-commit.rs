@@ -66,8 +66,8 @@ fn main() -> io::Result<()> {
     // The clients that have work in this turn.
     let mut due: Vec<Token> = Vec::new();
     loop {
-        let before_look = Instant::now();
-        let timeout = timers.first().map(|(deadline, _)| deadline.saturating_duration_since(before_look));
+        let before_poll = Instant::now();
+        let timeout = timers.first().map(|(deadline, _)| deadline.saturating_duration_since(before_poll));
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
@@ -113,7 +113,7 @@ fn main() -> io::Result<()> {
         // After everything else: what gathered in this turn becomes one batch.
         lane.send_batch()?;
         while let Some((deadline, token)) = timers.first().copied()
-            && deadline <= before_look
+            && deadline <= before_poll
         {
             timers.remove(&(deadline, token));
             clients.remove(&token);

@@ -169,15 +169,15 @@ impl Lane {
     }
     // ANCHOR_END: events
 
-    /// Acts on deadlines that had passed before the look at the sockets.
-    fn expire(&mut self, before_look: Instant, registry: &Registry) {
-        while let Some(call) = self.queue.pop_front_if(|call| call.give_up_at <= before_look) {
+    /// Acts on deadlines that had passed before the last poll of the sockets.
+    fn expire(&mut self, before_poll: Instant, registry: &Registry) {
+        while let Some(call) = self.queue.pop_front_if(|call| call.give_up_at <= before_poll) {
             self.answers.push((call.client, 503, String::new()));
         }
-        if self.deadline.is_some_and(|deadline| deadline <= before_look) {
+        if self.deadline.is_some_and(|deadline| deadline <= before_poll) {
             match &mut self.link {
                 Some((_, session)) => session.close(CloseReason::TimedOut),
-                None => self.connect(registry, before_look),
+                None => self.connect(registry, before_poll),
             }
         }
     }
@@ -293,10 +293,10 @@ fn main() -> io::Result<()> {
     // ANCHOR: turn
     loop {
         // Wait.
-        let before_look = Instant::now();
+        let before_poll = Instant::now();
         let call = lane.queue.front().map(|call| call.give_up_at);
         let wake_at = [timers.first().map(|timer| timer.0), call, lane.deadline].into_iter().flatten().min();
-        match poll.poll(&mut events, wake_at.map(|at| at.saturating_duration_since(before_look))) {
+        match poll.poll(&mut events, wake_at.map(|at| at.saturating_duration_since(before_poll))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }
@@ -316,7 +316,7 @@ fn main() -> io::Result<()> {
             let client = Client { stream, inbox, outbox, is_last: false, is_awaiting: false, deadline };
             clients.insert(token, client);
         }
-        lane.expire(before_look, poll.registry());
+        lane.expire(before_poll, poll.registry());
         lane.take_events(now);
         // Advance: what was answered, and what was heard of.
         for (token, status, body) in lane.answers.drain(..) {
@@ -340,7 +340,7 @@ fn main() -> io::Result<()> {
         // Send: the calls of this turn are one batch.
         lane.send(now);
         // Expire.
-        while timers.first().is_some_and(|(deadline, _)| *deadline <= before_look) {
+        while timers.first().is_some_and(|(deadline, _)| *deadline <= before_poll) {
             timers.pop_first().map(|(_, token)| clients.remove(&token));
         }
     }
