@@ -15,7 +15,7 @@ use crate::net::transport::{Fill, Transport};
 use crate::now::Now;
 use crate::slots::Slot;
 
-/// The engine with the sockets around it, and what happens between two waits.
+/// The engine, the sockets around it, and the stages of a turn after its wait.
 pub struct EventLoop<N: Network> {
     /// The core.
     pub engine: Engine,
@@ -285,7 +285,7 @@ impl<N: Network> EventLoop<N> {
             let begun = match step {
                 ConnectStep::Resolve { name, port } => self.network.resolve(lane, &name, port),
                 ConnectStep::Connect(attempt) => self.network.connect(lane, &attempt.endpoint, attempt.tcp),
-                // The engine has waits of its own.
+                // `Engine::deadline_us` includes this wait.
                 ConnectStep::Wait { .. } => Ok(()),
             };
             if let Err(error) = begun {
@@ -326,7 +326,7 @@ impl<N: Network> EventLoop<N> {
         match self.engine.after_send(slot, || self.network.now()) {
             AfterSend::Close => self.closing.push(slot),
             AfterSend::ShutDownWrite => {
-                // If the connection is gone already, the next read tells.
+                // If the connection is gone already, the next read reports it.
                 let _ = peer.stream.shut_down_write();
                 self.engine.mark_due(slot);
             }

@@ -1,4 +1,4 @@
-//! The binary: environment, configuration, server. The only place that exits.
+//! SHELL: the binary: arguments, environment, exit codes. The only place that exits.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;

@@ -75,7 +75,7 @@ impl From<Route> for Endpoint {
     }
 }
 
-/// How far a lane is.
+/// The state of a lane, as the metrics show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneState {
     /// It has no socket.
@@ -125,7 +125,7 @@ impl Histogram {
     }
 
     fn record(&mut self, value: u64) {
-        // Most values are small: a look from the small end is over sooner than a search by halves.
+        // Most values are small, so a linear search from the small end beats a binary one.
         let bucket = self.bounds.iter().take_while(|&&bound| bound < value).count();
         self.counts[bucket] += 1;
         self.sum += value;
@@ -223,8 +223,8 @@ impl Metrics {
         self.batch_calls.record(calls);
     }
 
-    /// Counts one request that was refused while its connection lives on, unless for want of the database: those are
-    /// counted as calls.
+    /// Counts one request that was refused while its connection stays open. One refused for the database is counted by
+    /// [`Metrics::count_unavailable`].
     pub fn count_reject(&mut self, reject: Reject) {
         if let Some(index) = reject.label_index() {
             self.rejected[index] += 1;

@@ -162,7 +162,7 @@ impl Server {
     }
 }
 
-/// What helps when an address cannot be bound.
+/// The remedy for an address that cannot be bound.
 fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::AddrInUse => "; stop the process that listens there, or set another port or path",

@@ -255,8 +255,8 @@ fn scram_key(password: &[u8]) -> Vec<u8> {
 /// A key of SHA-256 is taken as it stands up to this length. Source: RFC 2104, section 2.
 const HMAC_BLOCK_LEN_BYTES: usize = 64;
 
-/// Prepares a password as libpq's `pg_saslprep` does: RFC 4013, but what is forbidden is looked for before the text is
-/// normalized, and nothing may be left over of nothing. `None` if the password has to be taken as it stands.
+/// Prepares a password as libpq's `pg_saslprep` does: RFC 4013, except that it looks for forbidden characters before it
+/// normalizes the text, and that the result must not be empty. `None` if the password has to be used unchanged.
 fn prepare(password: &str) -> Option<String> {
     let mapped: String = password
         .chars()

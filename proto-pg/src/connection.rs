@@ -54,12 +54,11 @@ impl Default for Limits {
 
 /// What a connection reports, in order.
 ///
-/// A new variant never takes the place of one of these: a ticket that was told its end by one of today's events will
-/// be told it so tomorrow.
+/// A new variant never takes the place of one of these: the end of a ticket is always reported by one of today's events.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a, T> {
-    /// Started: authenticated, every statement parsed. Calls are welcome from now on.
+    /// Started: authenticated, every statement parsed. Calls are accepted from now on.
     Ready,
     /// A row of this ticket's result. Provisional until [`Event::Committed`].
     Row {
@@ -162,7 +161,7 @@ pub enum Event<'a, T> {
         /// The error that no ticket got.
         error: Option<ServerError>,
     },
-    /// The server remarks on something. It changes nothing.
+    /// A notice of the server. It changes nothing.
     Notice(ServerError),
     /// The server reports a setting of the session.
     Parameter {
@@ -171,7 +170,7 @@ pub enum Event<'a, T> {
         /// Its value.
         value: String,
     },
-    /// Someone used NOTIFY on a channel this session listens to.
+    /// A session used NOTIFY on a channel that this session listens to.
     Notification {
         /// The notifying server process.
         process_id: i32,
@@ -304,7 +303,7 @@ enum Phase {
     Preparing { prepared: usize, next: Preparation },
     /// Calls come and go.
     Ready,
-    /// As `Ready`, but our last word, Terminate, is queued or sent.
+    /// As `Ready`, but Terminate is queued or sent.
     Leaving,
     /// Bytes are ignored; each remaining ticket gets its final event.
     Closing { reason: CloseReason },
@@ -713,7 +712,7 @@ impl<T: Clone> Connection<T> {
             return Err(Full);
         }
         encode(&mut self.outbox);
-        // What SQL is behind the name is not known here.
+        // The SQL behind the name is not known here, and it may be a COMMIT.
         let may_commit = matches!(kind, Kind::Call | Kind::Execute);
         let commits_from = may_commit.then(|| self.outbox.end());
         self.flight.push(ticket, kind, commits_from);
@@ -740,14 +739,14 @@ impl<T: Clone> Connection<T> {
 
     /// For an owner that never sends BEGIN: from now on a batch that ends inside a transaction block closes the connection with
     /// [`ProtocolError::NotIdle`](crate::ProtocolError::NotIdle), and its tickets are in doubt. So no [`Event::Done`] waits for the
-    /// end of a block that nobody ends.
+    /// end of a block that never ends.
     pub fn forbid_transaction_blocks(&mut self) {
         self.forbids_blocks = true;
     }
 
     /// Closes the connection; the owner says why. What is still to be sent or parsed is dropped, each unanswered ticket
     /// gets its final event, then comes [`Event::Closed`]. So first drain what has arrived: each answer that was
-    /// read is one doubt less. On a connection that is closing already it does nothing.
+    /// read is one call fewer in doubt. On a connection that is closing already it does nothing.
     ///
     /// A ticket whose batch has failed already, or whose Sync has not left whole, is [`Event::RolledBack`]; any
     /// other is [`Event::InDoubt`].
@@ -758,9 +757,8 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// Queues Terminate, the polite last word. Batches in flight are still answered, no more calls are accepted, and
-    /// the server closes the socket at the end. Before [`Event::Ready`] or on a connection that is leaving or closing it
-    /// does nothing.
+    /// Queues Terminate. Batches in flight are still answered, no more calls are accepted, and the server closes the socket
+    /// at the end. Before [`Event::Ready`] or on a connection that is leaving or closing it does nothing.
     ///
     /// Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Termination.
     ///
@@ -835,8 +833,8 @@ impl<T: Clone> Connection<T> {
         matches!(self.phase, Phase::Ready) && !self.flight.is_copying_in()
     }
 
-    /// True as soon as the connection is lost, be it by [`Connection::close`] or by the peer's doing: the rest of the
-    /// events are verdicts.
+    /// True as soon as the connection is lost, by [`Connection::close`] or by the peer. The remaining events are the ends of its
+    /// tickets and [`Event::Closed`].
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
@@ -876,7 +874,7 @@ impl<T: Clone> Connection<T> {
         self.protocol
     }
 
-    /// Goes through messages until one of them is worth an event.
+    /// Takes messages until one of them gives an event.
     fn next_output(&mut self) -> Option<Output> {
         loop {
             if self.is_closing() {
@@ -921,7 +919,7 @@ impl<T: Clone> Connection<T> {
         }
     }
 
-    /// Takes one message, and says what it comes to. Closes the connection if it may not come.
+    /// Takes one message and returns its event, if it has one. Closes the connection if the message may not come now.
     // A result would be moved at each step of the way, and be an error once in a connection's life.
     fn receive(&mut self, frame: Frame) -> Option<Output> {
         if !matches!(self.phase, Phase::Ready | Phase::Leaving) {

@@ -55,8 +55,8 @@ struct Batch {
 enum Progress {
     /// The first `done` steps have completed; of these, the first `settled` are committed.
     Running { done: usize, settled: usize, stage: Stage },
-    /// One step failed and is gone from the ledger, or, with `unblamed`, the batch failed as a whole. The server
-    /// skips everything up to the Sync. The steps before it are as they were.
+    /// One step failed and was taken off the queue, or, with `unblamed`, the batch failed as a whole. The server
+    /// skips everything up to the Sync. The steps before it are unchanged.
     Failed { done: usize, settled: usize, unblamed: Option<ServerError> },
     /// The failed batch has ended; its tickets are being told, one per [`Flight::tell_rolled_back`].
     RollingBack { unblamed: Option<ServerError> },
@@ -88,11 +88,11 @@ pub(crate) struct Unexpected;
 /// What an error belongs to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Blame<T> {
-    /// It is this ticket's fault.
+    /// The call of this ticket failed.
     Ticket(T, ServerError),
-    /// It is the batch's, at its end; kept until the batch is told.
+    /// The batch failed at its end; kept until its tickets have been told.
     Batch,
-    /// There is nothing it could belong to.
+    /// No call and no batch can have caused it.
     Nobody(ServerError),
 }
 

@@ -78,12 +78,18 @@
 //!
 //! # A tour of the code
 //!
-//! In reading order, each file using only those below it: `connector` says where to connect; `channel` is the way to the transport, through `tls` or
-//! without; `connection` is the connection and its phases; `flight` decides every ticket's fate; `auth` is the exchange
-//! before the first call; `cancel` ends what runs; `url` reads connection strings into sessions; `request` is what
-//! this side says; `frame` is what the server says; `error` is what can go wrong, `sqlstates` the list of codes;
-//! `row` and `tag` are what the owner reads, `columns` describes it, `copy` says how data is coded, `array` and
-//! `types` are its values.
+//! In reading order:
+//!
+//! * `connector`: where to connect, and when.
+//! * `channel`, `tls`: the bytes to the transport, through TLS or without.
+//! * `connection`: the connection and its phases.
+//! * `flight`: the order of the calls, and how each ends.
+//! * `auth`: the exchange before the first call.
+//! * `cancel`: ends a statement that runs.
+//! * `url`: reads connection strings.
+//! * `request`, `frame`: the messages of this side, and those of the server.
+//! * `error`, `sqlstates`: errors and their codes.
+//! * `row`, `tag`, `columns`, `copy`, `array`, `types`: what the owner reads.
 //!
 //! # Over a socket
 //!
@@ -96,7 +102,7 @@
 //!
 //! fn exchange<T: Clone>(connection: &mut Connection<T>, socket: &mut (impl Read + Write)) -> std::io::Result<()> {
 //!     while !connection.send_pending().is_empty() {
-//!         // What was taken is told at once: a batch is in doubt from the moment its Sync has left whole.
+//!         // Report what was taken at once: a batch is in doubt from the moment its Sync has left whole.
 //!         let n = socket.write(connection.send_pending())?;
 //!         connection.send_advance(n);
 //!     }

@@ -325,8 +325,8 @@ pub enum Value<'a> {
 
 /// Bytes on their way to the server. `sent <= bytes.len()`.
 ///
-/// Positions in the stream of all bytes ever queued are absolute (`u64`), so that the ledger of batches can ask
-/// later whether a Sync has left: the owner takes bytes in order, so a position is all it takes.
+/// Positions in the stream of all bytes ever queued are absolute (`u64`). The owner takes bytes in order, so a Sync has left once
+/// `taken` has reached the position behind it.
 pub(crate) struct Outbox {
     bytes: BytesMut,
     sent: usize,
@@ -477,7 +477,7 @@ impl Outbox {
         frontend::flush(&mut self.bytes);
     }
 
-    /// Queues data of a COPY, of which the caller has seen to it that it fits.
+    /// Queues data of a COPY. The caller has checked that it fits.
     pub(crate) fn copy_data(&mut self, data: &[u8]) {
         self.make_room(HEAD_LEN_BYTES + data.len());
         // Below `len_max_bytes`, an Int32.

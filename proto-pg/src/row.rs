@@ -8,9 +8,9 @@ use std::fmt::{self, Display, Formatter};
 /// One row of a result in binary format, borrowed from the connection's inbox until the next call on the connection.
 ///
 /// The shape of the row (count and lengths of its columns) was checked when the message arrived; a row of the
-/// wrong shape closes the connection and never gets here. What the bytes of a column *mean* is known only to the
-/// statement's author: a getter can check the width of a value but not its type. To have the types checked once, at the
-/// start of the session, say them with [`Statement::returning`](crate::Statement::returning). If a getter fails, the statement and its reader do not agree, and the owner does well to close the connection with
+/// wrong shape closes the connection and never gets here. A getter can check the width of a value but not its type. To have
+/// the types checked once, at the start of the session, declare them with [`Statement::returning`](crate::Statement::returning).
+/// If a getter fails, the statement and its reader do not agree, and the owner should close the connection with
 /// [`CloseReason::Row`](crate::CloseReason::Row).
 ///
 /// Columns are found by walking from the first, so a getter costs time in proportion to its index.

@@ -67,7 +67,7 @@ pub struct TlsOptions {
     pub mode: TlsMode,
     /// `sslnegotiation`.
     pub negotiation: TlsNegotiation,
-    /// `sslrootcert`: whom to trust.
+    /// `sslrootcert`: the root certificates that are trusted.
     pub root: TlsRoot,
     /// `sslcert` and `sslkey`: who we are, both in PEM.
     pub client: Option<TlsClientFiles>,
@@ -75,11 +75,11 @@ pub struct TlsOptions {
     pub tells_host: bool,
 }
 
-/// Whom to trust.
+/// The root certificates that are trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsRoot {
-    /// Nobody is looked up: enough for [`TlsMode::Require`] and below.
+    /// No root: enough for [`TlsMode::Require`] and below.
     #[default]
     None,
     /// The certificates of this file, in PEM.
@@ -466,7 +466,7 @@ impl Tls {
     pub fn recv_space(&mut self) -> &mut [u8] {
         let start = self.received_len_bytes;
         let end = match self.phase {
-            // One byte answers the question. Whatever somebody in between has put behind it is not taken for ours.
+            // One byte answers the question. Bytes that an attacker adds behind it must not be taken for part of the session.
             Phase::Asking(_) => 1,
             Phase::Secured { .. } | Phase::Plain => self.received.len(),
             Phase::Failed => start,
@@ -611,7 +611,7 @@ impl Tls {
         Ok(has_received)
     }
 
-    /// Gives the connection what is decrypted, as far as it has room. Whether that was anything.
+    /// Gives the connection what is decrypted, as far as it has room. True if that was at least one byte.
     fn deliver<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
         let space = connection.recv_space();
         let n = space.len().min(self.plain.len());
@@ -640,7 +640,7 @@ impl Tls {
     }
 }
 
-/// Names what a person can do something about: host, date, kind.
+/// The error with what an operator can act on: host, date, kind.
 fn session_error(host: &str, error: &rustls::Error) -> TlsError {
     let problem = match error {
         rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {

@@ -292,8 +292,10 @@ impl Error for NotDecimal {}
 
 /// A type that a column in binary format can be read as: see [`Row::get`](crate::Row::get).
 ///
-/// It may be implemented for types of others, such as those of a decimal or calendar crate, in terms of those here: `bool`, `i16`, `i32`, `i64`, `f32`, `f64`, `&str`, `&[u8]`, `[u8; 16]` (`uuid`), [`Date`], [`Time`],
-/// [`Timestamp`], [`Interval`], [`Numeric`], [`Jsonb`], [`Array`](crate::Array) of these, and `Option` of all. [`ColumnProblem::Other`] is for what they cannot hold.
+/// It may be implemented for types of other crates, such as those of a decimal or calendar crate, in terms of those here: `bool`,
+/// `i16`, `i32`, `i64`, `f32`, `f64`, `&str`, `&[u8]`, `[u8; 16]` (`uuid`), [`Date`], [`Time`], [`Timestamp`], [`Interval`],
+/// [`Numeric`], [`Jsonb`], [`Array`](crate::Array) of these, and `Option` of all. [`ColumnProblem::Other`] is for values that they
+/// cannot hold.
 pub trait FromColumn<'a>: Sized {
     /// Reads a value; `None` is NULL.
     ///

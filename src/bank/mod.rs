@@ -181,7 +181,7 @@ pub enum Reject {
     InvalidField,
     /// 422: the debit would pass the limit.
     PastLimit,
-    /// 503: nothing happened, or it is not known what did.
+    /// 503: nothing was done, or the outcome is not known.
     Unavailable(Unavailable),
 }
 
@@ -190,7 +190,7 @@ impl Reject {
     pub const LABELS: [&str; 5] =
         ["not_found", "method_not_allowed", "not_json", "invalid_field", "past_limit"];
 
-    /// The index of its label, or `None` for want of the database: [`Unavailable::label`] says more.
+    /// The index of its label; `None` for `Unavailable`, which has [`Unavailable::label`].
     pub fn label_index(self) -> Option<usize> {
         match self {
             Reject::NotFound => Some(0),
@@ -308,7 +308,7 @@ pub enum Outcome<'a> {
     },
     /// The statement, as JSON.
     Statement(&'a [u8]),
-    /// Nothing to show: the debit would have passed the limit, the account is not there any more, or there is no result.
+    /// The debit would have passed the limit, the account is not there any more, or the database gave no result.
     Rejected(Reject),
 }
 

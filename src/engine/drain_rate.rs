@@ -1,13 +1,13 @@
-//! CORE: how fast calls leave the queue when it is never empty, and from that, how long one more would wait.
+//! CORE: how fast calls leave the queue while it is not empty, and so how long one more call would wait.
 
 /// The fastest of the last few windows of busy time.
 ///
-/// Only full batches count, and only if the batch before left calls behind: then the database set the rate. A quiet time
-/// says nothing about what it can do, and the rate before it stays the best guess.
+/// Only full batches count, and only if the batch before left calls behind: then the database limited the rate. An idle
+/// period does not change it.
 ///
-/// The fastest window and not the mean: a database that stands still for a second (a checkpoint, a used-up share of CPU
-/// time, a paused machine) is as fast afterwards as before. Such a stall falls into one window, since it is one gap between
-/// two batches, and the other windows outweigh it. A database that has really become slow fills all windows.
+/// The fastest window and not the mean: a database that pauses for a second (a checkpoint, a used-up CPU quota, a paused
+/// machine) is as fast afterwards as before. A pause is one gap between two batches, so it slows down one window. A database
+/// that has become slow slows down all of them.
 #[derive(Debug, Default)]
 pub struct DrainRate {
     /// The windows that are complete; the oldest is overwritten.
@@ -44,8 +44,8 @@ impl DrainRate {
         self.left_some_at_us = leaves_some.then_some(now_us);
     }
 
-    /// How long a call would wait behind `calls` others, in microseconds. `None` until every window is complete: a few
-    /// slow batches, as the first ones of a cold database, are no rate.
+    /// How long a call would wait behind `calls` others, in microseconds. `None` until every window is complete: the first
+    /// batches of a cold database are slow.
     pub fn wait_us(&self, calls: usize) -> Option<u64> {
         let wait_us =
             |window: &Window| (calls as u64).saturating_mul(window.busy_us).checked_div(window.calls);

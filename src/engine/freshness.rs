@@ -75,8 +75,8 @@ impl Freshness {
     /// Whether the reader's server shows at least what the primary had committed at some moment in the last
     /// `READ_STALENESS_MAX_MS`.
     ///
-    /// Whatever was committed at the time of a mark is in the log before the mark's position, since that was asked for later.
-    /// A server that has replayed the log up to this position shows it. So the oldest mark within the bound decides.
+    /// A mark is a time and a position of the primary that was read after it. So the log up to this position has everything that
+    /// was committed at that time, and a server that has replayed it shows all of it. The oldest mark within the bound decides.
     ///
     /// # Errors
     /// Why the statement may be older.

@@ -52,7 +52,7 @@ pub struct Lane {
 }
 
 enum State {
-    /// No socket; the connector knows what is next.
+    /// No socket. The connector decides what to try next.
     Down,
     /// The shell looks a name up, or is connecting.
     Connecting,
@@ -93,7 +93,7 @@ pub enum LaneEvent<'a> {
     Closed {
         /// Why.
         reason: CloseReason,
-        /// It was ready. Otherwise this was one of several addresses, and the log has it at the end of the round.
+        /// It was ready. Otherwise an attempt failed; the log has all attempts of a round at its end.
         was_ready: bool,
     },
 }
@@ -123,7 +123,7 @@ impl Lane {
         }
     }
 
-    /// Whether [`Lane::poll_step`] has something to say.
+    /// Whether [`Lane::poll_step`] would return a step.
     pub fn wants_step(&self, now: Now) -> bool {
         matches!(self.state, State::Down) && now.is_past(self.connect_deadline_us())
     }
@@ -265,7 +265,7 @@ impl Lane {
         self.state.connection()
     }
 
-    /// Whether the socket has ended and [`Lane::poll_event`] is yet to say so.
+    /// Whether the socket has ended and [`Lane::poll_event`] has not reported it yet.
     pub fn has_ended(&self) -> bool {
         self.end.is_some()
     }

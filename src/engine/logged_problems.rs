@@ -1,4 +1,4 @@
-//! CORE: tells a problem that is news from one that the log has already.
+//! CORE: which problems were logged a short time ago, so that the log does not repeat them.
 
 use crate::now::Now;
 
@@ -31,7 +31,7 @@ impl LoggedProblems {
 
 /// How often the log repeats a problem that stays.
 const INTERVAL_MS: u64 = 10_000;
-/// Several hosts, each with several addresses, fail for a reason of their own.
+/// Enough for several hosts with several addresses, each of which fails for its own reason.
 const PROBLEMS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! CORE: clients on one side, lanes on the other. Holds the queues between them, makes the batches, keeps the deadlines
+//! CORE: clients on one side, lanes on the other. Holds the queues between them, makes the batches, acts on deadlines
 //! and refuses calls when too many wait.
 
 pub mod client;
@@ -35,8 +35,8 @@ use crate::slots::Slot;
 /// A turn of the shell: it moves received bytes into clients and lanes, says which clients are due, calls
 /// [`Engine::advance`], sends what is pending, calls [`Engine::expire`], and removes the clients that are closed.
 ///
-/// A call takes one way through it: client, queue, batch, lane, held answer, client. It has exactly one end: answered
-/// after its commit, or unavailable with a reason. A call that may have run is never sent again.
+/// The way of a call: client, queue, batch, lane, held answer, client. It ends exactly once: answered after its commit, or
+/// unavailable with a reason. A transaction that may have been committed is never sent again.
 pub struct Engine {
     context: Context,
     clients: Clients,
@@ -61,15 +61,15 @@ pub struct Engine {
     demoted: Option<(usize, CloseReason)>,
     /// The newest timeline that a server has reported. A server with an older one was replaced.
     history: Option<History>,
-    /// It is new, and the lanes with an older one have not left yet.
+    /// `history` has changed, and the lanes on an older timeline have not left their servers yet.
     is_history_news: bool,
     failures: Failures,
     /// When a call last failed that ran alone, in monotonic microseconds.
     failed_at_us: u64,
 }
 
-/// Calls that failed although each ran alone, since a transaction last succeeded, or a probe after `PROBE_INTERVAL_MS` without such
-/// a failure. They decide whether the database counts as serving.
+/// Which calls failed while running alone. A new session or a transaction that succeeds resets this, and so does a probe that
+/// succeeds after `PROBE_INTERVAL_MS` without such a failure. It decides whether the database counts as serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failures {
     None,
@@ -302,9 +302,9 @@ impl Engine {
         self.send_batches();
     }
 
-    /// Acts on the deadlines of lanes, calls and clients that had passed when the last poll of the sockets began. A lane that
-    /// `is_lane_readable`, or a client that is due again, may have in its socket what it waits for: the next turn comes at once,
-    /// reads it, and judges then. Returns whether more clients became due, which have something to send.
+    /// Acts on the deadlines of lanes, calls and clients that had passed when the last poll of the sockets began. It leaves out
+    /// readable lanes (`is_lane_readable`) and due clients: their sockets may hold what they wait for, and the next turn, which
+    /// begins at once, reads it first. Returns whether more clients became due, which have something to send.
     pub fn expire(&mut self, now: Now, is_lane_readable: impl Fn(usize) -> bool) -> bool {
         self.context.now = now;
         let due_before = self.clients.due().len();
@@ -346,7 +346,7 @@ impl Engine {
             self.context.problem = Some(self.why_down);
             if self.unserved_since_us.is_none() {
                 self.unserved_since_us = Some(now.monotonic_us);
-                // The next database may be slower or faster, and an outage is no drain rate.
+                // The next database may be slower or faster, and an outage says nothing about its drain rate.
                 self.queues.iter_mut().for_each(Queue::forget_rate);
             }
         }
@@ -378,12 +378,12 @@ impl Engine {
                     }
                 }
                 LaneEvent::Ready(accounts) => {
-                    log::info!("lane {index} is ready; the bank has {} clients", accounts.len());
+                    log::info!("lane {index} is ready; the bank has {} accounts", accounts.len());
                     self.context.accounts = accounts;
                     self.failures = Failures::None;
                 }
                 LaneEvent::Position(position, asked_us) => {
-                    // One that leaves an old primary says nothing of the new one.
+                    // A lane that leaves an old primary does not know the position of the new one.
                     if let Some(position) = position
                         && lane.served_host().is_some()
                     {
@@ -394,7 +394,7 @@ impl Engine {
                     if let Some(ids) = account_ids
                         && !self.context.accounts.are(&ids)
                     {
-                        log::info!("the bank has {} clients", ids.len());
+                        log::info!("the bank has {} accounts", ids.len());
                         self.context.accounts = Accounts::new(ids);
                     }
                     // A probe changes no row: it may succeed while each transaction fails.

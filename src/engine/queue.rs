@@ -91,8 +91,9 @@ impl Queue {
     /// Until when the batch gathers more calls although the lane is free, in monotonic microseconds; `None` if it does not.
     ///
     /// Clients whose answers left together send their next requests within some 100 µs of each other. Sent at once, the first
-    /// call would be a batch of its own, and the others would wait for its commit. A batch costs PostgreSQL about as much
-    /// as thirty more calls in it. After a small batch nothing gathers: few calls would join, and latency counts.
+    /// call would be a batch of its own, and the others would wait for its commit. The fixed cost of a batch is about that of
+    /// thirty calls in it. After a batch of fewer than `group_calls_min` calls nothing gathers: few calls would join, and latency
+    /// counts.
     pub fn gathers_until_us(&self, config: &Config) -> Option<u64> {
         let is_gathering = self.alone.is_empty()
             && !self.calls.is_empty()

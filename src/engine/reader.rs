@@ -50,7 +50,7 @@ impl Engine {
             && self.freshness.check(&self.context.config, self.context.now).is_ok()
     }
 
-    /// Queues every statement that the reader could not answer for a lane to the primary, as if it had just arrived. Returns
+    /// Queues every statement that the reader could not answer on a lane to the primary, as if it had just arrived. Returns
     /// whether there was one.
     pub(super) fn send_on(&mut self) -> bool {
         self.reader().is_some_and(|reader| self.send_on_from(reader))

@@ -38,7 +38,7 @@ enum ChunkState {
     Done,
 }
 
-/// Where a chunk's extensions stand. They are `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, where a name is a token, a value
+/// The state within a chunk's extensions: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, where a name is a token, a value
 /// a token or a quoted string, and BWS any spaces and tabs (RFC 9112, section 7.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
@@ -54,7 +54,7 @@ enum Extension {
 }
 
 impl Extension {
-    /// Where they stand after one more byte, unless the grammar does not allow it. The end of the line is not told here.
+    /// The state after one more byte; `None` if the grammar does not allow the byte. The end of the line is handled elsewhere.
     fn after(self, byte: u8) -> Option<Extension> {
         match (self, byte) {
             (Extension::BeforeSemicolon | Extension::Token | Extension::AfterQuoted, b' ' | b'\t') => {

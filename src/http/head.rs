@@ -189,7 +189,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Head<'a
         return Err(Violation::Malformed("the Host field is missing"));
     }
     let framing = fields.framing(is_1_1, limits)?;
-    // Their targets have a form of their own (RFC 9112, sections 3.2.3 and 3.2.4). Behind a CONNECT may come no more HTTP.
+    // Their targets have a form of their own (RFC 9112, sections 3.2.3 and 3.2.4). The bytes after a CONNECT may not be HTTP.
     if method == "CONNECT" || (target == "*" && method == "OPTIONS") {
         return Err(Violation::UnsupportedMethod);
     }
@@ -334,8 +334,8 @@ impl TransferCodings {
     }
 }
 
-/// Whether a target that is not complete, or malformed somewhere, is too long before anything else is wrong: the request
-/// is refused for what shows first, however much of it is here.
+/// Whether an incomplete or malformed target exceeds its limit before its first malformed byte. So a request gets the same
+/// status however it is split into reads.
 fn starts_with_too_long_target(bytes: &[u8], limits: &Limits) -> bool {
     let Some(method_len_bytes) = bytes.iter().position(|&byte| byte == b' ') else { return false };
     let Some(start) = bytes.get(..method_len_bytes + 1 + limits.target_len_max_bytes + 1) else {
@@ -345,8 +345,8 @@ fn starts_with_too_long_target(bytes: &[u8], limits: &Limits) -> bool {
     matches!(request.parse(start), Ok(httparse::Status::Partial)) && request.path.is_none()
 }
 
-/// What to say of a request line that names neither HTTP/1.0 nor HTTP/1.1. The parser gives up at the first byte that is
-/// in neither; whether this is HTTP of another version shows only at the end of the line.
+/// The result for a request line that names neither HTTP/1.0 nor HTTP/1.1. The parser stops at the first byte that differs;
+/// only the end of the line shows whether this is another version of HTTP.
 fn other_version<'a>(bytes: &[u8], limits: &Limits) -> Result<Option<Head<'a>>, Violation> {
     let line = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
     let version = line.splitn(3, |&byte| byte == b' ').nth(2).map_or(line, <[u8]>::trim_ascii_end);

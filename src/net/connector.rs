@@ -30,7 +30,7 @@ enum State {
 }
 
 impl Connector {
-    /// For the lane at this position; idle.
+    /// An idle connector for the lane at this position.
     pub fn new(lane: usize) -> Connector {
         Connector { lane, state: State::Idle, look_ups: 0 }
     }

@@ -5,14 +5,14 @@ use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What else is open for a moment: the files and sockets of a name look-up, and a connection that is refused.
+/// Descriptors for what is open only for a moment: the files and sockets of a name look-up, and a connection that is refused.
 const SPARE: u64 = 8;
 
-/// Sees to it that `clients_max` clients and so many sessions can be open together, beside what is open already. The limit of this
-/// process is raised for that, as far as the system allows. Returns how many clients there is room for.
+/// Raises the limit of open files of this process, as far as the system allows, so that `clients_max` clients and `sessions`
+/// sessions fit beside what is open already. Returns how many clients fit.
 ///
 /// # Errors
-/// There is not even room for one.
+/// Not one client fits.
 pub fn reserve(clients_max: u32, sessions: usize) -> io::Result<u32> {
     let others = fs::read_dir("/proc/self/fd")?.count() as u64 + sessions as u64 + SPARE;
     let wanted = others + u64::from(clients_max);

@@ -57,7 +57,7 @@ fn ask(mut stream: impl Read + Write) -> io::Result<String> {
     Ok(answer)
 }
 
-/// No answer about health is longer; what is behind it is not read.
+/// At most this much of the answer is read. An answer about health is shorter.
 const ANSWER_LEN_MAX_BYTES: u64 = 4_096;
 
 /// An instance that listens on every address is reached on the loopback one.

@@ -26,9 +26,9 @@ struct Shared {
 #[derive(Debug)]
 struct Queue {
     lines: Vec<u8>,
-    /// Of `lines`. The lines that the thread has taken may be as long again.
+    /// The limit of `lines`. What the thread is writing may be as long again.
     len_max_bytes: usize,
-    /// Lines dropped since the last that were written.
+    /// Lines dropped since the thread last took some.
     dropped_lines: u64,
     /// The thread has taken lines and not written all of them.
     is_writing: bool,

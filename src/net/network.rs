@@ -1,4 +1,4 @@
-//! CORE: what the event loop needs of a network: the operating system's (`mio_network`), or a simulated one (`sim`).
+//! CORE: what the event loop needs of a network, be it the operating system's (`mio_network`) or a simulated one (`sim`).
 
 use core::net::SocketAddr;
 use std::io;

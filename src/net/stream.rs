@@ -10,8 +10,8 @@ use crate::buf::Pipe;
 use crate::net::socket::Stream;
 use crate::net::transport::{self, Fill, Readiness, Transport};
 
-/// The events that every stream asks for. Urgent data is dropped, but a read stops at its mark, and so looks like one that has
-/// drained the socket ([`transport::fill`]): therefore `PRIORITY`.
+/// The events that every stream asks for. `PRIORITY` reports urgent data: a read stops at its mark, and without the event
+/// [`transport::fill`] would take that short read for a drained socket.
 const READS: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
 /// A connected stream. It asks for readable events, and for writable ones only after a write was short.

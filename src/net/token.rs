@@ -1,4 +1,4 @@
-//! SHELL: what a readiness event is about. The only place that knows how a [`Token`]'s bits are laid out.
+//! SHELL: the source of an event. The only place that knows how a [`Token`]'s bits are laid out.
 
 use mio::Token;
 

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use crate::buf::Pipe;
 
-/// What a socket was last known to be ready for. Events set a flag. Only `WouldBlock`, a short read, or the end of the
-/// stream clears it. A short write does not: the rest is tried at once.
+/// What a socket was last known to be ready for. Events set a flag. Only `WouldBlock`, a short read, the end of the stream
+/// or a failed read clears it. A short write does not: the rest is tried at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// A read may give something: bytes, the end of the stream, or an error.

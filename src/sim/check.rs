@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Declares the checks, each with what it sees to.
+/// Declares the checks, each with what must hold.
 macro_rules! checks {
     ($(#[doc = $meaning:literal] $name:ident,)*) => {
         /// One thing that must never happen, and is looked for in every world.
@@ -16,7 +16,7 @@ macro_rules! checks {
             /// Every check, in order of declaration.
             pub const ALL: &[Check] = &[$(Check::$name,)*];
 
-            /// What it sees to, in a sentence.
+            /// What must hold, in a sentence.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Check::$name => $meaning.trim_ascii(),)*
@@ -73,7 +73,7 @@ checks! {
     QueueLimit,
     /// The calls that a lane has sent keep to their limit.
     InFlightLimit,
-    /// There is a seat for each socket of a client, within the limit.
+    /// There is a slot for each socket of a client, within the limit.
     Clients,
     /// An outbox keeps to its limit.
     OutboxLimit,
@@ -83,7 +83,7 @@ checks! {
     Gauges,
     /// The event of an open socket finds its client.
     EventFound,
-    /// The event of a client that has left finds nobody.
+    /// The event of a client that has left finds no client.
     EventStale,
     /// An answer does not end in the middle.
     AnswerWhole,

@@ -88,7 +88,7 @@ struct World {
     backends: Vec<Backend>,
     peers: Vec<Peer>,
     audit: Audit,
-    /// When somebody else gives a row lock back, in monotonic microseconds.
+    /// When another session releases its row lock, in monotonic microseconds.
     unlock_at_us: u64,
     /// The standby replays nothing before this time, in monotonic microseconds.
     replays_at_us: u64,
@@ -320,7 +320,7 @@ impl World {
         let scene = self.scene.clone();
         let backend = &mut self.backends[index];
         if backend.is_cut {
-            // Nobody listens; it works off what it has.
+            // Its socket is dead; it finishes what it has read.
         } else if scene.strikes(Fault::LaneReset) {
             self.cut_backend(index);
         } else if scene.strikes(Fault::LaneEnded) {
@@ -488,7 +488,7 @@ impl World {
         }
     }
 
-    /// Whoever is in the backlog is served by the next instance.
+    /// Connections in the backlog are served by the next instance.
     fn replace_instance(&mut self, index: usize) {
         for socket in self.instances[index].event_loop.network.client_sockets() {
             socket.borrow_mut().kill();
@@ -526,7 +526,7 @@ impl World {
         self.after_turn(index);
     }
 
-    /// The wait of a turn comes to its end: events are told.
+    /// The wait of a turn ends: events are delivered.
     fn poll(&mut self, index: usize) {
         self.instances[index].event_loop.network.begin_poll();
         self.may_stand_still();
@@ -543,7 +543,7 @@ impl World {
         self.check_caps(index);
     }
 
-    /// The instance whose turn it is may stand still while time passes and everybody else goes on.
+    /// The instance whose turn it is may stand still while time passes and everything else goes on.
     fn may_stand_still(&mut self) {
         if !self.scene.strikes(Fault::StandStill) {
             return;
@@ -698,7 +698,7 @@ impl World {
         wakes.chain(busy).min().unwrap_or(u64::MAX).min(self.postgres.deadline_us()).min(self.unlock_at_us)
     }
 
-    /// The database is away for longer than anybody waits: whoever asks is told so in time.
+    /// The database is away for longer than any call waits: each request must get its 503 in time.
     fn suffer_outage(&mut self) {
         self.scene.tell(|| "the database goes away".to_owned());
         let is_silent = self.scene.happens(500);

@@ -23,7 +23,7 @@ pub(crate) type Backlog = Rc<RefCell<Waiting>>;
 #[derive(Default)]
 pub(crate) struct Waiting {
     queue: VecDeque<Shared>,
-    /// An event is pending: somebody has come since the last one.
+    /// An event is pending: a connection has arrived since the last one.
     has_edge: bool,
 }
 
@@ -146,7 +146,7 @@ impl SimNetwork {
             })
     }
 
-    /// Attempts to connect come to their end, or hang. Half of those to the `isolated` host are refused.
+    /// Attempts to connect end, or hang. Half of those to the `isolated` host are refused.
     pub(crate) fn answer_connects(&mut self, isolated: Option<usize>) {
         for lane in &mut self.lanes {
             if let LaneSocket::Connecting { end: end @ None, host } = lane

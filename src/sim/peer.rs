@@ -20,7 +20,7 @@ pub(crate) struct Peer {
     connection: Option<Connection>,
     /// Reads nothing before this time, in monotonic microseconds.
     reads_again_at_us: u64,
-    /// Nothing is wrong, so it may not be told that anything was.
+    /// Its requests can be served, so none of them may get 503.
     is_sure: bool,
     /// What it sends at most at a time.
     piece_max_bytes: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Peer {
     answered: Vec<Answered>,
 }
 
-/// An answer, as far as a page tells of it.
+/// An answer, for the page of the playground.
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) body: String,
@@ -38,7 +38,7 @@ pub(crate) struct Answered {
     pub(crate) latency_us: u64,
 }
 
-/// How a peer stands, as far as a page tells of it.
+/// The state of a peer, for the page of the playground.
 pub(crate) struct View<'a> {
     /// What it has asked and awaits, oldest first.
     pub(crate) asked: Vec<&'a Expect>,
@@ -217,7 +217,7 @@ impl Peer {
         self.send();
     }
 
-    /// Does all it can towards its end, without any fault: sends what it has begun, reads its answers, and leaves.
+    /// Finishes without any fault: sends the rest of its request, reads its answers, and leaves.
     pub(crate) fn finish(&mut self, around: &mut Around<'_>) -> bool {
         let mut does_something = self.receive(around);
         does_something |= self.send();
@@ -442,7 +442,7 @@ impl Peer {
         let now_us = self.scene.now().monotonic_us;
         let timeout_ms = around.config.head_timeout_ms.min(around.config.body_timeout_ms);
         let lane_closes = around.instances[connection.instance].lane_closes.saturating_sub(asked.lane_closes);
-        // One that knew of no newer primary may have read from the old one, and so may one that was started since.
+        // An instance that knew of no newer primary, or was started since, may have read from the old one.
         let is_fenced = asked.knows_primary == Some(around.instances[connection.instance].number);
         let read_floor = if is_fenced { asked.floor } else { asked.old_floor };
         let standing = Standing {

@@ -1,5 +1,5 @@
 //! CORE, tests and simulation only: a PostgreSQL server that speaks real wire bytes over a ledger in memory. Its sessions
-//! have implicit transactions, lock rows, wait for each other, and fail where somebody has planned it.
+//! have implicit transactions, lock rows, wait for each other, and fail where a test or a fault asks for it.
 //!
 //! Format: PostgreSQL documentation, "Frontend/Backend Protocol", section Message Formats.
 
@@ -84,7 +84,7 @@ pub(crate) struct Postgres {
     replayed: usize,
     /// What the other host does.
     pub(crate) replaced: Replaced,
-    /// It has no functions to tell its history with, as another engine.
+    /// It has no functions that report its timeline, like an engine other than PostgreSQL.
     pub(crate) has_no_history: bool,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
     pub(crate) reports_standby: bool,
@@ -96,7 +96,7 @@ pub(crate) struct Postgres {
     pub(crate) batches: Vec<Batch>,
     /// What no client may ever cause.
     pub(crate) offences: Vec<Violation>,
-    /// How many sessions have said Terminate.
+    /// How many sessions have received Terminate.
     pub(crate) farewells: usize,
     /// How many messages it has read.
     messages: u64,
@@ -121,7 +121,7 @@ pub(crate) enum Replaced {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Session(usize),
-    /// Somebody else, such as a person with psql.
+    /// A session of another program, such as psql.
     Foreign,
 }
 
@@ -132,7 +132,7 @@ struct Session {
     put_back: Option<(u8, Vec<u8>)>,
     sent: Vec<u8>,
     is_started: bool,
-    /// No more bytes will come: it ends once it has worked off what it has.
+    /// No more bytes will come: it ends once it has processed what has arrived.
     is_hung_up: bool,
     is_ended: bool,
     lock_timeout_us: u64,
@@ -160,7 +160,7 @@ struct Session {
     waits: Option<(i32, u64)>,
 }
 
-/// What a session has done and nobody else sees.
+/// What a session has done and not committed.
 #[derive(Default)]
 struct Transaction {
     balances: BTreeMap<i32, i64>,
@@ -182,7 +182,7 @@ pub(crate) enum Work {
     Other,
 }
 
-/// How a session stands, as far as a page tells of it.
+/// The state of a session, for the page of the playground.
 pub(crate) struct SessionView<'a> {
     pub(crate) is_started: bool,
     pub(crate) has_failed: bool,
@@ -227,7 +227,7 @@ impl Postgres {
     }
 
     /// The other host becomes the primary, and this one its standby. A session in the middle of a transaction ends. As behind a
-    /// pooler, the others stay; they are told, if `is_told`.
+    /// pooler, the others stay; if `is_told`, the server reports the change to them.
     pub(crate) fn switch_over(&mut self, is_told: bool) {
         let demoted = self.primary;
         self.promote();
@@ -331,7 +331,7 @@ impl Postgres {
         &mut self.sessions[session].sent
     }
 
-    /// The client is gone; what has arrived is still worked off.
+    /// The client is gone; messages that have arrived are still processed.
     pub(crate) fn hang_up(&mut self, session: usize) {
         self.sessions[session].is_hung_up = true;
     }
@@ -357,17 +357,17 @@ impl Postgres {
         self.sessions[session].is_ended
     }
 
-    /// Somebody else locks an account's row, unless it is locked.
+    /// A session of another program locks an account's row, unless it is locked.
     pub(crate) fn lock(&mut self, account: i32) {
         self.locks.entry(account).or_insert(Holder::Foreign);
     }
 
-    /// Somebody else gives all locks back.
+    /// The sessions of other programs release their locks.
     pub(crate) fn unlock(&mut self) {
         self.locks.retain(|_, holder| *holder != Holder::Foreign);
     }
 
-    /// Nothing fails any more, and nobody else holds a lock.
+    /// Nothing fails any more, and no other program holds a lock.
     pub(crate) fn calm_down(&mut self) {
         self.unlock();
         self.rejoin();
@@ -418,7 +418,7 @@ impl Postgres {
         session.is_ended || (session.calls == 0 && session.ran.is_empty() && session.bound.is_none())
     }
 
-    /// How the session stands.
+    /// The state of the session.
     pub(crate) fn view(&self, session: usize) -> SessionView<'_> {
         let own = Holder::Session(session);
         let session = &self.sessions[session];
@@ -438,7 +438,7 @@ impl Postgres {
         }
     }
 
-    /// The accounts whose rows somebody else has locked.
+    /// The accounts whose rows another program has locked.
     pub(crate) fn foreign_locks(&self) -> impl Iterator<Item = i32> {
         self.locks.iter().filter(|(_, holder)| **holder == Holder::Foreign).map(|(account, _)| *account)
     }

@@ -35,11 +35,11 @@ pub(crate) enum Expect {
     Violation { status: u16 },
 }
 
-/// How the server stands towards the one who asks, as far as it matters for what it may answer.
+/// What decides which answers the server may give to a request.
 pub(crate) struct Standing<'a> {
     /// Transactions of the account that were committed before the request was sent.
     pub(crate) floor: usize,
-    /// As many of them as what only reads has to show.
+    /// How many of them a statement has to show.
     pub(crate) read_floor: usize,
     /// Runs that may have come to nothing before the database saw them.
     pub(crate) unseen_attempts: usize,

@@ -167,7 +167,7 @@ impl Scene {
         strikes
     }
 
-    /// An instance is at a point where it may stand still; nobody else acts meanwhile.
+    /// An instance is at a point where it may stand still; nothing else acts meanwhile.
     pub(crate) fn may_stand_still(&self) {
         if self.strikes(Fault::StandStill) {
             let still_us = self.between(1, STILL_MAX_US);
@@ -191,7 +191,7 @@ impl Scene {
         self.0.is_calm.get()
     }
 
-    /// Tells what happens; the text is made only if somebody reads it.
+    /// Records an event; the text is made only if events are kept.
     pub(crate) fn tell(&self, event: impl FnOnce() -> String) {
         if let Some(events) = &mut *self.0.events.borrow_mut() {
             if events.len() == EVENTS_SHOWN {

@@ -48,7 +48,7 @@ pub(crate) fn make(scene: &Scene) -> Config {
     ];
     settings.sort_unstable();
     scene.tell(|| format!("{settings:?}"));
-    // Some are content with any session, and find out for themselves that it cannot write.
+    // With `any`, the lane has to find out that a session cannot write.
     let attrs = scene.one_of(&["any", "read-write", "primary"]);
     let url = format!("postgresql://bank@/rinha?host=/run/a,/run/b&target_session_attrs={attrs}");
     let reader = scene.one_of(&[None, None, Some("any"), Some("standby"), Some("prefer-standby")]);

@@ -1,5 +1,4 @@
-//! CORE: how a lane judges the server that it has logged in to, and what the log and the clients get to read if it cannot
-//! serve.
+//! CORE: whether the server that a lane has logged in to can serve, and if not, the texts for the log and the clients.
 
 use proto_pg::{CloseReason, Row, RowError, ServerError, SqlState, TargetMismatch, TextRow};
 

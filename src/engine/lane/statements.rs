@@ -108,7 +108,7 @@ pub(super) fn ask_for_position(connection: &mut Connection<Asked>, now: Now) {
     call(connection, Asked::Position { asked_us: now.monotonic_us }, POSITION, &[]);
 }
 
-/// Queues the settings of the session; their row says whether it will do.
+/// Queues the settings of the session; their row says whether the bank can be served in it.
 pub(super) fn send_settings(connection: &mut Connection<Asked>, config: &Config) {
     let (names, values): (Vec<&str>, Vec<&str>) =
         config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();

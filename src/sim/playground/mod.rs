@@ -1,6 +1,5 @@
-//! CORE, simulation only: a world of the simulation that is driven from outside, one step at a time, and says how it stands:
-//! what the page `docs/playground` shows. Nothing here is a second simulation: the instance, its network, the clients,
-//! PostgreSQL and the checks are those of the seeds.
+//! CORE, simulation only: a world of the simulation that is driven from outside, one step at a time, and reports its state: what
+//! the page `docs/playground` shows. The instance, its network, the clients, PostgreSQL and the checks are those that the seeds use.
 //!
 //! A [`Playground`] is a bank without faults but those that [`Playground::act`] brings, or the world of one seed as
 //! [`crate::sim::run`] runs it. In the bank a step is the smallest thing that shows: one stage of a turn, the bytes of the
@@ -469,11 +468,11 @@ impl Playground {
         self.hand().returns_at_us = self.now_us() + RESTART_US;
     }
 
-    /// The clients ask by themselves at random times, as strangers do.
+    /// The clients send requests at random times, independent of each other.
     fn plan_arrival(&mut self) {
         let (now_us, load) = (self.now_us(), self.hand().load);
         let mean_us = 1_000_000_u64.checked_div(load);
-        // Two throws come near enough to arrivals that know nothing of each other.
+        // The sum of two random numbers is close enough to independent arrivals.
         let scene = &self.world.scene;
         let wait_us = mean_us.map(|mean_us| scene.between(0, mean_us) + scene.between(0, mean_us));
         self.hand().next_arrival_us = wait_us.map_or(u64::MAX, |wait_us| now_us + wait_us.max(1));
@@ -620,7 +619,7 @@ impl Playground {
             && (!hand.at_work.contains(&backend.session) || self.is_due(index))
     }
 
-    /// Whether the session is done with the message that it has begun on, and does not wait for a row in vain.
+    /// Whether the session is done with the message that it has begun on, and does not wait for a locked row.
     fn is_due(&self, index: usize) -> bool {
         let backend = &self.world.backends[index];
         let now_us = self.now_us();

@@ -1,4 +1,4 @@
-//! CORE, simulation only: how a world stands, as JSON for a page, and what one step has changed, in a sentence.
+//! CORE, simulation only: the state of a world, as JSON for the page, and what one step has changed, in a sentence.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
