@@ -104,7 +104,7 @@ macro_rules! settings {
                     session_settings: Vec::new(),
                 };
                 for Database { connector, .. } in [&mut config.database].into_iter().chain(&mut config.database_read) {
-                    // The URL is the more specific of the two places.
+                    // The URL is more specific than the environment variable.
                     connector.connect_timeout.get_or_insert(Duration::from_millis(config.connect_timeout_ms));
                     connector.wait_min = Duration::from_millis(config.reconnect_min_ms);
                     connector.wait_max = Duration::from_millis(config.reconnect_max_ms);
@@ -131,13 +131,13 @@ struct Setting {
 
 settings! {
     lanes: usize, "LANES" = 1 in 1..=16, "connections",
-        "Connections to PostgreSQL. With several, the calls of one account take one of them.";
+        "Connections to PostgreSQL. With several, all calls of one account use the same one.";
     batch_calls_max: usize, "BATCH_CALLS_MAX" = 64 in 1..=256, "calls",
         "Maximum calls in one transaction. 1 sends each call by itself.";
     group_calls_min: usize, "GROUP_CALLS_MIN" = 4 in 2..=257, "calls",
-        "Minimum transactions sent as one set-based call; 257 disables it.";
+        "Minimum transactions sent as one set-based call, and minimum size of a batch after which the next one waits for GATHER_MS; 257 disables both.";
     gather_ms: u64, "GATHER_MS" = 1 in 0..=100, "ms",
-        "Maximum time that a batch waits to become as large as the one before. 0 sends at once.";
+        "Maximum time that a batch waits to become as large as the one before, if that had GROUP_CALLS_MIN calls. 0 sends at once.";
     batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
         "Maximum unanswered batches per lane.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",
@@ -157,7 +157,7 @@ settings! {
     connect_timeout_ms: u64, "CONNECT_TIMEOUT_MS" = 2_000 in 10..=60_000, "ms",
         "Maximum time to look the name of a database host up, and to connect to each of its addresses.";
     reconnect_min_ms: u64, "RECONNECT_MIN_MS" = 20 in 1..=60_000, "ms",
-        "Maximum wait after a session, or after a round of all hosts without one; doubled after each such round.";
+        "Maximum wait before a lane reconnects; doubled after each round of all hosts without a session.";
     reconnect_max_ms: u64, "RECONNECT_MAX_MS" = 200 in 1..=60_000, "ms",
         "Where RECONNECT_MIN_MS stops doubling.";
     probe_interval_ms: u64, "PROBE_INTERVAL_MS" = 1_000 in 10..=600_000, "ms",
@@ -258,9 +258,8 @@ impl Config {
         self.read_staleness_max_ms / 4
     }
 
-    /// A line for each of these environment variables that is no setting and looks like a mistyped one.
-    ///
-    /// It is no error: the environment is shared with other programs.
+    /// A warning for each of these environment variables that is no setting and looks like a mistyped one. It is no error: the
+    /// environment is shared with other programs.
     pub fn near_misses(names: impl Iterator<Item = String>) -> Vec<String> {
         let settings = || SETTINGS.iter().map(|setting| setting.variable).chain(TEXT_SETTINGS);
         names
@@ -283,8 +282,8 @@ impl Config {
              \x20               a name stands for all of its addresses: localhost:8080\n\
              Optional\n\
              \x20 METRICS_LISTEN  where GET /metrics is answered, as LISTEN; nowhere by default\n\
-             \x20 DATABASE_URL_READ  as DATABASE_URL, mostly of standbys: they answer statements, as old as READ_STALENESS_MAX_MS at\n\
-             \x20               most; target_session_attrs=standby or prefer-standby chooses among several hosts. Off by default\n\
+             \x20 DATABASE_URL_READ  as DATABASE_URL, but of standbys, which answer statements at most READ_STALENESS_MAX_MS old;\n\
+             \x20               target_session_attrs=standby or prefer-standby chooses among several hosts. Off by default\n\
              \x20 RUST_LOG        off, error, warn, info (default), debug or trace\n",
         );
         for Setting { variable, default, min, max, unit, help } in SETTINGS {
@@ -335,17 +334,16 @@ impl Config {
             // The procedures lock each row before they judge it, so nothing has to be serialized, or to fail for it.
             ("default_transaction_isolation", text("read committed")),
             ("default_transaction_deferrable", text("off")),
-            // A lane runs the same few statements for ever, and PostgreSQL would plan two of them anew each time: it
-            // takes the length of an array for a reason to.
+            // A lane runs the same few statements for ever. PostgreSQL would plan two of them anew each time, because their
+            // estimated cost depends on the length of an array.
             ("plan_cache_mode", text("force_generic_plan")),
             // Statements of microseconds never repay compilation.
             ("jit", text("off")),
             // An error fails its batch; the session goes on.
             ("exit_on_error", text("off")),
             ("client_min_messages", text("notice")),
-            // A session whose link dies in the middle of a batch waits for the rest of it, with the locks of its first
-            // half, until the kernel tells that nobody is there: after 10 s, in place of two hours. PostgreSQL ignores
-            // them on a Unix socket.
+            // A session whose link dies in the middle of a batch keeps the row locks of its first half until PostgreSQL's kernel
+            // reports the dead link: after 10 s, in place of two hours. PostgreSQL ignores these on a Unix socket.
             ("tcp_keepalives_idle", text("5")),
             ("tcp_keepalives_interval", text("1")),
             ("tcp_keepalives_count", text("5")),
