@@ -242,6 +242,7 @@ impl Ready {
                     self.in_flight.end(ticket, || if is_demoted { End::Demoted } else { End::RolledBack });
                 }
                 Event::InDoubt { ticket } => self.in_flight.end(ticket, || End::InDoubt),
+                // `ReadyForQuery` has confirmed the commit: only now may the answers of the batch leave.
                 Event::Committed => {
                     self.has_committed = true;
                     let Some(batch) = self.in_flight.commit() else { continue };
