@@ -1503,6 +1503,31 @@ fn health_is_that_of_calls_and_not_of_the_connection() {
 }
 
 #[test]
+fn a_procedure_that_returns_something_else_is_not_called() {
+    let settings = [("PROBE_INTERVAL_MS", "50"), ("QUEUE_TIMEOUT_MS", "500")];
+    let bank = Bank::with(&settings);
+    assert_eq!(bank.transact(1, 1, "c", "before").status, 200);
+    // It would do its work, and its answer could not be read.
+    bank.database.execute(
+        "ALTER FUNCTION InsertTransacao RENAME TO kept;
+         CREATE FUNCTION InsertTransacao(i integer, v integer, t text, d text, OUT saldo text, OUT limite text)
+         LANGUAGE sql AS $$
+             INSERT INTO transacoes (cliente_id, valor, tipo, descricao) VALUES (i, v, 'c', d);
+             UPDATE clientes SET saldo = saldo + v WHERE id = i RETURNING saldo::text, limite::text
+         $$",
+    );
+    let answer = bank.transact(1, 1, "c", "meanwhile");
+    assert_eq!(answer.status, 503);
+    assert!(answer.erro().contains("nothing was done"), "{answer:?}");
+    bank.wait_health(503);
+    assert_eq!(bank.database.number("SELECT count(*) FROM transacoes"), 1);
+    bank.database.execute("DROP FUNCTION InsertTransacao; ALTER FUNCTION kept RENAME TO InsertTransacao");
+    bank.wait_health(200);
+    assert_eq!(bank.transact(1, 1, "c", "after").balance(), 2);
+    bank.database.assert_ledger_adds_up();
+}
+
+#[test]
 fn a_database_that_is_fenced_off_is_left_and_served_again_without_a_restart() {
     let postgres = own_postgres(&[]);
     let settings = [("QUEUE_TIMEOUT_MS", "500"), ("PROBE_INTERVAL_MS", "50")];

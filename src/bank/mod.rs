@@ -217,7 +217,7 @@ pub enum Allow {
 pub enum Unavailable {
     /// No connection to the database; the call did not run.
     DatabaseDown,
-    /// The tables are empty or missing, as after a crash in benchmark mode; the call did not run.
+    /// The tables or procedures are missing, empty as after a crash in benchmark mode, or others; the call did not run.
     BankMissing,
     /// The database takes no transactions: a standby, or fenced off; the call did not run.
     ReadOnly,
@@ -374,7 +374,7 @@ pub fn rejection(reject: Reject) -> Response<'static> {
             match reason {
                 Unavailable::DatabaseDown => br#"{"erro": "the database cannot be reached; nothing was done"}"#,
                 Unavailable::BankMissing => {
-                    br#"{"erro": "the database has no clients: its tables are empty or missing, as after a crash; nothing was done"}"#
+                    br#"{"erro": "the bank is not in the database: its tables or procedures are missing, empty as after a crash, or others; nothing was done"}"#
                 }
                 Unavailable::ReadOnly => br#"{"erro": "the database takes no writes; nothing was done"}"#,
                 Unavailable::QueueFull => br#"{"erro": "too many requests wait; nothing was done"}"#,

@@ -1054,14 +1054,34 @@ fn clients_are_told_why_a_database_that_can_be_reached_does_not_serve() {
     let slot = world.credit(1, "a");
     world.now.monotonic_us += 1_000_000;
     world.advance();
-    assert!(world.answer(slot).contains("the database has no clients"));
-    assert!(world.health().contains("the database has no clients"));
+    assert!(world.answer(slot).contains("the bank is not in the database"));
+    assert!(world.health().contains("the bank is not in the database"));
     // What was found last counts.
     world.dial();
     world.engine.lane_connect_failed(0, "refused");
     let slot = world.credit(1, "a");
     world.advance();
     assert!(world.answer(slot).contains("the database cannot be reached"));
+}
+
+#[test]
+fn a_procedure_that_returns_something_else_is_never_called() {
+    let mut world = World::new(&[]);
+    world.database.returns_text = true;
+    // As PostgreSQL answers a session that has prepared the procedure before: its plan must not change the type of its result.
+    let slot = world.credit(1, "a");
+    world.database.spoil(world.session, "0A000");
+    world.settle();
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert!(!world.engine.lanes[0].wants_socket(), "the next session is left before it takes calls");
+    assert_eq!(world.engine.why_down, Unavailable::BankMissing);
+    world.now.monotonic_us += 60_000_000;
+    world.advance();
+    assert!(world.answer(slot).contains("its tables or procedures are missing"));
+    assert!(world.unavailable(Unavailable::BankMissing) && !world.unavailable(Unavailable::InDoubt));
+    assert_eq!(world.rows(), [""; 0]);
 }
 
 #[test]

@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use proto_pg::{Oid, oid};
+
+use crate::engine::lane::statements::STATEMENTS;
 use crate::sim::check::{Check, Violation};
 
 /// What is committed.
@@ -86,6 +89,8 @@ pub(crate) struct Postgres {
     pub(crate) replaced: Replaced,
     /// It has no functions that report its timeline, like an engine other than PostgreSQL.
     pub(crate) has_no_history: bool,
+    /// `InsertTransacao` was replaced by a procedure that returns text.
+    pub(crate) returns_text: bool,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
     pub(crate) reports_standby: bool,
     /// The descriptions of every call that ran, in order, also of those that were rolled back.
@@ -520,10 +525,7 @@ impl Postgres {
                     session.told_timeline = (!is_standby).then_some(timeline);
                     &[Some(b"7"), (!is_standby).then_some(timeline_text.as_bytes()), Some(b"f")]
                 };
-                // Columns of which nothing is known but that they are there.
-                let column = b"a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0".repeat(answer.len());
-                let columns = [&[0, u8::try_from(answer.len()).unwrap_or(0)][..], &column].concat();
-                message(&mut session.sent, b'T', &columns);
+                columns(&mut session.sent, &vec![oid::TEXT; answer.len()]);
                 row(&mut session.sent, answer);
                 message(&mut session.sent, b'C', b"SHOW\0");
                 message(&mut session.sent, b'Z', b"I");
@@ -547,8 +549,9 @@ impl Postgres {
                 }
             }
             b'E' => session.calls += usize::from(!session.skips_probe),
-            b'P' if session.has_failed => {}
+            b'P' | b'D' if session.has_failed => {}
             b'P' => message(&mut session.sent, b'1', b""),
+            b'D' => describe(&mut session.sent, body, self.returns_text),
             other => panic!("no fake for the message {:?}", char::from(other)),
         }
     }
@@ -998,6 +1001,31 @@ pub(crate) fn message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     out.push(tag);
     out.extend_from_slice(&len_field(body.len() + 4));
     out.extend_from_slice(body);
+}
+
+/// Appends what a Describe of a prepared statement is answered with: the types of its parameters and of its result.
+fn describe(out: &mut Vec<u8>, body: &[u8], returns_text: bool) {
+    let name = body.strip_prefix(b"S").and_then(|name| name.strip_suffix(b"\0"));
+    let described = STATEMENTS.iter().find(|statement| Some(statement.name.as_bytes()) == name);
+    let Some((statement, types)) = described.and_then(|found| Some((found, found.column_types?))) else {
+        panic!("a Describe of {body:?}, which no lane prepares");
+    };
+    let mut parameters = len_field(statement.parameter_types.len())[2..].to_vec();
+    parameters.extend(statement.parameter_types.iter().flat_map(|type_oid| type_oid.to_be_bytes()));
+    message(out, b't', &parameters);
+    let is_replaced = returns_text && statement.name == "t";
+    columns(out, if is_replaced { &[oid::TEXT, oid::TEXT] } else { types });
+}
+
+/// Appends a `RowDescription`, of which nothing is known but how many columns there are, and their types.
+fn columns(out: &mut Vec<u8>, types: &[Oid]) {
+    let mut body = len_field(types.len())[2..].to_vec();
+    for type_oid in types {
+        body.extend_from_slice(b"a\0\0\0\0\0\0\0");
+        body.extend_from_slice(&type_oid.to_be_bytes());
+        body.extend_from_slice(b"\xff\xff\0\0\0\0\0\0");
+    }
+    message(out, b'T', &body);
 }
 
 /// Appends an `ErrorResponse`; with the severity FATAL it is the last word of a session.

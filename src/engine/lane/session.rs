@@ -1,6 +1,8 @@
 //! CORE: whether the server that a lane has logged in to can serve, and if not, the texts for the log and the clients.
 
-use proto_pg::{CloseReason, Row, RowError, ServerError, SqlState, TargetMismatch, TextRow};
+use proto_pg::{
+    CloseReason, Row, RowError, ServerError, SqlState, StatementProblem, TargetMismatch, TextRow,
+};
 
 use crate::bank::Unavailable;
 use crate::config::Config;
@@ -76,7 +78,15 @@ pub(super) fn accounts_problem(accounts: usize, config: &Config) -> Option<&'sta
 
 /// The remedy for a closed lane, for its line in the log.
 pub(super) fn remedy(reason: &CloseReason) -> &'static str {
+    if has_other_procedures(reason) {
+        return "; sql/ has other tables and procedures: drop these, and apply sql/*.sql in name order";
+    }
     reason.server_error().map_or("", remedy_for)
+}
+
+/// Whether a statement can be prepared, but its result has other types than the bank's tables and procedures give it.
+fn has_other_procedures(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::Statement(error) if !matches!(error.problem, StatementProblem::Refused(_)))
 }
 
 pub(super) fn remedy_for(error: &ServerError) -> &'static str {
@@ -115,6 +125,7 @@ pub fn why_down(reason: &CloseReason) -> Unavailable {
     match reason {
         CloseReason::Other(problem) if *problem == NO_ACCOUNTS => Unavailable::BankMissing,
         _ if takes_no_writes(reason) => Unavailable::ReadOnly,
+        _ if has_other_procedures(reason) => Unavailable::BankMissing,
         _ => match reason.code() {
             Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION) => Unavailable::BankMissing,
             _ => Unavailable::DatabaseDown,

@@ -132,27 +132,31 @@ pub(super) fn statements(config: &Config) -> &'static [Statement<'static>] {
     if config.database_read.is_some() { &STATEMENTS } else { &STATEMENTS[..POSITION] }
 }
 
-/// The constants below are positions in it.
+/// The types of the results are checked while starting: a procedure that returns others would do its work, and only then would the
+/// answer turn out to be unreadable. The constants below are positions in it.
 pub static STATEMENTS: [Statement<'static>; 6] = [
     Statement::new(
         "t",
         "SELECT saldo, limite FROM InsertTransacao($1, $2, $3, $4)",
         &[oid::INT4, oid::INT4, oid::TEXT, oid::TEXT],
-    ),
+    )
+    .returning(&[oid::INT8, oid::INT8]),
     Statement::new(
         "s",
         "SELECT saldos, limites FROM InsertTransacoes($1, $2, $3, $4)",
         &[oid::INT4_ARRAY, oid::INT4_ARRAY, oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    ),
-    Statement::new("e", "SELECT GetSaldoClienteById($1)", &[oid::INT4]),
-    Statement::new("c", "SELECT id FROM clientes ORDER BY id LIMIT $1", &[oid::INT8]),
+    )
+    .returning(&[oid::INT8_ARRAY, oid::INT8_ARRAY]),
+    Statement::new("e", "SELECT GetSaldoClienteById($1)", &[oid::INT4]).returning(&[oid::JSONB]),
+    Statement::new("c", "SELECT id FROM clientes ORDER BY id LIMIT $1", &[oid::INT8]).returning(&[oid::INT4]),
     Statement::new(
         "v", // A setting that this version does not have is left out.
         "SELECT current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'), \
               current_setting('transaction_read_only')::boolean, count(set_config(name, value, false)) \
               FROM unnest($1, $2) AS s (name, value) WHERE current_setting(name, true) IS NOT NULL",
         &[oid::TEXT_ARRAY, oid::TEXT_ARRAY],
-    ),
+    )
+    .returning(&[oid::BOOL, oid::BOOL, oid::INT8]),
     // A standby does not say which timeline it is on. Each of these three names one that it has reached, with a delay; the last
     // is NULL except for members of pg_monitor. Whether it is a standby is asked once: a promotion may come in between.
     Statement::new(
@@ -166,7 +170,8 @@ pub static STATEMENTS: [Statement<'static>; 6] = [
               - '0/0')::bigint \
               FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS role, pg_control_system()",
         &[],
-    ),
+    )
+    .returning(&[oid::INT8, oid::INT4, oid::INT8]),
 ];
 const INSERT_TRANSACAO: usize = 0;
 const INSERT_TRANSACOES: usize = 1;
