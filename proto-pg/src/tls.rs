@@ -30,6 +30,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{DateTime, Decode as _};
 
 use crate::Connection;
+use crate::error::CloseReason;
 
 /// When TLS is used, and what the server has to prove: libpq's `sslmode`. It never is on a Unix socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -427,6 +428,8 @@ enum Phase {
     Secured { session: Box<UnbufferedClientConnection>, is_established: bool },
     /// The server has no TLS, and the mode can do without.
     Plain,
+    /// The server has said `close_notify`. What comes after it counts for nothing (RFC 8446, section 6.1).
+    Ended,
     /// Over.
     Failed,
 }
@@ -468,7 +471,7 @@ impl Tls {
         let end = match self.phase {
             // One byte answers the question. Bytes that an attacker adds behind it must not be taken for part of the session.
             Phase::Asking(_) => 1,
-            Phase::Secured { .. } | Phase::Plain => self.received.len(),
+            Phase::Secured { .. } | Phase::Plain | Phase::Ended => self.received.len(),
             Phase::Failed => start,
         };
         &mut self.received[start..end]
@@ -481,6 +484,9 @@ impl Tls {
     pub fn recv_commit(&mut self, n: usize) {
         self.received_len_bytes += n;
         assert!(self.received_len_bytes <= self.received.len(), "more bytes than there is room for");
+        if let Phase::Ended = self.phase {
+            self.received_len_bytes = 0;
+        }
     }
 
     /// Bytes that wait to be sent to the server.
@@ -500,20 +506,21 @@ impl Tls {
         }
     }
 
-    /// Moves what it can in both directions; true if the connection has received bytes, which have to be drained before the
-    /// next call. If TLS fails, the connection is closed with the reason.
+    /// Moves what it can in both directions; true if the connection has an event, which has to be drained before the next call.
+    /// If TLS fails, or the server has ended it and everything before is drained, the connection is closed with the reason.
     pub fn exchange<T: Clone>(&mut self, connection: &mut Connection<T>) -> bool {
         if connection.is_closing() {
             return false;
         }
-        match self.advance(connection) {
-            Ok(has_received) => has_received,
-            Err(error) => {
-                self.phase = Phase::Failed;
-                connection.close(error.into());
-                false
-            }
+        if let Phase::Ended = self.phase {
+            connection.close(CloseReason::PeerClosed);
+            return true;
         }
+        self.advance(connection).unwrap_or_else(|error| {
+            self.phase = Phase::Failed;
+            connection.close(error.into());
+            true
+        })
     }
 
     fn advance<T: Clone>(&mut self, connection: &mut Connection<T>) -> Result<bool, TlsError> {
@@ -521,7 +528,7 @@ impl Tls {
             self.take_answer()?;
         }
         match &mut self.phase {
-            Phase::Asking(_) | Phase::Failed => Ok(false),
+            Phase::Asking(_) | Phase::Ended | Phase::Failed => Ok(false),
             Phase::Plain => Ok(self.pass_on(connection)),
             Phase::Secured { .. } => self.run_session(connection),
         }
@@ -598,8 +605,11 @@ impl Tls {
                         discard += record.discard;
                     }
                 }
-                // The transport says it as well, by the end of the stream.
-                ConnectionState::PeerClosed | ConnectionState::Closed => is_blocked = true,
+                ConnectionState::PeerClosed | ConnectionState::Closed => {
+                    self.phase = Phase::Ended;
+                    self.received_len_bytes = 0;
+                    return Ok(true);
+                }
                 _ => return Err(TlsError::Protocol("a state that a client cannot be in".to_owned())),
             }
             self.drop_received(discard);
