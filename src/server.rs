@@ -165,7 +165,10 @@ impl Server {
 /// The remedy for an address that cannot be bound.
 fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::AddrInUse => "; stop the process that listens there, or set another port or path",
+        ErrorKind::AddrInUse => {
+            "; stop the process that listens there, set another port or path, or leave this one out if another of the list \
+             has it: [::] takes IPv4, too"
+        }
         ErrorKind::AddrNotAvailable => "; set an address of this machine, or 0.0.0.0 for all of them",
         ErrorKind::PermissionDenied => {
             "; set a port from 1024 on, or a path in a directory that this user may write to"

@@ -15,8 +15,8 @@ use stress::{Frozen, Instance, Postgres, PostgresOptions, Readiness, Signal};
 use support::bank::{PATIENT, assert_same, options};
 use support::cluster::assert_ledger_adds_up;
 use support::{
-    Bank, Database, Edge, Proxy, SERVER, Wire, every_edge, get, post, request, transaction, wait_for,
-    workspace,
+    Bank, Database, Edge, Proxy, SERVER, Wire, every_edge, full_listener, get, post, request, transaction,
+    wait_for, workspace,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -1153,6 +1153,10 @@ fn healthcheck_tells_the_health_by_its_exit_code() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let output = check(&silent.local_addr().unwrap().to_string());
     assert_eq!(output.status.code(), Some(1), "silent: {output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gives no answer within 2s"), "{output:?}");
+    let _full = full_listener(&directory.path().join("full"));
+    let output = check(&format!("unix:{}/full", directory.path().display()));
+    assert_eq!(output.status.code(), Some(1), "full: {output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("gives no answer within 2s"), "{output:?}");
     let unhealthy = Bank::start(Database::empty(), &[], |options| options.readiness = Readiness::Listening);
     let output = check(&unhealthy.address());

@@ -13,8 +13,8 @@ use stress::{Readiness, Signal};
 use support::bank::{PATIENT, metrics_of, options, value_of};
 use support::framing::{self, CREDIT, chunks_of, raw};
 use support::{
-    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, get, post, request, transaction, wait_for,
-    workspace,
+    Answer, Balanced, Bank, Database, Edge, Wire, every_edge, full_listener, get, post, request, transaction,
+    wait_for, workspace,
 };
 
 const TRANSACTIONS: &str = "/clientes/1/transacoes";
@@ -676,6 +676,13 @@ fn a_unix_socket_serves_beside_tcp_replaces_a_stale_file_and_is_removed() {
 
     let mut second = options(&bank.database.url(), &[]);
     second.listen = vec![address];
+    let refused = stress::Instance::start(&second).expect_err("two servers on one socket").to_string();
+    assert!(refused.contains("LISTEN") && refused.contains("another server listens there"), "{refused}");
+
+    // Nor is one taken over that does not accept, as a server at CLIENTS_MAX.
+    let full = directory.path().join("full.sock");
+    let _listener = full_listener(&full);
+    second.listen = vec![format!("unix:{}", full.display())];
     let refused = stress::Instance::start(&second).expect_err("two servers on one socket").to_string();
     assert!(refused.contains("LISTEN") && refused.contains("another server listens there"), "{refused}");
 

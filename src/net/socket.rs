@@ -200,8 +200,12 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// Removes a socket file without a listener; no other file.
 fn remove_left_over(path: &Path) -> io::Result<()> {
-    match std::os::unix::net::UnixStream::connect(path) {
+    match UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there")),
+        // Its backlog is full.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(io::Error::new(ErrorKind::AddrInUse, "another server listens there, and does not accept"))
+        }
         // Connecting to a file that is no socket is refused as well.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             if std::fs::metadata(path)?.file_type().is_socket() {

@@ -20,4 +20,4 @@ pub(crate) use bank::{Bank, SERVER, unsent_lock, wait_for};
 pub(crate) use cluster::{Database, text_of, workspace};
 pub(crate) use edge::{Edge, every_edge};
 pub(crate) use proxy::Proxy;
-pub(crate) use wire::{Answer, Wire, get, post, request, transaction};
+pub(crate) use wire::{Answer, Wire, full_listener, get, post, request, transaction};

@@ -259,3 +259,22 @@ impl Answer {
         assert_eq!(self.field("Transfer-Encoding"), None, "{self:?}");
     }
 }
+
+/// A Unix socket that takes no further connection: it accepts none, and its backlog is full. With those that fill it.
+pub(crate) fn full_listener(path: &std::path::Path) -> Vec<socket2::Socket> {
+    let address = socket2::SockAddr::unix(path).expect("a short path");
+    let socket =
+        || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("set up the test");
+    let listener = socket();
+    listener.bind(&address).and_then(|()| listener.listen(1)).expect("set up the test");
+    let mut sockets = vec![listener];
+    loop {
+        let client = socket();
+        client.set_nonblocking(true).expect("set up the test");
+        match client.connect(&address) {
+            Ok(()) => sockets.push(client),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return sockets,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
