@@ -152,8 +152,8 @@ settings! {
         "statement_timeout of each session; less than ANSWER_TIMEOUT_MS, so that PostgreSQL gives up first.";
     lock_timeout_ms: u64, "LOCK_TIMEOUT_MS" = 500 in 1..=600_000, "ms",
         "lock_timeout of each session: maximum wait for a row that another session has locked.";
-    attempts_max: u8, "ATTEMPTS_MAX" = 3 in 1..=100, "runs",
-        "Maximum runs of a call that PostgreSQL rolls back for a deadlock or a serialization failure.";
+    attempts_max: u8, "ATTEMPTS_MAX" = 3 in 2..=100, "runs",
+        "Maximum runs of a call that PostgreSQL rolls back: one with the others of its batch, then alone.";
     connect_timeout_ms: u64, "CONNECT_TIMEOUT_MS" = 2_000 in 10..=60_000, "ms",
         "Maximum time to look the name of a database host up, and to connect to each of its addresses.";
     reconnect_min_ms: u64, "RECONNECT_MIN_MS" = 20 in 1..=60_000, "ms",
@@ -304,6 +304,12 @@ impl Config {
             return Err(ConfigError(format!(
                 "STATEMENT_TIMEOUT_MS={} must be less than ANSWER_TIMEOUT_MS={}, so that PostgreSQL gives up first",
                 self.statement_timeout_ms, self.answer_timeout_ms
+            )));
+        }
+        if self.gather_ms >= self.queue_timeout_ms {
+            return Err(ConfigError(format!(
+                "GATHER_MS={} must be less than QUEUE_TIMEOUT_MS={}: a call would be given up while its batch gathers",
+                self.gather_ms, self.queue_timeout_ms
             )));
         }
         if self.reconnect_min_ms > self.reconnect_max_ms {
@@ -577,8 +583,9 @@ mod tests {
         {
             assert!(config(&pair.map(|name| (name, "1024"))).is_ok(), "{pair:?}");
         }
-        let pair = ["STATEMENT_TIMEOUT_MS", "ANSWER_TIMEOUT_MS"];
-        assert!(error(&pair.map(|name| (name, "1024"))).contains("must be less"));
+        for pair in [["STATEMENT_TIMEOUT_MS", "ANSWER_TIMEOUT_MS"], ["GATHER_MS", "QUEUE_TIMEOUT_MS"]] {
+            assert!(error(&pair.map(|name| (name, "100"))).contains("must be less"), "{pair:?}");
+        }
     }
 
     #[test]

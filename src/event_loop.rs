@@ -250,7 +250,7 @@ impl<N: Network> EventLoop<N> {
                         );
                         self.warn_again_at_us = now.after_ms(WARN_INTERVAL_MS);
                     }
-                    self.engine.metrics().connections_refused += 1;
+                    self.engine.metrics().accept_errors += 1;
                     self.accept_again_at_us = now.after_ms(ACCEPT_PAUSE_MS);
                 }
             },

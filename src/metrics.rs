@@ -22,7 +22,7 @@ pub struct Metrics {
     started_unix_s: u64,
     pub connections_open: u64,
     pub connections_accepted: u64,
-    pub connections_refused: u64,
+    pub accept_errors: u64,
     pub closed_send_timeout: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
@@ -185,7 +185,7 @@ impl Default for Metrics {
             started_unix_s: 0,
             connections_open: 0,
             connections_accepted: 0,
-            connections_refused: 0,
+            accept_errors: 0,
             closed_send_timeout: 0,
             received_bytes: 0,
             sent_bytes: 0,
@@ -343,7 +343,7 @@ impl Metrics {
                 "rinha_accept_errors_total",
                 "counter",
                 "Connections that could not be accepted, for want of descriptors or memory.",
-                self.connections_refused,
+                self.accept_errors,
             ),
             (
                 "rinha_send_timeouts_total",
@@ -368,7 +368,7 @@ impl Metrics {
             (
                 "rinha_calls_run_again_total",
                 "counter",
-                "Calls run again on their own after their batch was rolled back.",
+                "Calls run again: rolled back with their batch, not sent yet when their session ended, or of a spoilt session.",
                 self.calls_run_again,
             ),
             (

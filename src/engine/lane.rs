@@ -37,7 +37,7 @@ pub struct Lane {
     state: State,
     /// The timeline of its server, if the server reported it.
     history: Option<History>,
-    /// The previous session was spoilt, and no batch has been committed since: this one may be spoilt, too.
+    /// The previous session was spoilt, and nothing has been committed since: this one may be spoilt, too.
     is_suspect: bool,
     /// The answers of the oldest batch in flight, provisional until it is committed.
     held: HeldAnswers,
@@ -330,13 +330,14 @@ impl Lane {
     }
 
     /// Sends calls as one batch: one implicit transaction, one commit. The caller has sorted them by account, or two
-    /// batches may deadlock. From `group_calls_min` transactions on, these go as one set, ahead of the statements.
+    /// batches may deadlock. From `group_calls_min` transactions on, these go as one set, ahead of the statements. A probe that is
+    /// due goes first, and reads the accounts if `reads_accounts`: under load a lane is never idle.
     ///
     /// # Panics
     /// Unless [`Lane::can_take_batch`] said so, and with more than `batch_calls_max` tickets.
-    pub fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) {
+    pub fn send_batch(&mut self, tickets: &[Ticket], reads_accounts: bool, config: &Config, now: Now) {
         let State::Ready(ready) = &mut self.state else { panic!("only a ready lane takes a batch") };
-        ready.send_batch(tickets, config, now);
+        ready.send_batch(tickets, reads_accounts, config, now);
         self.channel.exchange(&mut ready.connection);
     }
 

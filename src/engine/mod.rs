@@ -5,6 +5,7 @@ pub mod client;
 pub mod clients;
 pub mod drain_rate;
 pub mod freshness;
+mod health;
 pub mod lane;
 pub mod logged_problems;
 pub mod queue;
@@ -12,6 +13,7 @@ mod reader;
 pub mod ticket;
 
 use core::net::SocketAddr;
+use std::collections::VecDeque;
 use std::fmt::Display;
 
 use proto_pg::{CloseReason, ConnectStep};
@@ -21,6 +23,7 @@ use crate::config::Config;
 use crate::engine::client::{AfterSend, Client, Context};
 use crate::engine::clients::Clients;
 use crate::engine::freshness::Freshness;
+use crate::engine::health::Health;
 use crate::engine::lane::session::{History, takes_no_writes, why_down};
 use crate::engine::lane::{Lane, LaneEvent};
 use crate::engine::queue::Queue;
@@ -53,29 +56,21 @@ pub struct Engine {
     sent_on: Vec<Ticket>,
     next_number: u64,
     next_sweep_us: u64,
-    /// Since when no lane is ready, in monotonic microseconds.
-    unserved_since_us: Option<u64>,
-    /// Why no lane is ready, while none is.
-    why_down: Unavailable,
-    /// A host that takes no writes, as a lane has just found, and the reason. The other lanes are about to leave it.
-    demoted: Option<(usize, CloseReason)>,
+    health: Health,
     /// The newest timeline that a server has reported. A server with an older one was replaced.
     history: Option<History>,
-    /// `history` has changed, and the lanes on an older timeline have not left their servers yet.
-    is_history_news: bool,
-    failures: Failures,
-    /// When a call last failed that ran alone, in monotonic microseconds.
-    failed_at_us: u64,
+    /// The servers that a lane has just found to be useless: the other lanes are about to leave them. Nearly always empty.
+    to_leave: VecDeque<Leave>,
+    /// A client has left since the queues were last searched for calls whose clients have left.
+    has_client_left: bool,
 }
 
-/// Which calls failed while running alone. A new session or a transaction that succeeds resets this, and so does a probe that
-/// succeeds after `PROBE_INTERVAL_MS` without such a failure. It decides whether the database counts as serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failures {
-    None,
-    /// All of them for one account: only that account may be affected.
-    OfOne(i32),
-    OfSeveral,
+/// Which servers the lanes have to leave.
+enum Leave {
+    /// The one on this host, which takes no writes.
+    Host(usize, CloseReason),
+    /// Those on an older timeline than the newest.
+    OlderTimelines,
 }
 
 /// What an engine holds, for the checks of the simulation.
@@ -114,13 +109,10 @@ impl Engine {
             sent_on: Vec::new(),
             next_number: 0,
             next_sweep_us: now.monotonic_us,
-            unserved_since_us: Some(now.monotonic_us),
-            why_down: Unavailable::DatabaseDown,
-            demoted: None,
+            health: Health::new(now),
             history: None,
-            is_history_news: false,
-            failures: Failures::None,
-            failed_at_us: 0,
+            to_leave: VecDeque::new(),
+            has_client_left: false,
             context: Context {
                 config,
                 accounts: Accounts::default(),
@@ -190,6 +182,7 @@ impl Engine {
     /// Frees a client's slot. What the database still answers for it is counted and dropped.
     pub fn remove(&mut self, slot: Slot) {
         self.clients.remove(slot);
+        self.has_client_left = true;
         self.context.metrics.connections_open = self.clients.len() as u64;
     }
 
@@ -256,7 +249,7 @@ impl Engine {
     pub fn lane_connect_failed(&mut self, index: usize, problem: impl Display) {
         self.context.metrics.lane_closes += 1;
         if self.reader() != Some(index) {
-            self.why_down = Unavailable::DatabaseDown;
+            self.health.ended(Unavailable::DatabaseDown);
         }
         self.lanes[index].connect_failed(problem);
     }
@@ -289,10 +282,7 @@ impl Engine {
     // Out of line, so that profiles name it.
     #[inline(never)]
     pub fn advance(&mut self, now: Now) {
-        if self.context.now.unix_s != now.unix_s {
-            self.context.date = response::date_at(now.unix_s);
-        }
-        self.context.now = now;
+        self.set_now(now);
         for index in 0..self.lanes.len() {
             self.take_lane_events(index);
         }
@@ -306,16 +296,18 @@ impl Engine {
     /// readable lanes (`is_lane_readable`) and due clients: their sockets may hold what they wait for, and the next turn, which
     /// begins at once, reads it first. Returns whether more clients became due, which have something to send.
     pub fn expire(&mut self, now: Now, is_lane_readable: impl Fn(usize) -> bool) -> bool {
-        self.context.now = now;
+        self.set_now(now);
         let due_before = self.clients.due().len();
         for index in 0..self.lanes.len() {
             let is_overdue = now.is_past(self.lanes[index].deadline_us(&self.context.config));
             if is_overdue && !is_lane_readable(index) {
                 if self.lanes[index].is_connect_overdue(now) {
-                    self.lane_connect_failed(index, "no answer within CONNECT_TIMEOUT_MS");
+                    self.lane_connect_failed(
+                        index,
+                        "no answer within CONNECT_TIMEOUT_MS, or connect_timeout of the URL",
+                    );
                 }
-                // One lane is enough to find new accounts.
-                let reads_accounts = self.writers().iter().position(Lane::is_ready) == Some(index);
+                let reads_accounts = self.reads_accounts(index);
                 self.lanes[index].expire(reads_accounts, &self.context.config, now);
                 self.take_lane_events(index);
             }
@@ -331,25 +323,30 @@ impl Engine {
         self.clients.due().len() > due_before
     }
 
-    /// Acts on the lanes' events: leaves hosts that take no writes, and notes whether the database can be reached.
+    fn set_now(&mut self, now: Now) {
+        if self.context.now.unix_s != now.unix_s {
+            self.context.date = response::date_at(now.unix_s);
+        }
+        self.context.now = now;
+    }
+
+    /// Whether the probes of this lane read the accounts: one lane is enough to find new ones.
+    fn reads_accounts(&self, lane: usize) -> bool {
+        self.writers().iter().position(Lane::is_ready) == Some(lane)
+    }
+
+    /// Acts on the lanes' events: leaves servers that are useless, and notes whether the database serves.
     fn note_lanes(&mut self) {
-        if self.demoted.is_some() || self.is_history_news {
-            self.leave_demoted_host();
+        if !self.to_leave.is_empty() {
+            self.leave_servers();
         }
-        let now = self.context.now;
-        let is_serving = self.writers().iter().any(Lane::is_serving) && self.failures != Failures::OfSeveral;
-        let is_reached = self.writers().iter().any(Lane::is_ready);
-        if is_reached {
-            self.context.problem = if is_serving { None } else { Some(Unavailable::Failed) };
-            self.unserved_since_us = None;
-        } else {
-            self.context.problem = Some(self.why_down);
-            if self.unserved_since_us.is_none() {
-                self.unserved_since_us = Some(now.monotonic_us);
-                // The next database may be slower or faster, and an outage says nothing about its drain rate.
-                self.queues.iter_mut().for_each(Queue::forget_rate);
-            }
+        let is_one_ready = self.writers().iter().any(Lane::is_ready);
+        let is_one_serving = self.writers().iter().any(Lane::is_serving);
+        if self.health.note_lanes(is_one_ready, self.context.now) {
+            // The next database may be slower or faster, and an outage says nothing about its drain rate.
+            self.queues.iter_mut().for_each(Queue::forget_rate);
         }
+        self.context.problem = self.health.problem(is_one_serving);
     }
 
     fn take_lane_events(&mut self, index: usize) {
@@ -370,17 +367,17 @@ impl Engine {
                     }
                     match &self.history {
                         Some(newest) if history.is_older_than(newest) => lane.leave_old_timeline(newest),
-                        Some(newest) if history == *newest => {}
+                        Some(newest) if history.is_same_as(newest) => {}
                         Some(_) | None => {
                             self.history = Some(history);
-                            self.is_history_news = true;
+                            self.health.forget_failures();
+                            self.to_leave.push_back(Leave::OlderTimelines);
                         }
                     }
                 }
                 LaneEvent::Ready(accounts) => {
                     log::info!("lane {index} is ready; the bank has {} accounts", accounts.len());
                     self.context.accounts = accounts;
-                    self.failures = Failures::None;
                 }
                 LaneEvent::Position(position, asked_us) => {
                     // A lane that leaves an old primary does not know the position of the new one.
@@ -397,15 +394,11 @@ impl Engine {
                         log::info!("the bank has {} accounts", ids.len());
                         self.context.accounts = Accounts::new(ids);
                     }
-                    // A probe changes no row: it may succeed while each transaction fails.
-                    let interval_us = self.context.config.probe_interval_ms.saturating_mul(1_000);
-                    if now.is_past(self.failed_at_us.saturating_add(interval_us)) {
-                        self.failures = Failures::None;
-                    }
+                    self.health.probed(now);
                 }
                 LaneEvent::Answered(ticket, outcome) => {
                     if let Call::Transaction { .. } = ticket.call {
-                        self.failures = Failures::None;
+                        self.health.forget_failures();
                     }
                     self.clients.deliver(ticket.slot, outcome, &mut self.context);
                 }
@@ -415,25 +408,24 @@ impl Engine {
                 }
                 LaneEvent::Unavailable(ticket, reason) => {
                     if reason == Unavailable::Failed {
-                        self.failed_at_us = now.monotonic_us;
-                        self.failures = match self.failures {
-                            Failures::OfOne(account) if account != ticket.call.account() => {
-                                Failures::OfSeveral
-                            }
-                            Failures::None | Failures::OfOne(_) => Failures::OfOne(ticket.call.account()),
-                            Failures::OfSeveral => Failures::OfSeveral,
-                        };
+                        let hold_until_us = now.after_ms(self.context.config.probe_interval_ms);
+                        self.health.call_failed(ticket.call.account(), hold_until_us);
                     }
                     let outcome = Outcome::Rejected(Reject::Unavailable(reason));
                     self.clients.deliver(ticket.slot, outcome, &mut self.context);
                 }
                 LaneEvent::Closed { reason, was_ready } => {
                     self.context.metrics.lane_closes += 1;
-                    self.why_down = why_down(&reason);
+                    self.health.ended(why_down(&reason));
                     if was_ready {
                         lane.log_end_of_session(index, &reason, now);
+                        if let CloseReason::TimedOut = reason {
+                            // The next session has as long to fall silent before a probe of it counts.
+                            let Config { answer_timeout_ms, probe_interval_ms, .. } = self.context.config;
+                            self.health.fell_silent(now.after_ms(answer_timeout_ms + probe_interval_ms));
+                        }
                         if takes_no_writes(&reason) {
-                            self.demoted = Some((lane.last_host(), reason));
+                            self.to_leave.push_back(Leave::Host(lane.last_host(), reason));
                         }
                     }
                 }
@@ -441,30 +433,32 @@ impl Engine {
         }
     }
 
-    /// Makes every lane leave a host that one of them has found to be replaced or to take no writes.
+    /// Makes every lane leave the servers that one of them has found to be replaced or to take no writes.
     // Out of line: it is rare, and moves much.
     #[inline(never)]
-    fn leave_demoted_host(&mut self) {
-        if std::mem::take(&mut self.is_history_news)
-            && let Some(newest) = &self.history
-        {
-            self.lanes.iter_mut().for_each(|lane| lane.leave_old_timeline(newest));
-            (0..self.lanes.len()).for_each(|index| self.take_lane_events(index));
-            self.freshness.forget_primary();
-        }
-        while let Some((host, reason)) = self.demoted.take() {
-            for index in 0..self.writers().len() {
-                if self.lanes[index].served_host() == Some(host) {
-                    self.lanes[index].leave(&reason);
-                    self.take_lane_events(index);
+    fn leave_servers(&mut self) {
+        while let Some(leave) = self.to_leave.pop_front() {
+            match (&leave, &self.history) {
+                (Leave::OlderTimelines, Some(newest)) => {
+                    self.lanes.iter_mut().for_each(|lane| lane.leave_old_timeline(newest));
                 }
+                (Leave::OlderTimelines, None) => {}
+                (Leave::Host(host, reason), _) => {
+                    let writers = &mut self.lanes[..self.context.config.lanes];
+                    let on_host = writers.iter_mut().filter(|lane| lane.served_host() == Some(*host));
+                    on_host.for_each(|lane| lane.leave(reason));
+                }
+            }
+            (0..self.lanes.len()).for_each(|index| self.take_lane_events(index));
+            if let Leave::OlderTimelines = leave {
+                self.freshness.forget_primary();
             }
         }
     }
 
     /// Answers the calls that have waited too long. They did not run.
     fn give_up_late_calls(&mut self) {
-        let reason = self.unserved_since_us.map_or(Unavailable::QueueTimeout, |_| self.why_down);
+        let reason = self.health.why_down().unwrap_or(Unavailable::QueueTimeout);
         let lanes = self.context.config.lanes;
         for (index, queue) in self.queues.iter_mut().enumerate() {
             while let Some(ticket) = queue.pop_late(self.context.now) {
@@ -517,11 +511,10 @@ impl Engine {
     fn admit(&mut self, lane: usize) -> Result<(), Unavailable> {
         let config = &self.context.config;
         let timeout_us = config.queue_timeout_ms.saturating_mul(1_000);
-        let is_unserved = self
-            .unserved_since_us
-            .is_some_and(|since_us| self.context.now.is_past(since_us.saturating_add(timeout_us)));
-        if is_unserved && lane < config.lanes {
-            Err(self.why_down)
+        if let Some(reason) = self.health.why_down_for(timeout_us, self.context.now)
+            && lane < config.lanes
+        {
+            Err(reason)
         } else if self.queues[lane].is_behind(config) || self.are_queues_full() {
             Err(Unavailable::QueueFull)
         } else {
@@ -532,7 +525,7 @@ impl Engine {
     /// Whether the queues are at their limit, after calls whose clients have left were dropped.
     fn are_queues_full(&mut self) -> bool {
         let calls_max = self.context.config.queue_calls_max;
-        if self.queued_calls() >= calls_max {
+        if self.queued_calls() >= calls_max && std::mem::take(&mut self.has_client_left) {
             let waiting = self.queued_calls();
             for queue in &mut self.queues {
                 queue.retain(|ticket| self.clients.is_awaiting(ticket.slot));
@@ -574,7 +567,9 @@ impl Engine {
                 if self.gathered.is_empty() {
                     break;
                 }
-                self.lanes[lane].send_batch(&self.gathered, &self.context.config, self.context.now);
+                let reads_accounts = self.reads_accounts(lane);
+                let Context { config, now, .. } = &self.context;
+                self.lanes[lane].send_batch(&self.gathered, reads_accounts, config, *now);
                 self.queues[index].record_batch(self.gathered.len(), &self.context.config, self.context.now);
                 self.context.metrics.record_batch(self.gathered.len() as u64);
                 self.gathered.clear();

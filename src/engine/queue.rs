@@ -11,7 +11,7 @@ use crate::now::Now;
 pub struct Queue {
     /// Oldest first.
     calls: VecDeque<Ticket>,
-    /// Calls that were rolled back. They go before all others, each in a batch of its own.
+    /// Calls that were rolled back, oldest first. They go before all others, each in a batch of its own.
     alone: VecDeque<Ticket>,
     pub(super) drain_rate: DrainRate,
     /// The size of the last batch. The next one gathers as many.
@@ -50,14 +50,12 @@ impl Queue {
         self.calls.push_back(ticket);
     }
 
-    /// Takes a call back from a lane: to run alone, or at its old place among the others.
+    /// Takes a call back from a lane: to run alone, or among the others. Either way the oldest, which has the first deadline, goes
+    /// first.
     pub fn put_back(&mut self, ticket: Ticket) {
-        if ticket.is_alone {
-            self.alone.push_back(ticket);
-        } else {
-            let place = self.calls.partition_point(|other| other.number < ticket.number);
-            self.calls.insert(place, ticket);
-        }
+        let calls = if ticket.is_alone { &mut self.alone } else { &mut self.calls };
+        let place = calls.partition_point(|other| other.number < ticket.number);
+        calls.insert(place, ticket);
     }
 
     /// The next call that runs alone.

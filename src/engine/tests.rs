@@ -382,6 +382,46 @@ fn of_a_failed_batch_only_the_culprit_fails() {
 }
 
 #[test]
+fn the_fewest_attempts_are_enough_for_those_that_are_not_to_blame() {
+    let mut world = World::new(&[("ATTEMPTS_MAX", "2")]);
+    world.database.failures = vec![("culprit".to_owned(), "23514"); 2];
+    let slots = [(1, "a"), (2, "culprit"), (3, "b")].map(|(account, name)| world.credit(account, name));
+    world.settle();
+    assert_eq!(slots.map(|slot| world.status(slot)), ["200", "503", "200"]);
+}
+
+#[test]
+fn calls_that_run_alone_go_in_the_order_in_which_they_came() {
+    let mut world = World::new(&[]);
+    // Their batch is sorted by account, the other way round.
+    world.database.failures = vec![("c".to_owned(), "40001")];
+    for (account, name) in [(3, "a"), (2, "b"), (1, "c")] {
+        world.credit(account, name);
+    }
+    world.settle();
+    assert_eq!(world.rows(), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_procedure_that_returns_two_rows_ends_the_session() {
+    for minimum in ONE_BY_ONE_AND_AS_A_SET {
+        let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
+        let slots = ["a", "b"].map(|name| world.credit(1, name));
+        world.advance();
+        let answer = world.carry_to_database();
+        let boundaries = boundaries(&answer);
+        let rows = boundaries.windows(2).map(|ends| &answer[ends[0]..ends[1]]);
+        let row = rows.clone().find(|message| message.starts_with(b"D")).unwrap();
+        let twice: Vec<&[u8]> =
+            rows.flat_map(|message| vec![message; 1 + usize::from(message == row)]).collect();
+        world.carry_to_lane(&twice.concat());
+        assert!(!world.engine.lanes[0].wants_socket(), "{minimum}");
+        assert_eq!(slots.map(|slot| world.status(slot)), ["503"; 2]);
+        assert!(world.unavailable(Unavailable::InDoubt));
+    }
+}
+
+#[test]
 fn a_call_that_failed_only_in_company_succeeds_by_itself() {
     for minimum in ONE_BY_ONE_AND_AS_A_SET {
         let mut world = World::new(&[("GROUP_CALLS_MIN", minimum)]);
@@ -1076,7 +1116,7 @@ fn a_procedure_that_returns_something_else_is_never_called() {
     world.connect();
     world.settle();
     assert!(!world.engine.lanes[0].wants_socket(), "the next session is left before it takes calls");
-    assert_eq!(world.engine.why_down, Unavailable::BankMissing);
+    assert_eq!(world.engine.health.why_down(), Some(Unavailable::BankMissing));
     world.now.monotonic_us += 60_000_000;
     world.advance();
     assert!(world.answer(slot).contains("its tables or procedures are missing"));
@@ -1100,6 +1140,81 @@ fn a_new_account_is_known_with_the_next_probe_also_under_load() {
     world.now.monotonic_us += 1_000_000;
     world.settle();
     assert_eq!(world.credit_status(42, "a"), "404");
+}
+
+#[test]
+fn a_lane_that_is_never_idle_is_probed() {
+    let mut world = World::new(&[("BATCH_CALLS_MAX", "2")]);
+    world.database.ledger.accounts.insert(42, (0, 0));
+    for _ in 0..4 {
+        world.credit(1, "a");
+    }
+    world.advance();
+    for _ in 0..15 {
+        world.now.monotonic_us += 100_000;
+        world.credit(1, "a");
+        world.credit(1, "a");
+        let answer = world.carry_to_database();
+        world.carry_to_lane(&answer);
+        assert_ne!(world.engine.lanes[0].in_flight_calls(), 0, "the next batch is out already");
+    }
+    assert_eq!(world.engine.context.accounts.len(), 6, "with the new one");
+    let probes = world.batches().iter().filter(|calls| **calls == 0).count();
+    assert_eq!(probes, 1, "one each PROBE_INTERVAL_MS");
+}
+
+#[test]
+fn a_database_whose_commits_never_end_is_not_healthy() {
+    let mut world = World::new(&[]);
+    for account in [1, 2] {
+        let slot = world.credit(account, "a");
+        world.advance();
+        let _never_arrives = world.carry_to_database();
+        world.now.monotonic_us += 4_000_000;
+        world.advance();
+        assert!(world.answer(slot).contains("whether it was done is not known"));
+        world.sleep();
+        world.connect();
+        world.settle();
+        assert!(world.engine.lanes[0].is_ready());
+        world.now.monotonic_us += 4_000_000;
+        world.settle();
+        assert!(world.health().contains(" 503 "), "it answers probes, which commit nothing");
+    }
+    world.now.monotonic_us += 1_000_000;
+    world.settle();
+    assert!(
+        world.health().contains(" 200 "),
+        "nothing was in doubt for ANSWER_TIMEOUT_MS and PROBE_INTERVAL_MS"
+    );
+
+    // It is the database that is judged, not the host: after a promotion there is another one.
+    let _unanswered = world.credit(1, "a");
+    world.advance();
+    world.carry_to_database();
+    world.now.monotonic_us += 4_000_000;
+    world.advance();
+    world.database.timeline += 1;
+    world.sleep();
+    world.connect();
+    world.settle();
+    assert!(world.health().contains(" 200 "));
+}
+
+#[test]
+fn calls_that_fail_in_one_session_after_the_other_are_not_healthy() {
+    let mut world = World::new(&[]);
+    for account in [1, 2] {
+        // It is blamed on the session, and then, as it fails in the next one as well, on the call.
+        world.database.failures = vec![("a".to_owned(), "0A000"); 2];
+        let slot = world.credit(account, "a");
+        world.settle();
+        world.sleep();
+        world.connect();
+        world.settle();
+        assert_eq!(world.status(slot), "503");
+    }
+    assert!(world.health().contains(" 503 "));
 }
 
 #[test]
@@ -1344,7 +1459,7 @@ fn a_session_on_a_standby_is_left_at_once_for_the_next_host() {
             world.log_in();
             assert!(!world.engine.lanes[0].is_ready(), "{attrs} {reports}");
             // `any` is what was asked for, but a session that cannot write is of no use either.
-            assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
+            assert_eq!(world.engine.health.why_down(), Some(Unavailable::ReadOnly));
             world.database.primary = 0;
             assert_eq!(world.dialled(), Some(2), "the next host, without a wait");
             world.log_in();
@@ -1360,7 +1475,7 @@ fn a_batch_that_meets_a_demoted_server_goes_on_as_one() {
             ("DATABASE_URL", "postgresql://ana@10.0.0.1,10.0.0.2/rinha"),
             ("GROUP_CALLS_MIN", minimum),
             ("BATCH_CALLS_MAX", "3"),
-            ("ATTEMPTS_MAX", "1"),
+            ("ATTEMPTS_MAX", "2"),
         ];
         let mut world = World::new(&settings);
         let slots = [(1, "a"), (2, "b"), (1, "c")].map(|(account, text)| world.credit(account, text));
@@ -1370,7 +1485,7 @@ fn a_batch_that_meets_a_demoted_server_goes_on_as_one() {
         let later = world.credit(1, "d");
         world.settle();
         assert!(!world.engine.lanes[0].wants_socket(), "the session is left");
-        assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
+        assert_eq!(world.engine.health.why_down(), Some(Unavailable::ReadOnly));
         assert_eq!(world.dialled(), Some(2), "the other host, at once");
         world.database.batches.clear();
         world.engine.lane_connected(0, world.now);
@@ -1386,7 +1501,7 @@ fn a_batch_that_meets_a_demoted_server_goes_on_as_one() {
 
 #[test]
 fn a_batch_does_not_go_from_one_demoted_server_to_the_next_for_ever() {
-    let mut world = World::new(&[("ATTEMPTS_MAX", "1")]);
+    let mut world = World::new(&[("ATTEMPTS_MAX", "2")]);
     let slots = [1, 2].map(|account| world.credit(account, "a"));
     world.database.spoil(world.session, "25006");
     world.settle();
@@ -1552,7 +1667,7 @@ fn a_server_that_was_replaced_is_refused() {
     world.database.timeline = 1;
     world.log_in();
     assert!(!world.engine.lanes[0].wants_socket());
-    assert_eq!(world.engine.why_down, Unavailable::ReadOnly);
+    assert_eq!(world.engine.health.why_down(), Some(Unavailable::ReadOnly));
     world.database.timeline = 3;
     assert_eq!(world.dialled(), Some(2), "the next host");
     world.log_in();
@@ -1569,11 +1684,24 @@ fn a_session_with_a_server_that_turns_out_to_be_replaced_is_left() {
 #[test]
 fn a_server_without_a_history_is_served() {
     let mut world = World::down(&[]);
-    world.database.has_no_history = true;
+    world.database.history_failure = Some("42883");
     world.connect();
     world.settle();
     assert!(world.engine.lanes[0].is_ready());
     assert_eq!(world.engine.history, None);
+}
+
+#[test]
+fn a_server_whose_history_is_unknown_for_a_passing_reason_is_asked_again() {
+    let mut world = World::down(&[]);
+    world.database.history_failure = Some("57014");
+    world.connect();
+    world.settle();
+    assert!(!world.engine.lanes[0].wants_socket(), "it may have been replaced");
+    world.database.history_failure = None;
+    world.connect();
+    world.settle();
+    assert!(world.engine.lanes[0].is_ready() && world.engine.history.is_some());
 }
 
 #[test]
@@ -1737,6 +1865,17 @@ fn draining_ends_when_the_last_answer_is_out() {
     assert_eq!(world.engine.after_send(idle, || world.now), AfterSend::Close);
     world.engine.remove(idle);
     assert!(world.engine.is_drained());
+}
+
+#[test]
+fn an_answer_has_the_date_of_its_turn() {
+    let mut world = World::new(&[]);
+    // The second ends in the middle of a turn.
+    world.now.unix_s += 1;
+    world.engine.expire(world.now, |_| false);
+    let date = String::from_utf8(response::date_at(world.now.unix_s).to_vec()).unwrap();
+    let answer = world.health();
+    assert!(answer.contains(&date), "{date:?}: {answer}");
 }
 
 #[test]

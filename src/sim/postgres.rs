@@ -87,8 +87,8 @@ pub(crate) struct Postgres {
     replayed: usize,
     /// What the other host does.
     pub(crate) replaced: Replaced,
-    /// It has no functions that report its timeline, like an engine other than PostgreSQL.
-    pub(crate) has_no_history: bool,
+    /// The SQLSTATE with which the query for its timeline fails, as on another engine, which does not have the functions.
+    pub(crate) history_failure: Option<&'static str>,
     /// `InsertTransacao` was replaced by a procedure that returns text.
     pub(crate) returns_text: bool,
     /// Whether it reports that to each session, as PostgreSQL does from 14 on, or has to be asked.
@@ -508,8 +508,10 @@ impl Postgres {
                 }
                 message(&mut session.sent, b'Z', b"I");
             }
-            b'Q' if self.has_no_history && !body.starts_with(b"SHOW ") => {
-                error(&mut session.sent, "ERROR", "42883");
+            b'Q' if !body.starts_with(b"SHOW ")
+                && let Some(code) = self.history_failure =>
+            {
+                error(&mut session.sent, "ERROR", code);
                 message(&mut session.sent, b'Z', b"I");
             }
             b'Q' => {

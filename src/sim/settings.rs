@@ -22,7 +22,7 @@ pub(crate) fn make(scene: &Scene) -> Config {
         ("ANSWER_TIMEOUT_MS", answer_timeout_ms),
         ("STATEMENT_TIMEOUT_MS", answer_timeout_ms / 2),
         ("LOCK_TIMEOUT_MS", scene.between(5, 100)),
-        ("ATTEMPTS_MAX", scene.between(1, 4)),
+        ("ATTEMPTS_MAX", scene.between(2, 4)),
         ("CONNECT_TIMEOUT_MS", scene.between(10, 100)),
         ("RECONNECT_MIN_MS", reconnect_min_ms),
         ("RECONNECT_MAX_MS", reconnect_min_ms + scene.between(0, 40)),

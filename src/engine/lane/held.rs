@@ -45,8 +45,9 @@ impl HeldAnswers {
     /// Holds the answer of one call.
     ///
     /// # Errors
-    /// The row is not what the procedure returns. Nothing is held.
-    pub(super) fn hold(&mut self, ticket: Ticket, row: &Row<'_>) -> Result<(), RowError> {
+    /// The row is not what the procedure returns, or its second one. Nothing is held.
+    pub(super) fn hold(&mut self, ticket: Ticket, row: &Row<'_>) -> Result<(), CloseReason> {
+        self.expect_first_row(Some(ticket.number))?;
         let result = HeldResult::read(&ticket.call, row, &mut self.statement_bytes)?;
         self.answers.push_back(Held { ticket, result });
         Ok(())
@@ -55,12 +56,13 @@ impl HeldAnswers {
     /// Holds the answers of a set, one for each of its tickets.
     ///
     /// # Errors
-    /// The row is not what the procedure returns. Nothing is held.
+    /// The row is not what the procedure returns, or its second one. Nothing is held.
     pub(super) fn hold_set<'a>(
         &mut self,
-        tickets: impl ExactSizeIterator<Item = &'a Ticket>,
+        tickets: impl ExactSizeIterator<Item = &'a Ticket> + DoubleEndedIterator + Clone,
         row: &Row<'_>,
     ) -> Result<(), CloseReason> {
+        self.expect_first_row(tickets.clone().next_back().map(|ticket| ticket.number))?;
         let (balances_cents, limits_cents) = (row.i64_array(0)?, row.i64_array(1)?);
         if balances_cents.len() != tickets.len() || limits_cents.len() != tickets.len() {
             return Err(CloseReason::Other("InsertTransacoes answered another number of transactions"));
@@ -68,6 +70,14 @@ impl HeldAnswers {
         for ((&ticket, balance_cents), limit_cents) in tickets.zip(balances_cents).zip(limits_cents) {
             let result = HeldResult::Transaction { balance_cents, limit_cents };
             self.answers.push_back(Held { ticket, result });
+        }
+        Ok(())
+    }
+
+    /// Each procedure returns one row: more would be held without a limit.
+    fn expect_first_row(&self, number: Option<u64>) -> Result<(), CloseReason> {
+        if self.last_number() == number && number.is_some() {
+            return Err(CloseReason::Other("a procedure returned more than one row"));
         }
         Ok(())
     }

@@ -81,7 +81,10 @@ impl InFlight {
     }
 
     /// The tickets of the oldest set, which has so many.
-    pub(super) fn set(&self, len: usize) -> impl ExactSizeIterator<Item = &Ticket> + DoubleEndedIterator {
+    pub(super) fn set(
+        &self,
+        len: usize,
+    ) -> impl ExactSizeIterator<Item = &Ticket> + DoubleEndedIterator + Clone {
         self.sets.iter().take(len)
     }
 
@@ -100,12 +103,7 @@ impl InFlight {
     /// Notes the end of a call without an answer, or of each member of a set.
     pub(super) fn end(&mut self, asked: Asked, end: impl Fn() -> End) {
         match asked {
-            Asked::Fitness
-            | Asked::History
-            | Asked::Settings
-            | Asked::Accounts
-            | Asked::Probe
-            | Asked::Position { .. } => {}
+            Asked::Own(_) => {}
             Asked::Call(ticket) => self.ended.push_back((ticket, end())),
             Asked::Set { len } => self.ended.extend(self.sets.drain(..len).map(|ticket| (ticket, end()))),
         }

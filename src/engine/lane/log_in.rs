@@ -1,13 +1,13 @@
 //! CORE: a session until it takes batches: it logs in, is asked whether it is what `target_session_attrs` wants, for its server's
 //! timeline and for the accounts, and gets its settings.
 
-use proto_pg::{CloseReason, Connection, Connector, Event, Verdict};
+use proto_pg::{CloseReason, Connection, Connector, Event, ServerError, Verdict};
 
 use crate::config::Config;
 use crate::engine::lane::session::{
     HISTORY, History, NO_ACCOUNTS, READ_ONLY, UNASKED, accounts_problem, read_history, session_problem,
 };
-use crate::engine::lane::statements::{Asked, ask_for_accounts, send_settings};
+use crate::engine::lane::statements::{Asked, Question, ask_for_accounts, send_settings};
 
 /// A session that does not take batches yet.
 pub(super) struct LogIn {
@@ -64,27 +64,30 @@ impl LogIn {
         loop {
             match self.connection.poll_event()? {
                 Event::Ready => self.check_fitness(connector),
-                Event::TextRow { ticket: Asked::Fitness, row } => {
+                Event::TextRow { ticket: Asked::Own(Question::Fitness), row } => {
                     if let Verdict::Reject(mismatch) = connector.answered(row.text(0).ok().flatten()) {
                         self.connection.close(CloseReason::TargetSession(mismatch));
                     }
                 }
-                Event::TextRow { ticket: Asked::History, row } => self.history = read_history(&row),
-                Event::Row { ticket: Asked::Settings, row } => match session_problem(&row) {
+                Event::TextRow { ticket: Asked::Own(Question::History), row } => {
+                    self.history = read_history(&row);
+                }
+                Event::Row { ticket: Asked::Own(Question::Settings), row } => match session_problem(&row) {
                     Ok(None) => {}
                     Ok(Some(READ_ONLY)) if self.is_reader => {}
                     Ok(Some(problem)) => self.connection.close(CloseReason::Other(problem)),
                     Err(error) => self.connection.close(CloseReason::Row(error)),
                 },
-                Event::Row { ticket: Asked::Accounts, row } => match row.i32(0) {
+                Event::Row { ticket: Asked::Own(Question::Accounts), row } => match row.i32(0) {
                     Ok(id) => self.account_ids.push(id),
                     Err(error) => self.connection.close(CloseReason::Row(error)),
                 },
-                // Poolers and other engines do not have these functions: then the timeline stays unknown.
-                Event::Failed { ticket: Asked::History, error } => {
+                // Other engines and poolers do not have these functions, or a role may not call them: then the timeline stays
+                // unknown. Any other error may pass, and without the timeline an old primary would not be told apart.
+                Event::Failed { ticket: Asked::Own(Question::History), error } if is_for_good(&error) => {
                     log::info!("no timeline of the server, so an old primary is not told apart: {error}");
                 }
-                Event::Failed { ticket: Asked::Fitness, .. } => {
+                Event::Failed { ticket: Asked::Own(Question::Fitness), .. } => {
                     if let Verdict::Reject(mismatch) = connector.answered(None) {
                         self.connection.close(CloseReason::TargetSession(mismatch));
                     }
@@ -139,16 +142,16 @@ impl LogIn {
     /// Goes on if the session is what `target_session_attrs` wants, and closes it otherwise.
     fn check_fitness(&mut self, connector: &mut Connector) {
         match connector.judge() {
-            Verdict::Accept => self.ask(Asked::History, Step::History, HISTORY),
+            Verdict::Accept => self.ask(Question::History, Step::History, HISTORY),
             Verdict::Reject(mismatch) => self.connection.close(CloseReason::TargetSession(mismatch)),
-            Verdict::Ask(query) => self.ask(Asked::Fitness, Step::Fitness, query),
+            Verdict::Ask(query) => self.ask(Question::Fitness, Step::Fitness, query),
         }
     }
 
     /// Sends a simple query. It has a batch of its own, so that an error does not end the log-in.
-    fn ask(&mut self, asked: Asked, step: Step, query: &str) {
+    fn ask(&mut self, question: Question, step: Step, query: &str) {
         self.step = step;
-        let queued = self.connection.simple_query(asked, query);
+        let queued = self.connection.simple_query(Asked::Own(question), query);
         assert!(queued.is_ok(), "a session that has just begun has room for a question");
     }
 
@@ -167,4 +170,11 @@ impl LogIn {
             Verdict::Accept | Verdict::Ask(_) => CloseReason::Other(READ_ONLY),
         });
     }
+}
+
+/// Whether every further attempt would fail, too: access rules and what is not known or not supported.
+///
+/// Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+fn is_for_good(error: &ServerError) -> bool {
+    matches!(error.code.as_bytes(), [b'4', b'2', ..] | [b'0', b'A', ..])
 }

@@ -9,7 +9,7 @@ use crate::engine::lane::in_flight::{Batch, InFlight};
 use crate::engine::lane::session::{
     NO_ACCOUNTS, Position, READ_ONLY, UNASKED, accounts_problem, read_position, remedy_for,
 };
-use crate::engine::lane::statements::{Asked, ask_for_position, send_call, send_probe, send_set};
+use crate::engine::lane::statements::{Asked, Question, ask_for_position, send_call, send_probe, send_set};
 use crate::engine::ticket::{End, Ticket, is_of_session, spoils_session, without_answer};
 use crate::now::Now;
 
@@ -107,11 +107,10 @@ impl Ready {
     }
 
     /// Queues calls as one batch: see [`Lane::send_batch`](super::Lane::send_batch).
-    pub(super) fn send_batch(&mut self, tickets: &[Ticket], config: &Config, now: Now) {
-        // Under load a lane is never idle, so the probe that asks for the position goes before a batch. It has its own Sync,
-        // so its failure rolls back no call.
-        if !self.is_reader && now.is_past(self.position_at_us) && !self.in_flight.has_probe() {
-            self.send_probe(false, config, now);
+    pub(super) fn send_batch(&mut self, tickets: &[Ticket], reads_accounts: bool, config: &Config, now: Now) {
+        // The probe has its own Sync, so its failure rolls back no call.
+        if !self.is_reader && !self.in_flight.has_probe() {
+            self.send_probe_if_due(reads_accounts, config, now);
         }
         if self.is_reader {
             ask_for_position(&mut self.connection, now);
@@ -133,8 +132,15 @@ impl Ready {
         self.in_flight.push(Batch { calls: tickets.len(), set_len, reads_accounts: false, deadline_us });
     }
 
-    /// Queues a probe.
-    fn send_probe(&mut self, reads_accounts: bool, config: &Config, now: Now) {
+    /// Queues a probe if one is due, which reads the accounts each `probe_interval_ms`.
+    fn send_probe_if_due(&mut self, mut reads_accounts: bool, config: &Config, now: Now) {
+        if now.is_past(self.probe_at_us) {
+            self.probe_at_us = now.after_ms(config.probe_interval_ms);
+        } else if now.is_past(self.position_at_us) {
+            reads_accounts = false;
+        } else {
+            return;
+        }
         self.account_ids.clear();
         if self.position_at_us != u64::MAX {
             self.position_at_us = now.after_ms(config.position_interval_ms());
@@ -157,15 +163,8 @@ impl Ready {
     pub(super) fn expire(&mut self, reads_accounts: bool, config: &Config, now: Now) {
         if now.is_past(self.in_flight.deadline_us()) {
             self.connection.close(CloseReason::TimedOut);
-        } else if now.is_past(self.position_at_us.min(self.probe_at_us))
-            && self.can_probe(config)
-            && self.is_open()
-        {
-            let is_due = now.is_past(self.probe_at_us);
-            if is_due {
-                self.probe_at_us = now.after_ms(config.probe_interval_ms);
-            }
-            self.send_probe(is_due && reads_accounts, config, now);
+        } else if self.can_probe(config) && self.is_open() {
+            self.send_probe_if_due(reads_accounts, config, now);
         }
     }
 
@@ -206,8 +205,8 @@ impl Ready {
             }
             match self.connection.poll_event()? {
                 Event::Row { ticket: Asked::Call(ticket), row } => {
-                    if let Err(error) = held.hold(ticket, &row) {
-                        self.connection.close(CloseReason::Row(error));
+                    if let Err(reason) = held.hold(ticket, &row) {
+                        self.connection.close(reason);
                     }
                 }
                 Event::Row { ticket: Asked::Set { len }, row } => {
@@ -222,16 +221,18 @@ impl Ready {
                     let last = self.in_flight.set(len).next_back().map(|ticket| ticket.number);
                     self.expect_held(last, held);
                 }
-                Event::Row { ticket: Asked::Probe, .. } => {}
-                Event::Row { ticket: Asked::Accounts, row } => match row.i32(0) {
+                Event::Row { ticket: Asked::Own(Question::Probe), .. } => {}
+                Event::Row { ticket: Asked::Own(Question::Accounts), row } => match row.i32(0) {
                     Ok(id) => self.account_ids.push(id),
                     Err(error) => self.connection.close(CloseReason::Row(error)),
                 },
-                Event::Row { ticket: Asked::Position { asked_us }, row } => match read_position(&row) {
-                    Ok(position) => return Some(ReadyEvent::Position(position, asked_us)),
-                    Err(error) => self.connection.close(CloseReason::Row(error)),
-                },
-                Event::Done { ticket: Asked::Accounts | Asked::Probe | Asked::Position { .. }, .. } => {}
+                Event::Row { ticket: Asked::Own(Question::Position { asked_us }), row } => {
+                    match read_position(&row) {
+                        Ok(position) => return Some(ReadyEvent::Position(position, asked_us)),
+                        Err(error) => self.connection.close(CloseReason::Row(error)),
+                    }
+                }
+                Event::Done { ticket: Asked::Own(_), .. } => {}
                 Event::Failed { ticket, error } => {
                     self.is_batch_demoted = error.code == SqlState::READ_ONLY_SQL_TRANSACTION;
                     self.note_failure(ticket, &error, config);
@@ -271,7 +272,7 @@ impl Ready {
         }
     }
 
-    /// Each procedure returns exactly one row, so by the end of a call its answer is held.
+    /// Each procedure returns one row, so by the end of a call its answer is held.
     fn expect_held(&mut self, number: Option<u64>, held: &HeldAnswers) {
         if held.last_number() != number {
             self.connection.close(CloseReason::Other("a procedure returned no row"));
@@ -285,12 +286,7 @@ impl Ready {
                 spoils_session(&ticket, error, config) || self.is_reader && is_of_session(error)
             }
             Asked::Set { len } => self.in_flight.set(len).any(|ticket| spoils_session(ticket, error, config)),
-            Asked::Fitness
-            | Asked::History
-            | Asked::Settings
-            | Asked::Accounts
-            | Asked::Probe
-            | Asked::Position { .. } => {
+            Asked::Own(_) => {
                 if self.is_serving {
                     log::warn!("the bank cannot be served: {error}{}", remedy_for(error));
                 }

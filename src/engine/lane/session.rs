@@ -21,6 +21,11 @@ pub struct History {
 }
 
 impl History {
+    /// Whether both are of the same server or of its standbys, and no promotion came between them.
+    pub fn is_same_as(&self, other: &History) -> bool {
+        self.system == other.system && self.timeline == other.timeline
+    }
+
     /// Whether a server with this history was replaced by one with the other.
     pub fn is_older_than(&self, other: &History) -> bool {
         self.system == other.system && self.timeline < other.timeline

@@ -10,6 +10,20 @@ use crate::now::Now;
 /// What the lane asked for: the ticket that each result of the connection carries.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
+    /// A client's call.
+    Call(Ticket),
+    /// The transactions of a batch as one call; the lane keeps their tickets in the same order.
+    Set {
+        /// How many.
+        len: usize,
+    },
+    /// What the lane wants to know itself.
+    Own(Question),
+}
+
+/// What a lane asks for itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Question {
     /// Whether the session is what `target_session_attrs` asks for, while starting.
     Fitness,
     /// The server's timeline, while starting.
@@ -24,13 +38,6 @@ pub enum Asked {
     Position {
         /// When.
         asked_us: u64,
-    },
-    /// A client's call.
-    Call(Ticket),
-    /// The transactions of a batch as one call; the lane keeps their tickets in the same order.
-    Set {
-        /// How many.
-        len: usize,
     },
 }
 
@@ -89,15 +96,15 @@ pub(super) fn send_probe(
     if !reads_only {
         let nothing =
             [Value::Int4Array(&[]), Value::Int4Array(&[]), Value::TextArray(&[]), Value::TextArray(&[])];
-        call(connection, Asked::Probe, INSERT_TRANSACOES, &nothing);
+        call(connection, Asked::Own(Question::Probe), INSERT_TRANSACOES, &nothing);
         call(
             connection,
-            Asked::Probe,
+            Asked::Own(Question::Probe),
             INSERT_TRANSACAO,
             &[Value::Null, Value::Null, Value::Null, Value::Null],
         );
     }
-    call(connection, Asked::Probe, GET_SALDO_CLIENTE_BY_ID, &[Value::Null]);
+    call(connection, Asked::Own(Question::Probe), GET_SALDO_CLIENTE_BY_ID, &[Value::Null]);
     if reads_accounts {
         ask_for_accounts(connection, config);
     }
@@ -105,20 +112,25 @@ pub(super) fn send_probe(
 
 /// Asks for the server's log position. Statements after it in the batch see at least what the log had up to there.
 pub(super) fn ask_for_position(connection: &mut Connection<Asked>, now: Now) {
-    call(connection, Asked::Position { asked_us: now.monotonic_us }, POSITION, &[]);
+    call(connection, Asked::Own(Question::Position { asked_us: now.monotonic_us }), POSITION, &[]);
 }
 
 /// Queues the settings of the session; their row says whether the bank can be served in it.
 pub(super) fn send_settings(connection: &mut Connection<Asked>, config: &Config) {
     let (names, values): (Vec<&str>, Vec<&str>) =
         config.session_settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
-    call(connection, Asked::Settings, SETTINGS, &[Value::TextArray(&names), Value::TextArray(&values)]);
+    call(
+        connection,
+        Asked::Own(Question::Settings),
+        SETTINGS,
+        &[Value::TextArray(&names), Value::TextArray(&values)],
+    );
 }
 
 /// Asks for the accounts: for one more than `accounts_max`, so that too many are noticed.
 pub(super) fn ask_for_accounts(connection: &mut Connection<Asked>, config: &Config) {
     let one_too_many = i64::try_from(config.accounts_max).map_or(i64::MAX, |max| max + 1);
-    call(connection, Asked::Accounts, ACCOUNTS, &[Value::Int8(one_too_many)]);
+    call(connection, Asked::Own(Question::Accounts), ACCOUNTS, &[Value::Int8(one_too_many)]);
 }
 
 /// Queues one call. There is always room: the connection's limits allow for the largest batches and a probe.
