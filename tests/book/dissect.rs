@@ -71,6 +71,7 @@ impl<'a> Telling<'a> {
         let (tag, mut body) = self.message(|tag| match tag {
             b'p' => "the answer to a request to authenticate",
             b'P' => "Parse",
+            b'D' => "Describe",
             b'B' => "Bind",
             b'E' => "Execute",
             b'S' => "Sync",
@@ -92,6 +93,13 @@ impl<'a> Telling<'a> {
                     body.take(4, |oid| format!("  {}", type_name(number(oid))));
                 }
             }
+            b'D' => {
+                body.take(1, |kind| match kind {
+                    b"S" => "of a statement".to_owned(),
+                    other => panic!("a Describe of {other:?}"),
+                });
+                body.text("name");
+            }
             b'B' => body.bind(),
             b'E' => {
                 body.text("portal");
@@ -110,6 +118,8 @@ impl<'a> Telling<'a> {
             b'Z' => "ReadyForQuery",
             b'1' => "ParseComplete",
             b'2' => "BindComplete",
+            b't' => "ParameterDescription",
+            b'T' => "RowDescription",
             b'D' => "DataRow",
             b'C' => "CommandComplete",
             b'E' => "ErrorResponse",
@@ -127,6 +137,22 @@ impl<'a> Telling<'a> {
             b'D' => {
                 for _ in 0..body.int2("columns") {
                     body.value(None);
+                }
+            }
+            b't' => {
+                for _ in 0..body.int2("types of parameters") {
+                    body.take(4, |oid| format!("  {}", type_name(number(oid))));
+                }
+            }
+            b'T' => {
+                for _ in 0..body.int2("columns") {
+                    body.text("name");
+                    // The number of a table depends on what was made before it.
+                    body.varies = body.rest[..4] != [0; 4];
+                    body.take(18, |rest| {
+                        format!("  {}, behind its table and position", type_name(number(&rest[6..10])))
+                    });
+                    body.varies = false;
                 }
             }
             b'C' => body.text("tag"),
@@ -334,11 +360,14 @@ fn elements(bytes: &[u8], of_type: &str) -> Vec<String> {
 
 fn type_name(oid: i64) -> &'static str {
     match oid {
+        16 => "boolean",
         20 => "bigint",
         23 => "integer",
         25 => "text",
         1007 => "integer[]",
         1009 => "text[]",
+        1016 => "bigint[]",
+        3802 => "jsonb",
         _ => panic!("type {oid}"),
     }
 }
