@@ -3,12 +3,14 @@
 
 use std::fmt::Write as _;
 
+use proto_pg::Statement;
 use rinha::bank::ListenerKind;
 use rinha::buf::Pipe;
 use rinha::config::Config;
 use rinha::engine::Engine;
 use rinha::engine::client::AfterSend;
 use rinha::engine::lane::Lane;
+use rinha::engine::lane::statements::STATEMENTS;
 use rinha::now::Now;
 use rinha::slots::Slot;
 
@@ -130,7 +132,7 @@ impl BareCore {
 
         let prepared = count_messages(lane(&mut self.engine).send_pending(), b'P');
         send_all(lane(&mut self.engine));
-        let mut answer = message(b'1', b"").repeat(prepared);
+        let mut answer: Vec<u8> = STATEMENTS[..prepared].iter().flat_map(prepared_answer).collect();
         answer.extend(idle());
         self.log_in_step(&answer);
 
@@ -237,6 +239,20 @@ fn statement_answer() -> Vec<u8> {
     }
     jsonb.push_str("]}");
     call_answer(&[jsonb.as_bytes()])
+}
+
+/// `ParseComplete`, and the types of the parameters and of the result.
+fn prepared_answer(statement: &Statement<'_>) -> Vec<u8> {
+    let count = |len: usize| u16::try_from(len).expect("a few types").to_be_bytes();
+    let mut parameters = count(statement.parameter_types.len()).to_vec();
+    parameters.extend(statement.parameter_types.iter().flat_map(|oid| oid.to_be_bytes()));
+    let types = statement.column_types.expect("every result is checked");
+    let mut columns = count(types.len()).to_vec();
+    for oid in types {
+        // A name, and between zeros the type.
+        columns.extend([&b"a\0\0\0\0\0\0\0"[..], &oid.to_be_bytes(), &[0; 8]].concat());
+    }
+    [message(b'1', b""), message(b't', &parameters), message(b'T', &columns)].concat()
 }
 
 /// `BindComplete`, the one row of a procedure, `CommandComplete`.

@@ -8,14 +8,21 @@ const PARAMETERS = {
   e: ["integer"],
   v: ["text[]", "text[]"],
 };
-const TYPES = { 20: "bigint", 23: "integer", 25: "text", 1007: "integer[]", 1009: "text[]" };
-const FROM_SERVER = { P: "Parse", B: "Bind", E: "Execute", S: "Sync", X: "Terminate", p: "the answer to a request to authenticate" };
+const TYPES = {
+  16: "boolean", 20: "bigint", 23: "integer", 25: "text", 1007: "integer[]", 1009: "text[]", 1016: "bigint[]", 3802: "jsonb",
+};
+const FROM_SERVER = {
+  P: "Parse", D: "Describe", B: "Bind", E: "Execute", S: "Sync", Q: "Query", X: "Terminate",
+  p: "the answer to a request to authenticate",
+};
 const TO_SERVER = {
   R: "Authentication", S: "ParameterStatus", K: "BackendKeyData", Z: "ReadyForQuery", 1: "ParseComplete", 2: "BindComplete",
+  t: "ParameterDescription", T: "RowDescription",
   D: "DataRow", C: "CommandComplete", E: "ErrorResponse", N: "NoticeResponse", A: "NotificationResponse",
 };
 const ERROR_FIELDS = { S: "severity", V: "severity, never translated", C: "SQLSTATE", M: "message" };
 
+const typeName = (oid) => TYPES[number(oid)] ?? `type ${number(oid)}`;
 const text = (bytes) => new TextDecoder().decode(bytes);
 
 /** The bytes that two hexadecimal digits each stand for. */
@@ -85,8 +92,12 @@ class Telling {
     if (tag === "P") {
       this.string("name");
       this.string("text");
-      const count = this.integer(2, "types of parameters");
-      for (let index = 0; index < count; index++) this.take(4, (oid) => `  ${TYPES[number(oid)] ?? `type ${number(oid)}`}`);
+      this.types();
+    } else if (tag === "Q") {
+      this.string("text");
+    } else if (tag === "D") {
+      this.take(1, (kind) => (text(kind) === "S" ? "of a statement" : "of a portal"));
+      this.string("name");
     } else if (tag === "B") {
       this.bind();
     } else if (tag === "E") {
@@ -103,6 +114,13 @@ class Telling {
     } else if (tag === "D") {
       const count = this.integer(2, "columns");
       for (let index = 0; index < count; index++) this.value();
+    } else if (tag === "t") this.types();
+    else if (tag === "T") {
+      const count = this.integer(2, "columns");
+      for (let index = 0; index < count; index++) {
+        this.string("name");
+        this.take(18, (rest) => `  ${typeName(rest.subarray(6, 10))}, behind its table and position`);
+      }
     } else if (tag === "C") this.string("tag");
     else if (tag === "S") {
       this.string("name");
@@ -142,6 +160,11 @@ class Telling {
     const count = this.integer(2, "parameters");
     for (let index = 0; index < count; index++) this.value(types[index] ?? "bigint");
     this.take(4, () => "1 format for all results: binary");
+  }
+
+  types() {
+    const count = this.integer(2, "types of parameters");
+    for (let index = 0; index < count; index++) this.take(4, (oid) => `  ${typeName(oid)}`);
   }
 
   /** A length and as many bytes. Of a result the type is not said, and guessed. */

@@ -15,15 +15,25 @@ pub(super) struct Health {
 
 /// Calls that failed although each ran alone, and sessions that fell silent, since a transaction last succeeded. A server that
 /// cannot write may still answer probes, which change no row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Failures {
     None,
     Some {
-        /// The account, if all of them are of one: only that account may be affected.
-        account: Option<i32>,
+        culprit: Culprit,
         /// A probe that succeeds after this time ends them, in monotonic microseconds.
         hold_until_us: u64,
     },
+}
+
+/// What all failures have in common.
+#[derive(Clone, Copy, Debug)]
+enum Culprit {
+    /// They are of one account: only that account may be affected.
+    Account(i32),
+    /// It is one session that fell silent: only that connection may be affected.
+    Session,
+    /// Nothing: it is the database.
+    Database,
 }
 
 impl Health {
@@ -43,17 +53,24 @@ impl Health {
 
     /// A call failed although it ran alone. A probe counts again from `hold_until_us` on, in monotonic microseconds.
     pub(super) fn call_failed(&mut self, account: i32, hold_until_us: u64) {
-        let account = match self.failures {
-            Failures::Some { account: before, .. } if before != Some(account) => None,
-            Failures::None | Failures::Some { .. } => Some(account),
+        let culprit = match self.failures {
+            Failures::None => Culprit::Account(account),
+            Failures::Some { culprit: Culprit::Account(before), .. } if before == account => {
+                Culprit::Account(account)
+            }
+            Failures::Some { .. } => Culprit::Database,
         };
-        self.failures = Failures::Some { account, hold_until_us };
+        self.failures = Failures::Some { culprit, hold_until_us };
     }
 
-    /// A session did not answer its calls, as when a primary waits for a standby that is gone. A probe counts again from
+    /// A session did not answer in time, as when a primary waits for a standby that is gone. A probe counts again from
     /// `hold_until_us` on, in monotonic microseconds.
     pub(super) fn fell_silent(&mut self, hold_until_us: u64) {
-        self.failures = Failures::Some { account: None, hold_until_us };
+        let culprit = match self.failures {
+            Failures::None => Culprit::Session,
+            Failures::Some { .. } => Culprit::Database,
+        };
+        self.failures = Failures::Some { culprit, hold_until_us };
     }
 
     /// A transaction is committed, or the database is another one.
@@ -83,7 +100,7 @@ impl Health {
 
     /// What is wrong, if anything. `is_one_serving`: the last probe of a lane that is ready succeeded.
     pub(super) fn problem(&self, is_one_serving: bool) -> Option<Unavailable> {
-        let is_failing = matches!(self.failures, Failures::Some { account: None, .. });
+        let is_failing = matches!(self.failures, Failures::Some { culprit: Culprit::Database, .. });
         match self.down_since_us {
             Some(_) => Some(self.why_down),
             None => (is_failing || !is_one_serving).then_some(Unavailable::Failed),
