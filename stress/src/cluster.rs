@@ -31,10 +31,10 @@ use std::time::Duration;
 
 use clap::Args;
 use postgres::Client;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use crate::arguments::{positive, setting};
-use crate::process::service::{Launch, Service};
+use crate::process::{Launch, Service, signal};
 use crate::stack::{DATABASE, apply_sql};
 use crate::throwaway::Throwaway;
 use crate::{Balancer, BalancerOptions, Error, Instance, InstanceOptions, Workplace, install, wait};
@@ -218,10 +218,10 @@ impl Cluster {
             node.ok_or_else(|| Error::Refused(format!("{host} is none of {}", DATABASES.join(", "))))?;
         match part {
             Part::Postmaster => {
-                let pid = node.postmaster_pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                let pid = node.postmaster_pid();
                 let pid = pid.ok_or_else(|| Error::Refused(format!("{host} has no postmaster")))?;
-                let killed = rustix::process::kill_process(pid, Signal::KILL);
-                killed.map_err(|errno| Error::io(format!("kill the postmaster of {host}"))(errno.into()))?;
+                signal(pid, Signal::KILL)
+                    .map_err(|errno| Error::io(format!("kill the postmaster of {host}"))(errno.into()))?;
             }
             Part::Patroni => drop(node.patroni().and_then(Service::kill)),
             Part::Etcd => drop(node.etcd().and_then(Service::kill)),
@@ -282,9 +282,7 @@ impl Cluster {
             let metrics = api.instance.metrics_address().unwrap_or_default();
             format!(
                 "{}: {} http://{}, metrics http://{metrics}/metrics\n",
-                api.host,
-                api.instance.name(),
-                api.address
+                api.host, api.instance.name, api.address
             )
         });
         let nginx = format!("{BALANCER}: nginx http://{}\n", self.address());

@@ -18,8 +18,8 @@ pub enum Error {
     /// Something outside the bench has to change first. The text is one line and ends with the remedy.
     #[error("{0}")]
     Refused(String),
-    /// A service or a tool failed: `what` it did, such as `exited with status 1`. In a throwaway directory the log is gone when
-    /// the error arrives, but for its last lines, the `tail`.
+    /// A service or a tool failed: `what` it did, such as `ended with exit status: 1`. In a throwaway directory the log is gone
+    /// when the error arrives, but for its last lines, the `tail`.
     #[error("{name} {what}; {}", end_of(log, tail))]
     Service { name: String, what: String, log: PathBuf, tail: String },
     /// PostgreSQL refused a file, named with its line, or a statement.

@@ -1,6 +1,7 @@
 //! Files, with errors that name them.
 
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
+use crate::process::run;
 
 pub fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))
@@ -29,33 +31,19 @@ pub fn write_executable(path: impl Into<PathBuf>, script: &str) -> Result<PathBu
     let path = path.into();
     let mut shell = Command::new("sh");
     shell.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(&path).arg(script);
-    let what = format!("write {}", path.display());
-    run(shell, &what).map(|()| path)
+    run(&mut shell, &format!("write {}", path.display())).map(|_| path)
 }
 
 /// Copies a program so that the copy can be run at once; see [`write_executable`].
 pub fn copy_executable(from: &Path, to: &Path) -> Result<(), Error> {
-    let mut copy = Command::new("cp");
-    copy.args([from, to]);
-    run(copy, &format!("copy {}", from.display()))
-}
-
-fn run(mut command: Command, what: &str) -> Result<(), Error> {
-    let output = command.output().map_err(Error::io(what))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::Refused(format!("cannot {what}: {}", said.trim())))
+    run(Command::new("cp").args([from, to]), &format!("copy {}", from.display())).map(drop)
 }
 
 /// The files `*.EXTENSION` of a directory, in name order.
 pub fn with_extension(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
-    let cannot = || Error::io(format!("read the directory {}", directory.display()));
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(cannot())? {
-        paths.push(entry.map_err(cannot())?.path());
-    }
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(Error::io(format!("read the directory {}", directory.display())))?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(DirEntry::path).collect();
     paths.retain(|path| path.extension().is_some_and(|it| it == extension));
     paths.sort();
     Ok(paths)

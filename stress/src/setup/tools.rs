@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A program that can be missing.
@@ -143,11 +143,13 @@ pub static PROMTOOL: Tool = Tool {
     ..Tool::new("Prometheus' promtool", &["promtool"], "promtool, version ")
 };
 pub static POSTGRES_EXPORTER: Tool = Tool {
-    packages: {
-        let mut packages = ["postgres_exporter"; 5];
-        packages[0] = "prometheus-postgres-exporter";
-        packages
-    },
+    packages: [
+        "prometheus-postgres-exporter",
+        "postgres_exporter",
+        "postgres_exporter",
+        "postgres_exporter",
+        "postgres_exporter",
+    ],
     service: Some("prometheus-postgres-exporter"),
     ..Tool::new(
         "postgres_exporter",
@@ -171,21 +173,17 @@ pub static PERF: Tool = Tool {
 };
 /// See [`require_k6`](super::install::require_k6).
 pub static K6: Tool =
-    Tool { arguments: &["version"], elsewhere: super::k6::ours, ..Tool::new("k6", &["k6"], "k6 v") };
+    Tool { arguments: &["version"], elsewhere: super::python::our_k6, ..Tool::new("k6", &["k6"], "k6 v") };
 pub static STRACE: Tool = Tool::new("strace", &["strace"], "strace -- version ");
 
 /// Where `pg_config` says, or in `/usr/lib/postgresql/15/bin` of Debian and its kin, or in `/usr/pgsql-15/bin` of the
 /// PostgreSQL project's packages.
 fn postgres_servers() -> Vec<PathBuf> {
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
-    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let configured = configured.map(|directory| directory.join("postgres")).into_iter();
-    configured
-        .chain(newest_first(&[
-            ("/usr/lib/postgresql", "", "bin/postgres"),
-            ("/usr", "pgsql-", "bin/postgres"),
-        ]))
-        .collect()
+    let configured =
+        configured.map(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("postgres"));
+    let places = [("/usr/lib/postgresql", "", "bin/postgres"), ("/usr", "pgsql-", "bin/postgres")];
+    configured.into_iter().chain(newest_first(&places)).collect()
 }
 
 /// `/usr/bin/perf_5.10` of Debian, `/usr/lib/linux-tools/5.15.0-91-generic/perf` of Ubuntu.

@@ -38,7 +38,7 @@ impl Bank {
         let parts = stack
             .services()
             .into_iter()
-            .map(|service| (service.name().to_owned(), service.group().map(|group| group.account().clone())));
+            .map(|service| (service.name.clone(), service.group.as_ref().map(|group| group.account.clone())));
         Bank {
             urls: addresses.iter().map(|address| format!("http://{address}")).collect(),
             metrics: metrics.collect(),

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use postgres::error::ErrorPosition;
 use postgres::{Client, NoTls};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::DB;
 use crate::cgroup::Group;
 use crate::install::Found;
-use crate::process::service::{Launch, Service};
 use crate::process::user::User;
+use crate::process::{Launch, Service, signal};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Error, files, install};
@@ -183,8 +183,8 @@ impl Postgres {
         let children = self.child_pids();
         self.service.kill();
         // Each is in a session of its own. They would notice the postmaster's end, but not at once.
-        for backend in children.into_iter().filter_map(|pid| Pid::from_raw(pid.try_into().ok()?)) {
-            let _ = rustix::process::kill_process(backend, Signal::KILL);
+        for backend in children {
+            let _ = signal(backend, Signal::KILL);
         }
     }
 

@@ -110,8 +110,8 @@ pub(super) fn instance_group(options: &EndureOptions) -> Result<Group, Error> {
 
 /// What a service in a group has used.
 pub(super) fn account(service: &Service) -> Result<&Account, Error> {
-    let account = service.group().map(Group::account);
-    account.ok_or_else(|| Error::Refused(format!("no account is kept of {}", service.name())))
+    let account = service.group.as_ref().map(|group| &group.account);
+    account.ok_or_else(|| Error::Refused(format!("no account is kept of {}", service.name)))
 }
 
 /// A disk that is slow to flush, on every machine alike: PostgreSQL waits before each flush for others to join in, with the

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::process::run;
 use crate::{Error, compile, files};
 
 /// One patch of `src/sim/bugs`.
@@ -123,20 +124,11 @@ impl BrokenCopy {
     }
 
     fn git_apply(&self, bug: &PlantedBug, options: &[&str]) -> Result<(), Error> {
-        let output = Command::new("git")
-            // The copy stands inside a repository, of which git would take it for a part.
-            .env("GIT_CEILING_DIRECTORIES", self.directory.parent().unwrap_or(&self.directory))
-            .current_dir(&self.directory)
-            .arg("apply")
-            .args(options)
-            .arg(&bug.patch)
-            .output();
-        let output = output.map_err(Error::io("run git, which applies the patches: install git"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let why = String::from_utf8_lossy(&output.stderr);
-        Err(Error::Refused(format!("{} does not fit the source: {}", bug.patch.display(), why.trim())))
+        let mut git = Command::new("git");
+        // The copy stands inside a repository, of which git would take it for a part.
+        git.env("GIT_CEILING_DIRECTORIES", self.directory.parent().unwrap_or(&self.directory));
+        git.current_dir(&self.directory).arg("apply").args(options).arg(&bug.patch);
+        run(&mut git, &format!("apply {} with git", bug.patch.display())).map(drop)
     }
 }
 

@@ -247,7 +247,7 @@ impl<'a> Soak<'a> {
         let mut last: Option<Vec<(String, Footprint)>> = None;
         let seen = wait::until(QUIET_PATIENCE, &self.place.interrupt, || {
             thread::sleep(BETWEEN_LOOKS);
-            let of = |service: &Service| (service.name().to_owned(), Footprint::of(service));
+            let of = |service: &Service| (service.name.clone(), Footprint::of(service));
             let now: Vec<(String, Footprint)> = self.stack.services().into_iter().map(of).collect();
             let counts = |seen: &[(String, Footprint)]| -> Vec<(u64, u64)> {
                 seen.iter().map(|(_, part)| (part.processes, part.descriptors)).collect()
@@ -268,14 +268,14 @@ impl<'a> Soak<'a> {
     /// What the logs say that they never should.
     fn alarms(&self) -> Vec<String> {
         let of = |service: &Service| {
-            let words: &[&str] = match service.name() {
+            let words: &[&str] = match service.name.as_str() {
                 "nginx" => &["exited on signal", "[alert]", "[emerg]"],
                 "postgresql" => &["PANIC", "was terminated by signal"],
                 _instance => &["panicked at"],
             };
             let log = service.log();
             let line = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
-            line.map(|line| format!("the log of {} has: {line}", service.name()))
+            line.map(|line| format!("the log of {} has: {line}", service.name))
         };
         self.stack.services().into_iter().filter_map(of).collect()
     }
