@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use stress::{Durability, Instance, Postgres, PostgresOptions};
+use stress::{Instance, Postgres, PostgresOptions};
 use support::bank::options;
 use support::cluster::assert_ledger_adds_up;
 use support::{Wire, get, transaction, wait_for, workspace};
@@ -20,7 +20,7 @@ const ACKNOWLEDGED_MIN: usize = 500;
 #[test]
 fn nothing_acknowledged_is_lost_when_postgresql_is_killed() {
     let mut postgres =
-        Postgres::start(&PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() })
+        Postgres::start(&PostgresOptions { is_durable: true, ..PostgresOptions::default() })
             .expect("start a PostgreSQL");
     postgres.create_bank("rinha", &workspace().join("sql")).expect("make the bank");
     let instance = Instance::start(&options(&postgres.url("rinha"), &[("QUEUE_TIMEOUT_MS", "50")]))

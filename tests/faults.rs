@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use stress::ledger::Judge;
 use stress::throwaway::Throwaway;
-use stress::{Durability, Frozen, PostgresOptions, Signal, Stack, StackOptions};
+use stress::{Frozen, PostgresOptions, Signal, Stack, StackOptions};
 use support::load::{self, Asked, ClosedRun, Outcome, Record, finish, wait_each, wait_records, wait_served};
 use support::proxy::{BOTH, Break, Way};
 use support::{
@@ -72,7 +72,7 @@ const IMPATIENT: [(&str, &str); 5] = [
 #[test]
 fn a_fast_restart_of_postgresql_costs_what_was_in_flight() {
     const RESTARTS: usize = 3;
-    let durable = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
+    let durable = PostgresOptions { is_durable: true, ..PostgresOptions::default() };
     let mut stack = stack(durable, &PATIENT);
     let load = load::start(stack.address().to_string());
     let recoveries: Vec<Duration> = (0..RESTARTS)
@@ -131,7 +131,8 @@ fn a_terminated_backend_costs_what_was_in_flight() {
 #[test]
 fn without_a_connection_to_spare_it_waits_for_one() {
     const PLACES: u32 = 12;
-    let few = PostgresOptions { connections_max: PLACES, ..PostgresOptions::default() };
+    let connections_max = ("max_connections".to_owned(), PLACES.to_string());
+    let few = PostgresOptions { settings: vec![connections_max], ..PostgresOptions::default() };
     // The lanes come back late enough for strangers to take their places.
     let settings = [("RECONNECT_MIN_MS", "200"), ("QUEUE_TIMEOUT_MS", "300")];
     let stack = stack(few, &settings);
@@ -400,7 +401,7 @@ fn a_connection_that_ends_idle_costs_nothing_that_was_done() {
     }
     let told = finish(load, &mut bank.database.connect());
     report("idle connections ended", &[], &told);
-    let done = Judge::new().judge(&mut bank.database.connect(), &told.records).expect("it agrees");
+    let done = Judge::default().judge(&mut bank.database.connect(), &told.records).expect("it agrees");
     for record in told.records.iter().filter(|record| !record.outcome.is_served()) {
         assert_eq!(record.outcome, Outcome::Broken, "{record:?}");
         let Asked::Transaction { description, .. } = &record.asked else { continue };
@@ -443,7 +444,7 @@ fn a_ledger_that_disagrees_is_noticed() {
     ] {
         database.batch_execute("BEGIN").expect("begin");
         database.batch_execute(tampering).expect("tamper");
-        let text = Judge::new().judge(&mut database, &told.records).expect_err(tampering).to_string();
+        let text = Judge::default().judge(&mut database, &told.records).expect_err(tampering).to_string();
         assert!(complaints.iter().any(|complaint| text.contains(complaint)), "{tampering}: {text}");
         database.batch_execute("ROLLBACK").expect("roll back");
     }

@@ -7,7 +7,7 @@ use stress::ledger::Tally;
 use stress::load::{Generator, LoadKind};
 use stress::measure::{self, MeasureOptions, Part, Progress, Running};
 use stress::throwaway::Throwaway;
-use stress::{Bank, Durability, PostgresOptions, Stack, StackOptions, Workplace};
+use stress::{Bank, PostgresOptions, Stack, StackOptions, Workplace};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_rinha");
 
@@ -66,7 +66,7 @@ fn a_run_is_refused_when_its_ledger_was_tampered_with() {
     let stack = Stack::start(&StackOptions::new(&place.workspace, SERVER)).expect("start the stack");
     let bank = Bank::of(&stack);
     let refusal = || {
-        let before = Tally::of_new_bank();
+        let before = Tally::default();
         let progress = Progress::hidden();
         let run = measure::measure_bank(&bank, &before, &generator, Some(4), 1, &place.interrupt, &progress);
         run.expect_err("a run on these books").to_string()
@@ -154,7 +154,7 @@ fn other_stacks_are_asked_in_all_their_parts() {
 #[test]
 fn a_durable_stack_has_logged_tables_and_waits_for_the_disk() {
     let base = StackOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")), SERVER);
-    let postgres = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
+    let postgres = PostgresOptions { is_durable: true, ..PostgresOptions::default() };
     let stack = Stack::start(&StackOptions { postgres, ..base }).expect("start the stack");
     let mut client = stack.postgres.connect("rinha").expect("connect");
     let unlogged = "SELECT count(*) FROM pg_class WHERE relpersistence = 'u'";

@@ -41,8 +41,8 @@ pub use setup::{Workplace, compile, install, left_out};
 
 pub mod stack;
 pub use stack::{
-    Balancer, BalancerOptions, Bank, Durability, Instance, InstanceOptions, LIMITS, Ports, Postgres,
-    PostgresOptions, Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
+    Balancer, BalancerOptions, Bank, Instance, InstanceOptions, LIMITS, Ports, Postgres, PostgresOptions,
+    Readiness, Solo, SoloOptions, Split, Stack, StackOptions, TUNED_LIMITS,
 };
 
 pub mod load;

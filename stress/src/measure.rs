@@ -15,17 +15,15 @@ use crate::load::{Generator, LoadKind};
 use crate::stack::Shape;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
-use crate::{
-    Bank, Durability, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace, compile, files,
-};
+use crate::{Bank, Error, PostgresOptions, Service, Split, Stack, StackOptions, Workplace, compile, files};
 
 mod usage;
 pub use usage::Machine;
 pub(crate) use usage::Moment;
 
 mod report;
-pub(crate) use report::DISTURBING_CPUS;
 pub use report::{Case, Conditions, Part, Report, Run, ServiceLimits, Setup};
+pub(crate) use report::{DISTURBING_CPUS, cpu_us_per_request};
 mod table;
 pub(crate) use table::parts_table;
 
@@ -77,7 +75,7 @@ pub struct MeasureOptions {
 }
 
 /// How a stack of its own is.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct OwnStack {
     /// How 1.5 CPU and 550 MB are shared out: as in the challenge; for more requests per second; no limits at all
     #[arg(long, value_enum, default_value_t, value_name = "SPLIT", conflicts_with = "url")]
@@ -117,12 +115,6 @@ pub struct CpuPeriod {
     pub cpu_period_ms: u32,
 }
 
-impl Default for CpuPeriod {
-    fn default() -> CpuPeriod {
-        CpuPeriod { cpu_period_ms: CPU_PERIOD_DEFAULT_MS }
-    }
-}
-
 /// A bank that runs, in place of a stack of its own; `cargo stress up` prints these options for its own. Nobody else may use
 /// the bank during a run, and the run's transactions stay in its ledger.
 #[derive(Debug, Clone, Args)]
@@ -149,15 +141,11 @@ impl MeasureOptions {
         self.stack.check()?;
         let is_direct = self.load == LoadKind::Direct;
         let is_embedded = self.stack.peer() == Some("peer:embedded");
+        let is_open_with_accounts = self.load == LoadKind::Open && self.stack.accounts.is_some();
+        let is_direct_and_split = is_direct && self.stack.shape.databases > 1;
         for (is_wrong, why) in [
-            (
-                self.load == LoadKind::Open && self.stack.accounts.is_some(),
-                "--accounts is for saturate and direct",
-            ),
-            (
-                is_direct && self.stack.shape.databases > 1,
-                "direct asks one instance: it cannot have --databases 2",
-            ),
+            (is_open_with_accounts, "--accounts is for saturate and direct"),
+            (is_direct_and_split, "direct asks one instance: it cannot have --databases 2"),
             (!is_direct && is_embedded, "peer:embedded is a bank of one process: it is for `direct`"),
             (!is_direct && self.health, "--health is for `direct`"),
         ] {
@@ -174,7 +162,6 @@ impl MeasureOptions {
 }
 
 impl OwnStack {
-    /// Refuses options that are right one by one, and contradict each other.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let Shape { instances, databases, .. } = self.shape;
         if databases > 1 && self.balancer != BalancerName::NginxTcp {
@@ -195,15 +182,18 @@ impl OwnStack {
     /// Those of the server and of PostgreSQL that are not as usual.
     fn settings(&self) -> Vec<(String, String)> {
         let (shape, usual) = (self.shape, Shape::default());
-        let others = [
-            ("accounts", self.accounts),
-            ("instances", Some(shape.instances).filter(|it| *it != usual.instances)),
-            ("databases", Some(shape.databases).filter(|it| *it != usual.databases)),
-            ("distance_ms", Some(shape.distance_ms).filter(|it| *it != usual.distance_ms)),
-        ];
-        let others =
-            others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_string())));
-        [self.set.as_slice(), self.postgresql.as_slice(), &others.collect::<Vec<_>>()].concat()
+        let mut settings = [self.set.as_slice(), &self.postgresql].concat();
+        for (name, value, usual) in [
+            ("accounts", self.accounts.unwrap_or_default(), 0),
+            ("instances", shape.instances, usual.instances),
+            ("databases", shape.databases, usual.databases),
+            ("distance_ms", shape.distance_ms, usual.distance_ms),
+        ] {
+            if value != usual {
+                settings.push((name.to_owned(), value.to_string()));
+            }
+        }
+        settings
     }
 
     /// What is measured in place of the server: `peer:batch`.
@@ -240,7 +230,7 @@ impl OwnStack {
             groups,
             split: self.limits,
             postgres: PostgresOptions {
-                durability: Durability::of(self.durable),
+                is_durable: self.durable,
                 settings: self.postgresql.clone(),
                 accounts: self.accounts,
                 ..PostgresOptions::default()
@@ -314,8 +304,8 @@ pub fn measure(
     let bank = options.running.as_ref().map(Running::bank).transpose()?;
     let groups = if bank.is_some() { Parent::find().ok() } else { options.stack.groups()? };
     let scratch = Throwaway::new("load")?;
-    let generator = Generator::find(load, scratch.path(), groups.as_ref(), place)?;
-    let generator = generator.with_accounts(options.stack.accounts);
+    let mut generator = Generator::find(load, scratch.path(), groups.as_ref(), place)?;
+    generator.accounts = options.stack.accounts;
     let machine = Machine::look();
     let names = load.cases(&options.connections);
     let mut sides = Side::of(options, &generator, names.len(), place)?;
@@ -333,11 +323,12 @@ pub fn measure(
                     measured(bank, &Tally::now(bank, &place.interrupt)?)?
                 } else {
                     // Each stack's own: a log is appended to, and an instance's addresses are read from it.
-                    let logs = place.logs.join(format!("{}-{number}-{case}", side.directory()));
+                    let name = if side.is_baseline { "baseline" } else { "run" };
+                    let logs = place.logs.join(format!("{name}-{number}-{case}"));
                     files::make_directory(&logs)?;
                     let stack = side.own.start(&Workplace { logs, ..place.clone() }, groups.clone())?;
                     side.setup.add_facts(&stack);
-                    measured(&side.own.bank(&stack, load), &Tally::of_new_bank())?
+                    measured(&side.own.bank(&stack, load), &Tally::default())?
                 };
                 progress.end(&run);
                 side.runs[case].push(run);
@@ -378,7 +369,7 @@ impl Side {
             Side { is_baseline, own, setup, runs: vec![Vec::new(); cases] }
         };
         if options.running.is_some() {
-            return Ok(vec![side(options, OwnStack::default(), false)]);
+            return Ok(vec![side(options, options.stack.clone(), false)]);
         }
         let mut sides = vec![side(options, options.stack.with_server(place)?, false)];
         if let Some(baseline) = &options.baseline {
@@ -391,15 +382,8 @@ impl Side {
     }
 
     fn name(&self, connections: Option<u32>) -> String {
-        let case = LoadKind::case_name(connections);
-        match &self.setup.conditions.peer {
-            Some(other) => format!("{case}, {other}"),
-            None => case,
-        }
-    }
-
-    fn directory(&self) -> &'static str {
-        if self.is_baseline { "baseline" } else { "run" }
+        let other = self.setup.conditions.peer.iter().map(|other| format!(", {other}"));
+        LoadKind::case_name(connections) + &other.collect::<String>()
     }
 }
 
@@ -416,10 +400,10 @@ pub fn measure_bank(
     generator.run(&bank.urls, connections, WARM_UP_SECONDS, interrupt)?;
 
     let counts_before = settled(bank, interrupt)?;
-    let before_load = Moment::now(bank, generator.program().group.as_ref());
+    let before_load = Moment::now(bank, generator.program.group.as_ref());
     progress.load(seconds);
     let outcome = generator.run(&bank.urls, connections, seconds, interrupt);
-    let after_load = Moment::now(bank, generator.program().group.as_ref());
+    let after_load = Moment::now(bank, generator.program.group.as_ref());
     progress.loaded();
     let outcome = outcome?;
     let counts_after = settled(bank, interrupt)?;
@@ -434,7 +418,7 @@ pub fn measure_bank(
 impl Setup {
     fn of(options: &MeasureOptions, generator: &Generator) -> Setup {
         let url = options.running.as_ref().map(|running| running.url.clone());
-        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program().version()];
+        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program.version()];
         let mut limits = options.stack.limits.to_string();
         let mut conditions = options.stack.conditions();
         if url.is_some() {

@@ -111,7 +111,7 @@ pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<
             (perf, options, place),
             solo.instance.pid(),
             &data,
-            &wrk.program().found.program,
+            &wrk.program.found.program,
             wrk.wrk_arguments(&target, options.connections, options.seconds),
         )
     })?;

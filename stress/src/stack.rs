@@ -6,7 +6,7 @@ pub(crate) use split::{DB, WEBAPI, WEBAPIS};
 pub use split::{LIMITS, Split, TUNED_LIMITS};
 
 mod postgresql;
-pub use postgresql::{Durability, Postgres, PostgresOptions};
+pub use postgresql::{Postgres, PostgresOptions};
 pub(crate) use postgresql::{apply_sql, remove_segment};
 
 mod instance;
@@ -59,12 +59,12 @@ impl Ports {
     }
 
     pub fn all(self) -> [u16; 5] {
-        let Ports { nginx, instances: [first, second], metrics: [first_metrics, second_metrics] } = self;
-        [nginx, first, second, first_metrics, second_metrics]
+        let Ports { nginx, instances: [one, two], metrics: [metrics_one, metrics_two] } = self;
+        [nginx, one, two, metrics_one, metrics_two]
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StackOptions {
     pub server: PathBuf,
     pub sql: PathBuf,
@@ -85,21 +85,13 @@ pub struct StackOptions {
 }
 
 impl StackOptions {
-    /// The stack of the project in the directory `workspace`, on free ports, without limits, told to nobody.
+    /// The project's own stack, on free ports, without limits, told to nobody.
     pub fn new(workspace: &std::path::Path, server: impl Into<PathBuf>) -> StackOptions {
         StackOptions {
             server: server.into(),
             sql: workspace.join("sql"),
             balancer: Some(workspace.join("nginx/nginx.conf")),
-            shape: Shape::default(),
-            ports: Ports::default(),
-            groups: None,
-            split: Split::Default,
-            postgres: PostgresOptions::default(),
-            environment: Vec::new(),
-            logs: None,
-            steps: Steps::Silent,
-            interrupt: Interrupt::default(),
+            ..StackOptions::default()
         }
     }
 }
@@ -145,9 +137,8 @@ impl Stack {
         let sockets = Throwaway::new("stack")?;
         let group = |name: &str| -> Result<Option<Arc<Group>>, Error> {
             let limits = options.split.limits().iter().find(|(service, _)| *service == name);
-            let limits = limits.map(|(_, limits)| *limits);
-            let made = options.groups.as_ref().map(|parent| parent.group(name, limits));
-            made.transpose().map(|made| made.map(Arc::new))
+            let Some(parent) = &options.groups else { return Ok(None) };
+            parent.group(name, limits.map(|(_, limits)| *limits)).map(Arc::new).map(Some)
         };
         let log = |name: &str| options.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
 
@@ -183,11 +174,8 @@ impl Stack {
                 let place = sockets.path().join(format!("far{}", upstreams.len()));
                 files::make_directory(&place)?;
                 let (delay, socket) = (Duration::from_millis(distance_ms.into()), postgres.socket());
-                distance::put_between_sockets(
-                    &place.join(socket.file_name().unwrap_or_default()),
-                    &socket,
-                    delay,
-                )?;
+                let near = place.join(socket.file_name().unwrap_or_default());
+                distance::put_between_sockets(&near, &socket, delay)?;
                 url = postgres.url_at(DATABASE, &place);
             }
             let mut upstream = Vec::new();
@@ -251,8 +239,12 @@ impl Stack {
     /// Its processes, in the order in which a request meets them.
     pub fn services(&self) -> Vec<&Service> {
         let instances = self.instances.iter().map(|instance| &**instance);
-        let databases = [&self.postgres].into_iter().chain(&self.second_postgres).map(|postgres| &**postgres);
+        let databases = self.databases().map(|postgres| &**postgres);
         [&*self.balancer].into_iter().chain(instances).chain(databases).collect()
+    }
+
+    fn databases(&self) -> impl Iterator<Item = &Postgres> {
+        [&self.postgres].into_iter().chain(&self.second_postgres)
     }
 
     /// Whose programs it is made of, with their versions.

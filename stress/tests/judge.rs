@@ -41,7 +41,7 @@ fn each_judgement_is_about_what_is_new_and_the_last_one_about_all() {
     let mut database = postgres.connect("bank").unwrap();
     let database = &mut database;
 
-    let mut judge = Judge::new();
+    let mut judge = Judge::default();
     let first = [
         statement(1, 0, None),
         credited(database, 1, "a", 10),
@@ -60,12 +60,12 @@ fn each_judgement_is_about_what_is_new_and_the_last_one_about_all() {
     ];
     assert_eq!(judge.judge(database, &second).unwrap().len(), 3);
     judge.judge_whole(database).unwrap();
-    assert_eq!((judge.judge(database, &[]).unwrap().len(), judge.rows()), (0, 4));
+    assert_eq!((judge.judge(database, &[]).unwrap().len(), judge.rows), (0, 4));
 
     // From here on, what each judgement must refuse. A judge that has refused is of no more use: each has its own.
     let judge_after =
         |database: &mut Client, tampering: &str, records: &mut dyn FnMut(&mut Client) -> Vec<Record>| {
-            let mut judge = Judge::new();
+            let mut judge = Judge::default();
             judge.judge(database, &[&first[..], &second[..]].concat()).unwrap();
             database.batch_execute("BEGIN").unwrap();
             let records = records(database);

@@ -20,8 +20,7 @@ use stress::http::get_status;
 use stress::throwaway::Throwaway;
 use stress::wait::{self, Interrupt};
 use stress::{
-    Balancer, BalancerOptions, Durability, Error, Instance, InstanceOptions, Postgres, PostgresOptions,
-    Readiness, Signal,
+    Balancer, BalancerOptions, Error, Instance, InstanceOptions, Postgres, PostgresOptions, Readiness, Signal,
 };
 
 #[test]
@@ -50,7 +49,7 @@ fn postgres_runs_the_files_in_order_names_a_refused_line_and_leaves_nothing() {
 
 #[test]
 fn durable_data_survives_a_crash() {
-    let durable = PostgresOptions { durability: Durability::Durable, ..PostgresOptions::default() };
+    let durable = PostgresOptions { is_durable: true, ..PostgresOptions::default() };
     let mut postgres = Postgres::start(&durable).unwrap();
     postgres.connect("postgres").unwrap().batch_execute("CREATE TABLE t AS SELECT 42 AS n").unwrap();
 

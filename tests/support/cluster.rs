@@ -145,8 +145,9 @@ fn shared() -> &'static Postgres {
     static SHARED: OnceLock<(Postgres, Child)> = OnceLock::new();
     let (postgres, _janitor) = SHARED.get_or_init(|| {
         let options = PostgresOptions {
-            connections_max: 500,
-            settings: vec![("shared_buffers".to_owned(), "64MB".to_owned())],
+            settings: [("max_connections", "500"), ("shared_buffers", "64MB")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             ..PostgresOptions::default()
         };
         let postgres = Postgres::start(&options).expect("start a private PostgreSQL");

@@ -61,7 +61,7 @@ pub(crate) fn wait_records(load: &RunningLoad, what: &str, least: usize, is_such
 /// were told. An answer that the bank never gives, and none at all, fail the test.
 pub(crate) fn finish(load: RunningLoad, database: &mut Client) -> ClosedRun {
     let run = load.finish().unwrap_or_else(|error| panic!("{error}"));
-    let judged = Judge::new().judge_at_rest(database, &run.records, &Interrupt::default());
+    let judged = Judge::default().judge_at_rest(database, &run.records, &Interrupt::default());
     judged.unwrap_or_else(|error| panic!("{error}"));
     assert_ledger_adds_up(database);
     run

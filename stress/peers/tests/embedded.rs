@@ -47,12 +47,12 @@ fn it_keeps_the_rules_of_the_bank_and_its_books_add_up() {
         parts: Vec::new(),
     };
     let counts = settled(&bank, &Interrupt::default()).expect("counts");
-    let ledger = audit(&bank, &Tally::of_new_bank(), &counts).expect("books that add up");
+    let ledger = audit(&bank, &Tally::default(), &counts).expect("books that add up");
     assert_eq!((ledger.rows, ledger.answered_200), (2, 2));
     // The audit looks: one answer fewer than there are rows is found out.
     let mut short = counts;
     short.accepted -= 1;
-    assert!(audit(&bank, &Tally::of_new_bank(), &short).is_err());
+    assert!(audit(&bank, &Tally::default(), &short).is_err());
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);

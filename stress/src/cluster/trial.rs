@@ -77,7 +77,7 @@ impl Trial {
             ..ClosedLoad::new(cluster.address(), options.clients as usize)
         };
         let load = load.paced(options.rate.into());
-        let (mut trial, mut judge) = (Trial::default(), Judge::new());
+        let (mut trial, mut judge) = (Trial::default(), Judge::default());
         let began = Instant::now();
         let is_due = |round: u32| match options.minutes {
             Some(minutes) => began.elapsed() < Duration::from_mins(minutes.into()),
@@ -101,7 +101,7 @@ impl Trial {
                 }
             }
         }
-        trial.rows = judge.rows();
+        trial.rows = judge.rows;
         Ok(trial)
     }
 

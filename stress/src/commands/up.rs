@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use stress::cgroup::Parent;
 use stress::lock::Lock;
 use stress::measure::CpuPeriod;
-use stress::{
-    Bank, Durability, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install,
-};
+use stress::{Bank, Error, Ports, PostgresOptions, Split, Stack, StackOptions, Workplace, install};
 
 use super::{at_work, until_interrupted};
 
@@ -68,10 +66,7 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
         ports,
         groups: groups.ok(),
         split,
-        postgres: PostgresOptions {
-            durability: Durability::of(arguments.durable),
-            ..PostgresOptions::default()
-        },
+        postgres: PostgresOptions { is_durable: arguments.durable, ..PostgresOptions::default() },
         logs: Some(logs.clone()),
         steps,
         interrupt: interrupt.clone(),

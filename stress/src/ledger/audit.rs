@@ -8,7 +8,8 @@ use super::{Counts, settled};
 use crate::wait::Interrupt;
 use crate::{Bank, Error, http};
 
-/// What a bank had in its ledger, and what its instances had counted, at a moment when nothing was on its way.
+/// What a bank had in its ledger, and what its instances had counted, at a moment when nothing was on its way; by default that
+/// of a new bank.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     rows: u64,
@@ -16,11 +17,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// That of a bank whose ledger is empty, and whose instances are as new.
-    pub fn of_new_bank() -> Tally {
-        Tally::default()
-    }
-
     /// That of a bank that has been used. Nobody may be using it now.
     pub fn now(bank: &Bank, interrupt: &Interrupt) -> Result<Tally, Error> {
         let counts = settled(bank, interrupt)?;

@@ -15,7 +15,7 @@ use crate::wait::{self, Interrupt};
 #[derive(Debug, Default)]
 pub struct Judge {
     accounts: BTreeMap<i32, Account>,
-    rows: i64,
+    pub rows: i64,
 }
 
 /// One of the bank's clients, as of the last judgement.
@@ -37,14 +37,6 @@ struct Row {
 }
 
 impl Judge {
-    pub fn new() -> Judge {
-        Judge::default()
-    }
-
-    pub fn rows(&self) -> i64 {
-        self.rows
-    }
-
     /// Judges the rows since the last judgement by the records of all requests since then. All of them must have ended, and
     /// no session may still be at work.
     ///
@@ -99,15 +91,11 @@ impl Judge {
 
     /// Reads the whole ledger again: what was judged before is still there.
     pub fn judge_whole(&self, database: &mut Client) -> Result<(), Error> {
-        let rows = database
-            .query("SELECT cliente_id, count(*), sum(CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END)::bigint \
-                    FROM transacoes GROUP BY cliente_id ORDER BY cliente_id", &[])
-            .map_err(Error::sql(PLACE))?;
-        let found: BTreeMap<i32, (i64, i64)> =
-            rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+        type Sums = BTreeMap<i32, (i64, i64)>;
+        let rows = database.query(SUMS, &[]).map_err(Error::sql(PLACE))?;
+        let found: Sums = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
         let known = self.accounts.iter().filter(|(_, account)| account.rows > 0);
-        let known: BTreeMap<i32, (i64, i64)> =
-            known.map(|(id, account)| (*id, (account.rows, account.balance_cents))).collect();
+        let known: Sums = known.map(|(id, account)| (*id, (account.rows, account.balance_cents))).collect();
         if found == known {
             return Ok(());
         }
@@ -218,6 +206,8 @@ const PLACE: &str = "the judgement of the ledger";
 /// One client's rows after an id, in the order of its balance.
 const NEW_ROWS: &str = "SELECT id, CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END, descricao \
                         FROM transacoes WHERE cliente_id = $1 AND id > $2 ORDER BY id";
+const SUMS: &str = "SELECT cliente_id, count(*), sum(CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END)::bigint \
+                    FROM transacoes GROUP BY cliente_id";
 /// PostgreSQL's own workers may be at work at any time.
 const AT_WORK: &str = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' \
                        AND pid <> pg_backend_pid() AND state <> 'idle'";

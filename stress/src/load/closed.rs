@@ -17,7 +17,6 @@ use crate::Error;
 use crate::http::Connection;
 use crate::wait::{self, Interrupt};
 
-/// Several clients, each on a connection of its own that it opens again when it has ended.
 #[derive(Debug, Clone)]
 pub struct ClosedLoad {
     pub address: String,
@@ -128,7 +127,7 @@ struct Shared {
 }
 
 impl ClosedLoad {
-    /// So many clients, with no pause and connections that last.
+    /// With no pause, and connections that last.
     pub fn new(address: impl Into<String>, clients: usize) -> ClosedLoad {
         ClosedLoad {
             address: address.into(),

@@ -17,12 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Group, Parent};
 use crate::install::{self, Found, require_k6};
-use crate::process::service::{Launch, Service};
+use crate::process::{Launch, Service};
 use crate::table::float;
 use crate::wait::Interrupt;
 use crate::{Error, Workplace, files};
 
-/// What is sent, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum, strum::Display)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "lowercase")]
@@ -102,8 +101,8 @@ impl LoadFigures {
 pub struct Generator {
     kind: LoadKind,
     /// In place of the challenge's five.
-    accounts: Option<u32>,
-    program: Program,
+    pub(crate) accounts: Option<u32>,
+    pub program: Program,
 }
 
 impl Generator {
@@ -115,27 +114,14 @@ impl Generator {
         place: &Workplace,
     ) -> Result<Generator, Error> {
         let group = groups.map(|parent| parent.group("load", None)).transpose()?.map(Arc::new);
-        let (program, name, script) = match kind {
-            LoadKind::Open => {
-                (Program::k6(scratch, group, place)?, OPEN_SCRIPT, include_str!("../../k6/open.js"))
-            }
-            LoadKind::Saturate | LoadKind::Direct | LoadKind::DirectHealth => {
-                let found = install::WRK.require()?;
-                let wrk = Program { name: "wrk", found, scratch: scratch.to_owned(), group };
-                (wrk, WRK_SCRIPT, include_str!("../../wrk/mix.lua"))
-            }
+        let program = if kind == LoadKind::Open {
+            files::write(scratch.join(OPEN_SCRIPT), include_str!("../../k6/open.js"))?;
+            Program::k6(scratch, group, place)?
+        } else {
+            files::write(scratch.join(WRK_SCRIPT), include_str!("../../wrk/mix.lua"))?;
+            Program { name: "wrk", found: install::WRK.require()?, scratch: scratch.to_owned(), group }
         };
-        files::write(scratch.join(name), script)?;
         Ok(Generator { kind, accounts: None, program })
-    }
-
-    /// Asks so many accounts in place of the challenge's five.
-    pub(crate) fn with_accounts(self, accounts: Option<u32>) -> Generator {
-        Generator { accounts, ..self }
-    }
-
-    pub fn program(&self) -> &Program {
-        &self.program
     }
 
     /// Loads `targets` for some seconds, each with as many connections as the others.
@@ -178,7 +164,6 @@ impl Generator {
     }
 }
 
-/// A program that makes a load, and where it works.
 #[derive(Debug)]
 pub struct Program {
     name: &'static str,
@@ -209,8 +194,7 @@ impl Program {
         seconds: u32,
         interrupt: &Interrupt,
     ) -> Result<(Service, ExitStatus), Error> {
-        let mut arguments: Vec<OsString> =
-            ["run", "--quiet", "--no-usage-report"].map(OsString::from).to_vec();
+        let mut arguments = ["run", "--quiet", "--no-usage-report"].map(OsString::from).to_vec();
         for (name, value) in variables {
             arguments.extend(["-e".into(), format!("{name}={value}").into()]);
         }
@@ -264,10 +248,8 @@ mod tests {
 {"requests": 12000, "duration_s": 1.0, "latency": {"mean_ms": 1.7905, "p50_ms": 1.5, "p90_ms": 2.5, "p99_ms": 9, "p99_9_ms": 15, "max_ms": 20.01}, "errors": {"connect": 0, "read": 3}, "refusals": 17}
 "#;
         let figures = LoadFigures::in_output(output).unwrap();
-        assert_eq!(
-            (figures.requests, figures.refusals, figures.latency_with_connect),
-            (12_000, Some(17), None)
-        );
+        assert_eq!((figures.requests, figures.refusals), (12_000, Some(17)));
+        assert_eq!(figures.latency_with_connect, None);
         assert!((figures.latency.p99_9_ms - 15.0).abs() < 1e-9);
         assert_eq!(figures.errors, BTreeMap::from([("read".to_owned(), 3)]));
         for none in ["unable to connect to 127.0.0.1:1 Connection refused\n", "{\"requests\": 1}\n"] {

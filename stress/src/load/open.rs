@@ -254,7 +254,6 @@ struct Client {
     unread: Vec<u8>,
 }
 
-/// What a look at a connection found.
 enum Arrived {
     Part,
     Answer(Answer),

@@ -112,23 +112,20 @@ impl Outcome {
             (422, Asked::Transaction { .. }) => Some(Outcome::Refused),
             (502, _) => Some(Outcome::BadGateway),
             (503, _) => Outcome::of_refusal(body),
-            (200, Asked::Transaction { .. }) => Outcome::of_transaction(body),
-            (200, Asked::Statement) => Outcome::of_statement(body),
+            (200, asked) => Outcome::of_content(asked, body),
             _ => None,
         };
         outcome.unwrap_or(Outcome::Other { status })
     }
 
-    fn of_transaction(body: &[u8]) -> Option<Outcome> {
+    fn of_content(asked: &Asked, body: &[u8]) -> Option<Outcome> {
         let content: Value = serde_json::from_slice(body).ok()?;
-        content["saldo"].as_i64().map(|balance_cents| Outcome::Accepted { balance_cents })
-    }
-
-    fn of_statement(body: &[u8]) -> Option<Outcome> {
-        let content: Value = serde_json::from_slice(body).ok()?;
-        Some(Outcome::Shown {
-            balance_cents: content["saldo"]["total"].as_i64()?,
-            newest: content["ultimas_transacoes"][0]["descricao"].as_str().map(str::to_owned),
+        Some(match asked {
+            Asked::Transaction { .. } => Outcome::Accepted { balance_cents: content["saldo"].as_i64()? },
+            Asked::Statement => Outcome::Shown {
+                balance_cents: content["saldo"]["total"].as_i64()?,
+                newest: content["ultimas_transacoes"][0]["descricao"].as_str().map(str::to_owned),
+            },
         })
     }
 
@@ -203,14 +200,10 @@ mod tests {
         let statement =
             r#"{"saldo": {"total": -9}, "ultimas_transacoes": [{"descricao": "b"}, {"descricao": "a"}]}"#;
         let nothing = r#"{"erro": "x, nothing was done"}"#;
+        let shown = Outcome::Shown { balance_cents: -9, newest: Some("b".to_owned()) };
         let in_doubt = r#"{"erro": "whether it was done is not known"}"#;
         for (asked, status, body, outcome) in [
-            (
-                Asked::Statement,
-                200,
-                statement,
-                Outcome::Shown { balance_cents: -9, newest: Some("b".to_owned()) },
-            ),
+            (Asked::Statement, 200, statement, shown),
             (debit(), 200, r#"{"limite": 1, "saldo": 5}"#, Outcome::Accepted { balance_cents: 5 }),
             (debit(), 422, "{}", Outcome::Refused),
             (debit(), 502, "<html>", Outcome::BadGateway),

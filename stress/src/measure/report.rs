@@ -132,10 +132,7 @@ impl Setup {
 
     /// What figures depend on, beside the load and the place.
     pub(crate) fn describe(&self) -> String {
-        let mut words = match &self.url {
-            Some(_) => Vec::new(),
-            None => self.conditions.words(),
-        };
+        let mut words = if self.url.is_some() { Vec::new() } else { self.conditions.words() };
         words.push(format!("{} s", self.seconds));
         if self.runs > 1 {
             words.push(format!("medians of {} runs", self.runs));
@@ -147,19 +144,14 @@ impl Setup {
 impl Conditions {
     /// One word for each thing that is not as usual, and for the balancer.
     pub(super) fn words(&self) -> Vec<String> {
-        let balancer = if self.balancer == "none" { "no balancer" } else { &self.balancer };
-        let durable = self.is_durable.then(|| "durable".to_owned());
-        let is_usual = self.cpu_period_ms == CPU_PERIOD_DEFAULT_MS;
-        let period = (!is_usual).then(|| format!("CPU period {} ms", self.cpu_period_ms));
-        let settings = self.settings.iter().map(|(name, value)| format!("{name}={value}"));
-        self.peer
-            .iter()
-            .cloned()
-            .chain([balancer.to_owned()])
-            .chain(durable)
-            .chain(period)
-            .chain(settings)
-            .collect()
+        let mut words: Vec<String> = self.peer.iter().cloned().collect();
+        words.push(if self.balancer == "none" { "no balancer" } else { &self.balancer }.to_owned());
+        words.extend(self.is_durable.then(|| "durable".to_owned()));
+        if self.cpu_period_ms != CPU_PERIOD_DEFAULT_MS {
+            words.push(format!("CPU period {} ms", self.cpu_period_ms));
+        }
+        words.extend(self.settings.iter().map(|(name, value)| format!("{name}={value}")));
+        words
     }
 }
 
@@ -200,10 +192,8 @@ impl Run {
         }
     }
 
-    /// The CPU time of all parts; `None` when one is not known.
     pub fn cpu_us_per_request(&self) -> Option<f64> {
-        let parts = Some(&self.parts).filter(|parts| !parts.is_empty())?;
-        parts.iter().map(|part| part.cpu_us_per_request).sum()
+        cpu_us_per_request(&self.parts)
     }
 
     /// The share of debits that the limit refused. They cost the database less, and a faster system reaches the limits
@@ -245,6 +235,13 @@ impl Run {
             ledger: last.ledger,
         })
     }
+}
+
+/// The CPU time of all parts; `None` when one is not known.
+pub(crate) fn cpu_us_per_request<'a>(parts: impl IntoIterator<Item = &'a Part>) -> Option<f64> {
+    let mut parts = parts.into_iter().peekable();
+    parts.peek()?;
+    parts.map(|part| part.cpu_us_per_request).sum()
 }
 
 /// Of each figure by itself.
@@ -410,10 +407,8 @@ pub(crate) mod tests {
         assert!(svg.contains(">40.0</text>") && svg.contains(">12000</text>"), "{svg}");
         assert!(svg.contains("A=&lt;&amp;"), "{svg}");
         assert!(svg.contains(">nginx 1.22.1</text>"), "{svg}");
-        assert!(
-            svg.contains(">nginx 0.2 CPU per 10 ms, 20 MB</text>") && !svg.contains("disturbed"),
-            "{svg}"
-        );
+        assert!(svg.contains(">nginx 0.2 CPU per 10 ms, 20 MB</text>"), "{svg}");
+        assert!(!svg.contains("disturbed"), "{svg}");
         assert!(report.tables().contains("limits that the kernel keeps: nginx 0.2 CPU per 10 ms, 20 MB\n"));
         report.cases[0].median.others_cpus = Some(1.25);
         assert!(report.chart().unwrap().contains("disturbed: others used 1.25 CPU"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Case, Part, Report};
+use super::report::{Case, Part, Report, cpu_us_per_request};
 use crate::load::Latency;
 use crate::stack::WEBAPI;
 use crate::table::{Table, float, known};
@@ -10,18 +10,14 @@ use crate::table::{Table, float, known};
 impl Report {
     /// What was measured, then requests and latencies, then CPU and memory by part.
     pub fn tables(&self) -> String {
-        let mut text = self.title();
-        text.push('\n');
-        text.push_str(&self.setup.programs(true).join(", "));
-        let limits = self.setup.kernel_limits();
+        let mut limits = self.setup.kernel_limits();
         if !limits.is_empty() {
-            text.extend(["\nlimits that the kernel keeps: ", &limits]);
+            limits.insert_str(0, "\nlimits that the kernel keeps: ");
         }
-        text.push_str("\n\n");
-        text.push_str(&self.latencies().to_string());
-        text.push('\n');
+        let programs = self.setup.programs(true).join(", ");
         let cases = self.cases.iter().map(|case| (case.name(), case.median.parts.as_slice()));
-        text.push_str(&parts_table(&cases.collect::<Vec<_>>()));
+        let parts = parts_table(&cases.collect::<Vec<_>>());
+        let mut text = format!("{}\n{programs}{limits}\n\n{}\n{parts}", self.title(), self.latencies());
         if self.cases.iter().any(|case| !case.median.errors.is_empty()) {
             text.push_str("\nErrors:\n");
             for case in &self.cases {
@@ -67,24 +63,18 @@ impl Report {
 
     /// The figures of this report divided by those of `earlier`, for each case that both have.
     pub fn ratios(&self, earlier: &Report) -> String {
-        let pairs: Vec<(&Case, &Case)> = self
-            .cases
-            .iter()
-            .filter_map(|case| {
-                Some((case, earlier.cases.iter().find(|other| other.connections == case.connections)?))
-            })
-            .collect();
         let title = format!("Ratios to: {}\n", earlier.title());
-        if pairs.is_empty() {
-            return format!("{title}no case in common\n");
-        }
         let mut table = Table::new("|req/s|mean|p50|p99|p99.9|CPU|balancer|APIs|db");
-        for (case, other) in pairs {
-            let (figures, others) = (figures(case), figures(other));
-            let cells = figures.into_iter().zip(others).map(|(figure, other)| ratio(figure, other));
+        let mut has_none = true;
+        for case in &self.cases {
+            let same = earlier.cases.iter().find(|other| other.connections == case.connections);
+            let Some(other) = same else { continue };
+            let cells = figures(case).into_iter().zip(figures(other));
+            let cells = cells.map(|(figure, other)| ratio(figure, other));
             table.row(&format!("{}|{}", case.name(), cells.collect::<Vec<_>>().join("|")));
+            has_none = false;
         }
-        format!("{title}{table}")
+        if has_none { format!("{title}no case in common\n") } else { format!("{title}{table}") }
     }
 }
 
@@ -94,10 +84,6 @@ fn figures(case: &Case) -> [Option<f64>; 9] {
     // The balancer first, then the instances, then the databases.
     let is_api = |part: &&Part| part.name.starts_with(WEBAPI);
     let (apis, others): (Vec<&Part>, Vec<&Part>) = run.parts.iter().partition(is_api);
-    let cpu = |parts: &[&Part]| {
-        let sum = parts.iter().map(|part| part.cpu_us_per_request).sum::<Option<f64>>();
-        sum.filter(|_| !parts.is_empty())
-    };
     [
         Some(run.requests_per_second),
         Some(mean_ms),
@@ -105,9 +91,9 @@ fn figures(case: &Case) -> [Option<f64>; 9] {
         Some(p99_ms),
         Some(p99_9_ms),
         run.cpu_us_per_request(),
-        cpu(&others[..others.len().min(1)]),
-        cpu(&apis),
-        cpu(others.get(1..).unwrap_or_default()),
+        cpu_us_per_request(others.first().copied()),
+        cpu_us_per_request(apis),
+        cpu_us_per_request(others.iter().skip(1).copied()),
     ]
 }
 

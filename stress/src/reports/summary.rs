@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rfc_3339;
 use crate::ledger::Ledger;
-use crate::measure::{Part, Report};
+use crate::measure::{Part, Report, cpu_us_per_request};
 use crate::{Error, files};
 
 /// What is kept of a run. k6 writes what it knows of it itself: stress/k6/challenge/summary.js.
@@ -81,10 +81,8 @@ pub struct FailedCheck {
 }
 
 impl Row {
-    /// The CPU time of all parts; `None` when it is not known.
     pub fn cpu_us_per_request(&self) -> Option<f64> {
-        let parts = Some(&self.parts).filter(|parts| !parts.is_empty())?;
-        parts.iter().map(|part| part.cpu_us_per_request).sum()
+        cpu_us_per_request(&self.parts)
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::Group;
 use crate::install::{Found, Tool};
-use crate::process::service::{Launch, Service};
+use crate::process::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Error, files, http, install};

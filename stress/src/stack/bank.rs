@@ -3,8 +3,8 @@
 use postgres::{Client, NoTls};
 
 use super::{DATABASE, Stack};
-use crate::Error;
 use crate::cgroup::Account;
+use crate::{Error, Service};
 
 /// A bank that runs: where requests go, and where its counts, its books and its accounts are read.
 #[derive(Debug, Clone)]
@@ -34,16 +34,14 @@ impl Bank {
 
     fn at(addresses: &[String], stack: &Stack) -> Bank {
         let metrics = stack.instances.iter().map(|instance| instance.metrics_address().unwrap_or_default());
-        let databases = [&stack.postgres].into_iter().chain(&stack.second_postgres);
-        let parts = stack
-            .services()
-            .into_iter()
-            .map(|service| (service.name.clone(), service.group.as_ref().map(|group| group.account.clone())));
+        let part = |service: &Service| {
+            (service.name.clone(), service.group.as_ref().map(|group| group.account.clone()))
+        };
         Bank {
             urls: addresses.iter().map(|address| format!("http://{address}")).collect(),
             metrics: metrics.collect(),
-            database_urls: databases.map(|postgres| postgres.url(DATABASE)).collect(),
-            parts: parts.collect(),
+            database_urls: stack.databases().map(|postgres| postgres.url(DATABASE)).collect(),
+            parts: stack.services().into_iter().map(part).collect(),
         }
     }
 

@@ -22,7 +22,7 @@ pub enum Readiness {
     Listening,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct InstanceOptions {
     pub name: String,
     pub executable: PathBuf,
@@ -49,12 +49,7 @@ impl InstanceOptions {
             database_url: database_url.into(),
             listen: vec!["127.0.0.1:0".to_owned()],
             metrics_listen: "127.0.0.1:0".to_owned(),
-            environment: Vec::new(),
-            readiness: Readiness::Healthy,
-            namespace: None,
-            group: None,
-            log: None,
-            interrupt: Interrupt::default(),
+            ..InstanceOptions::default()
         }
     }
 }
@@ -72,13 +67,13 @@ impl Instance {
     pub fn start(options: &InstanceOptions) -> Result<Instance, Error> {
         let directory = Throwaway::new(&options.name)?;
         let log = options.log.clone().unwrap_or_else(|| directory.path().join("log"));
-        let mut environment = vec![
-            ("DATABASE_URL".to_owned(), OsString::from(&options.database_url)),
-            ("LISTEN".to_owned(), OsString::from(options.listen.join(","))),
-            ("METRICS_LISTEN".to_owned(), OsString::from(&options.metrics_listen)),
+        let fixed = [
+            ("DATABASE_URL".to_owned(), options.database_url.clone()),
+            ("LISTEN".to_owned(), options.listen.join(",")),
+            ("METRICS_LISTEN".to_owned(), options.metrics_listen.clone()),
         ];
-        environment
-            .extend(options.environment.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
+        let environment = fixed.into_iter().chain(options.environment.iter().cloned());
+        let environment = environment.map(|(name, value)| (name, OsString::from(value))).collect();
         let executable = files::absolute(&options.executable)?;
         let service = Service::start(Launch {
             environment,

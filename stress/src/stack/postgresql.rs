@@ -21,26 +21,11 @@ use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Error, files, install};
 
-/// What survives a crash of the machine, or of PostgreSQL.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing is promised: `fsync`, `full_page_writes` and `synchronous_commit` are off, as in the challenge.
-    #[default]
-    Benchmark,
-    Durable,
-}
-
-impl Durability {
-    pub fn of(is_durable: bool) -> Durability {
-        if is_durable { Durability::Durable } else { Durability::Benchmark }
-    }
-}
-
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     pub name: &'static str,
-    pub durability: Durability,
-    pub connections_max: u32,
+    /// Without it nothing is promised: `fsync`, `full_page_writes` and `synchronous_commit` are off, as in the challenge.
+    pub is_durable: bool,
     /// More settings by name; they win over ours.
     pub settings: Vec<(String, String)>,
     /// Of the bank, in place of the challenge's five.
@@ -55,8 +40,7 @@ impl Default for PostgresOptions {
     fn default() -> PostgresOptions {
         PostgresOptions {
             name: DB,
-            durability: Durability::default(),
-            connections_max: 100,
+            is_durable: false,
             settings: Vec::new(),
             accounts: None,
             group: None,
@@ -74,7 +58,7 @@ pub struct Postgres {
     site: Site,
 }
 
-/// Where a server is and as whom it runs, whether it runs or not.
+/// What a server needs, whether it runs or not.
 #[derive(Debug)]
 struct Site {
     tools: Found,
@@ -151,10 +135,7 @@ impl Postgres {
             );
             self.connect(name)?.batch_execute(&insert).map_err(Error::sql(insert))?;
         }
-        match self.site.options.durability {
-            Durability::Benchmark => Ok(()),
-            Durability::Durable => self.apply_sql(name, &sql.join("durable")),
-        }
+        if self.site.options.is_durable { self.apply_sql(name, &sql.join("durable")) } else { Ok(()) }
     }
 
     /// Removes the accounts that another of so many databases has.
@@ -208,12 +189,10 @@ impl Postgres {
     }
 
     fn wait_ready(&self) -> Result<(), Error> {
-        let ready = self.service.wait_ready(
-            READY_PATIENCE,
-            &self.site.options.interrupt,
-            "does not answer queries",
-            || Ok(self.connect("postgres").ok().and_then(|mut client| client.simple_query("SELECT 1").ok())),
-        );
+        let interrupt = &self.site.options.interrupt;
+        let ready = self.service.wait_ready(READY_PATIENCE, interrupt, "does not answer queries", || {
+            Ok(self.connect("postgres").ok().and_then(|mut client| client.simple_query("SELECT 1").ok()))
+        });
         ready.map(drop)
     }
 }
@@ -245,7 +224,6 @@ pub(crate) fn remove_segment(data: &Path) {
     }
 }
 
-/// Runs every `*.sql` of `directory` in name order, each as one transaction, until one fails.
 pub(crate) fn apply_sql(client: &mut Client, directory: &Path) -> Result<(), Error> {
     let files = files::with_extension(directory, "sql")?;
     if files.is_empty() {
@@ -263,21 +241,14 @@ pub(crate) fn apply_sql(client: &mut Client, directory: &Path) -> Result<(), Err
 
 /// Every setting that differs from PostgreSQL's defaults. All of them are on the command line, where `ps` shows them.
 fn settings(options: &PostgresOptions, home: &Path) -> Vec<(String, String)> {
-    let benchmark: &[(&str, &str)] = match options.durability {
-        Durability::Benchmark => {
-            &[("synchronous_commit", "off"), ("fsync", "off"), ("full_page_writes", "off")]
-        }
-        Durability::Durable => &[],
-    };
-    let connections_max = options.connections_max.to_string();
     let home = home.display().to_string();
+    let benchmark = [("synchronous_commit", "off"), ("fsync", "off"), ("full_page_writes", "off")];
     let always = [
         // Reached over the Unix socket alone, and by its own user alone (and root): that is why trust is safe.
         ("listen_addresses", ""),
         ("port", PORT),
         ("unix_socket_directories", &home),
         ("unix_socket_permissions", "0700"),
-        ("max_connections", &connections_max),
         // Of the 330 MB: the data is a fraction of this, and the rest is for sessions and the page cache.
         ("shared_buffers", "128MB"),
         // Statements of microseconds never repay compilation.
@@ -288,7 +259,9 @@ fn settings(options: &PostgresOptions, home: &Path) -> Vec<(String, String)> {
         // Shared memory as files in the data directory: a killed server leaves nothing in /dev/shm.
         ("dynamic_shared_memory_type", "mmap"),
     ];
-    let ours = always.iter().chain(benchmark).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let benchmark = benchmark.into_iter().filter(|_| !options.is_durable);
+    let ours = always.into_iter().chain(benchmark);
+    let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
     ours.chain(options.settings.iter().cloned()).collect()
 }
 
@@ -385,20 +358,17 @@ mod tests {
 
     #[test]
     fn durable_mode_switches_nothing_off() {
-        let names = |durability| {
-            let options = PostgresOptions { durability, ..PostgresOptions::default() };
-            settings(&options, Path::new("/d")).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
-        };
-        assert!(names(Durability::Benchmark).contains(&"fsync".to_owned()));
-        assert!(!names(Durability::Durable).contains(&"fsync".to_owned()));
+        for is_durable in [false, true] {
+            let options = PostgresOptions { is_durable, ..PostgresOptions::default() };
+            let has_fsync = settings(&options, Path::new("/d")).iter().any(|(name, _)| name == "fsync");
+            assert_eq!(has_fsync, !is_durable);
+        }
     }
 
     #[test]
     fn counts_lines_in_characters() {
         let sql = "-- ação\nSELECT 1;\nSELEKT 2;";
-        assert_eq!(line_at(sql, 1), 1);
-        assert_eq!(line_at(sql, 9), 2);
-        assert_eq!(line_at(sql, 19), 3);
+        assert_eq!([1, 9, 19].map(|position| line_at(sql, position)), [1, 2, 3]);
     }
 
     #[test]

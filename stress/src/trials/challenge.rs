@@ -119,7 +119,7 @@ fn on_own_stack(
     let Challenge { mut summary, page, doubts } = challenge?;
 
     let counts = settled(&bank, &place.interrupt)?;
-    summary.ledger = Some(audit(&bank, &Tally::of_new_bank(), &counts)?);
+    summary.ledger = Some(audit(&bank, &Tally::default(), &counts)?);
     summary.place = format!("limits {}", own.limits);
     let [postgres, balancer] = stack.versions().map(|(name, version)| format!("{name} {version}"));
     summary.setup = format!("{}, {}, {postgres}, {balancer}", own.describe(), summary.setup);

@@ -12,7 +12,7 @@ use crate::cgroup::{self, Account, Group, Limits, Parent};
 use crate::ledger::Judge;
 use crate::load::traffic::Record;
 use crate::stack::DATABASE;
-use crate::{Durability, Error, PostgresOptions, Service, Solo, SoloOptions, Workplace};
+use crate::{Error, PostgresOptions, Service, Solo, SoloOptions, Workplace};
 
 /// One instance under 3 and 10 times what it can bear, and among hostile clients: what it keeps of its promises
 ///
@@ -84,14 +84,14 @@ pub(super) fn start(
     place: &Workplace,
 ) -> Result<Solo, Error> {
     let groups = require_groups()?;
-    let (durability, settings) = slow_disk(options.commit_ms());
+    let (is_durable, settings) = slow_disk(options.commit_ms());
     let limits = |cpu_thousandths| Limits { cpu_thousandths, memory_bytes: 330 << 20 };
     let group = groups.group("postgresql", options.postgresql_cpu.map(limits))?;
     let defaults = defaults.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let server = place.server(options.server.as_ref())?;
     Solo::start(SoloOptions {
         postgres: PostgresOptions {
-            durability,
+            is_durable,
             settings,
             group: Some(Arc::new(group)),
             ..PostgresOptions::default()
@@ -116,18 +116,18 @@ pub(super) fn account(service: &Service) -> Result<&Account, Error> {
 
 /// A disk that is slow to flush, on every machine alike: PostgreSQL waits before each flush for others to join in, with the
 /// second setting also where there are none.
-fn slow_disk(commit_ms: Option<u32>) -> (Durability, Vec<(String, String)>) {
-    let Some(commit_ms) = commit_ms else { return (Durability::Benchmark, Vec::new()) };
+fn slow_disk(commit_ms: Option<u32>) -> (bool, Vec<(String, String)>) {
+    let Some(commit_ms) = commit_ms else { return (false, Vec::new()) };
     let delay_us = u64::from(commit_ms) * 1000;
     let settings = [("commit_delay", delay_us.to_string()), ("commit_siblings", "0".to_owned())];
-    (Durability::Durable, settings.map(|(name, value)| (name.to_owned(), value)).to_vec())
+    (true, settings.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
 /// Holds the ledger against what every request was told.
 pub(super) fn judge(solo: &Solo, records: &[Record], place: &Workplace) -> Result<(), Error> {
     place.steps.run("the ledger", "agrees", || {
         let mut database = solo.postgres.connect(DATABASE)?;
-        Judge::new().judge_at_rest(&mut database, records, &place.interrupt).map(drop)
+        Judge::default().judge_at_rest(&mut database, records, &place.interrupt).map(drop)
     })
 }
 

@@ -136,7 +136,7 @@ pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
         let whole = soak.stack.postgres.connect(DATABASE).and_then(|mut it| soak.judge.judge_whole(&mut it));
         report.broken.extend(whole.err().map(|error| error.to_string()));
     }
-    report.rows = soak.judge.rows();
+    report.rows = soak.judge.rows;
     report.broken.extend(soak.alarms());
     report.judge_growth();
     Ok(report)
@@ -167,7 +167,7 @@ impl<'a> Soak<'a> {
             is_blind: true,
             ..ClosedLoad::new(stack.address().to_string(), options.clients as usize)
         };
-        Ok(Soak { options, place, stack, judge: Judge::new(), load })
+        Ok(Soak { options, place, stack, judge: Judge::default(), load })
     }
 
     /// Served requests per second of each run, without a pause between an answer and the next request.
