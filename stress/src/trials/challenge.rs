@@ -89,7 +89,6 @@ impl Challenge {
 }
 
 impl ChallengeOptions {
-    /// Refuses options that are right one by one, and contradict each other.
     pub fn check(&self) -> Result<(), Error> {
         self.stack.check()?;
         if self.stack.balancer == BalancerName::None {
@@ -198,15 +197,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubts_are_what_the_script_said() {
+    fn doubts_are_what_the_script_said_and_an_exception_is_its_first_line() {
         let log = "time=\"2026-11-23T12:00:00Z\" level=error msg=\"client 1: a balance of 7\" source=console\n\
                    time=\"2026-11-23T12:00:01Z\" level=error msg=\"thresholds on metrics were crossed\"\n";
-        assert_eq!(doubts(log), ["client 1: a balance of 7"]);
-        assert_eq!(exception(log), None);
-    }
-
-    #[test]
-    fn an_exception_is_its_first_line() {
+        assert_eq!((doubts(log), exception(log)), (vec!["client 1: a balance of 7".to_owned()], None));
         let log = "time=\"2026-11-23T12:00:00Z\" level=error msg=\"Error: no bank answers at http://h\\n\\tat validate \
                    (file:///v.js:33:11(19))\\n\" hint=\"script exception\"\n";
         assert_eq!(exception(log), Some("no bank answers at http://h"));

@@ -68,12 +68,8 @@ impl EndureOptions {
 
 /// Where the groups with the limits are made.
 pub fn require_groups() -> Result<Parent, Error> {
-    Parent::find().map_err(|why| {
-        let remedy = cgroup::REMEDY;
-        Error::Refused(format!(
-            "limits cannot be applied here, and without them nothing is overloaded: {why}: {remedy}"
-        ))
-    })
+    let refusal = "limits cannot be applied here, and without them nothing is overloaded";
+    Parent::find().map_err(|why| Error::Refused(format!("{refusal}: {why}: {}", cgroup::REMEDY)))
 }
 
 /// Starts one instance over a database, each in a group with limits, and waits until the instance is healthy. Of the

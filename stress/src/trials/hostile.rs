@@ -21,7 +21,7 @@ use crate::cgroup::{Account, Group, Limits};
 use crate::http::Connection;
 use crate::load::traffic::{Asked, Outcome, Record};
 use crate::load::{Attack, Endings, OpenLoop, Phase, allow_descriptors};
-use crate::process::service::Launch;
+use crate::process::Launch;
 use crate::table::{Table, known, median};
 use crate::wait::{self, Interrupt};
 use crate::{Balancer, BalancerOptions, Error, Service, Solo, Workplace, compile, files};
@@ -42,6 +42,8 @@ pub struct AttackFigures {
     pub name: &'static str,
     /// The deadline after which the attackers are cut off, where there is one.
     pub deadline: Option<Duration>,
+    /// How long well-behaved clients ask beside it.
+    span: Duration,
     pub windows: Vec<Window>,
 }
 
@@ -80,56 +82,57 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Hostile, Er
     allow_descriptors(DESCRIPTORS_NEEDED)?;
     let target = Target::start(options, place)?;
     let groups = ground::require_groups()?.with_cpu_period_ms(ATTACKERS_CPU_PERIOD_MS);
-    let mut siege = Siege {
-        place,
-        address: target.address()?,
-        worker: target.worker(),
-        account: ground::account(target.service())?,
-        is_bank: matches!(target, Target::Bank(_)),
-        attackers: Arc::new(groups.group("attackers", ATTACKERS)?),
-        records: Vec::new(),
-        asked: 0,
-    };
-    pin(Pid::from_raw(siege.worker.cast_signed()), <[usize]>::first)?;
+    let attackers = Arc::new(groups.group("attackers", ATTACKERS)?);
+    let mut siege = Siege { place, target: &target, attackers, records: Vec::new(), asked: 0 };
+    pin(Pid::from_raw(target.worker.cast_signed()), <[usize]>::first)?;
     let seconds = Duration::from_secs(options.seconds.into());
     siege.honest(seconds)?;
     let with_deadline = attacks(CROWD, DEADLINE).into_iter();
-    let mut attacks: Vec<(AttackFigures, Duration)> = with_deadline
+    let mut attacks: Vec<AttackFigures> = with_deadline
         .map(|attack| (attack.name, Some(attack.deadline), attack.duration()))
         .chain([(PIPELINE, None, PIPELINE_SPAN), (RESETS, None, RESETS_SPAN)])
-        .map(|(name, deadline, span)| (AttackFigures { name, deadline, windows: Vec::new() }, span))
+        .map(|(name, deadline, span)| AttackFigures { name, deadline, span, windows: Vec::new() })
         .collect();
     for round in 0..options.windows {
-        for (attack, span) in &mut attacks {
-            attack.windows.push(siege.window(attack.name, round, seconds, *span)?);
+        for attack in &mut attacks {
+            let window = siege.window(attack, round, seconds)?;
+            attack.windows.push(window);
         }
     }
+    let server = options.server.as_deref();
+    let is_yardstick = target.solo.is_none() || server.is_some_and(|it| compile::peer(it).is_some());
     let (mut cpu_without_descriptors, mut memory_peak_bytes) = (None, None);
-    let is_yardstick = is_yardstick(options);
-    if let Target::Bank(solo) = &target {
+    if let Some(solo) = &target.solo {
         if !is_yardstick {
-            cpu_without_descriptors =
-                Some(place.steps.run("no descriptor left, for 2 s", "endured", || {
-                    without_descriptors(solo, siege.address, &place.interrupt)
-                })?);
+            let measured = place.steps.run("no descriptor left, for 2 s", "endured", || {
+                without_descriptors(solo, &target, &place.interrupt)
+            });
+            cpu_without_descriptors = Some(measured?);
         }
         ground::judge(solo, &siege.records, place)?;
-        memory_peak_bytes = siege.account.memory_peak_bytes().ok();
+        memory_peak_bytes = target.account.memory_peak_bytes().ok();
     }
-    let attacks = attacks.into_iter().map(|(attack, _)| attack).collect();
     Ok(Hostile { attacks, cpu_without_descriptors, memory_peak_bytes, is_yardstick })
 }
 
 /// What is attacked.
-enum Target {
-    Bank(Box<Solo>),
-    Nginx(Box<Balancer>),
+struct Target {
+    address: SocketAddr,
+    /// The process that serves: with nginx, the worker.
+    worker: u32,
+    account: Account,
+    /// A bank, with a ledger; nginx alone answers everything alike.
+    solo: Option<Solo>,
+    _nginx: Option<Balancer>,
 }
 
 impl Target {
     fn start(options: &EndureOptions, place: &Workplace) -> Result<Target, Error> {
         if options.server.as_deref() != Some(Path::new(NGINX)) {
-            return Ok(Target::Bank(Box::new(ground::start(options, &SETTINGS, place)?)));
+            let solo = ground::start(options, &SETTINGS, place)?;
+            let (address, worker) = (solo.address()?, solo.instance.pid());
+            let account = ground::account(&solo.instance)?.clone();
+            return Ok(Target { address, worker, account, solo: Some(solo), _nginx: None });
         }
         let template = without_upstream(&files::read(&place.workspace.join("nginx/nginx-http.conf"))?)?;
         let template = files::write(place.logs.join("nginx-alone.conf"), template)?;
@@ -138,40 +141,22 @@ impl Target {
         let upstreams = ["webapi1.sock", "webapi2.sock"].map(|name| place.logs.join(name));
         let group = Some(Arc::new(ground::instance_group(options)?));
         let interrupt = place.interrupt.clone();
-        place.steps.run("nginx", "ready", || {
-            let options =
-                BalancerOptions { group, log, interrupt, ..BalancerOptions::nginx(template, upstreams) };
-            Ok(Target::Nginx(Box::new(Balancer::start(&options)?)))
-        })
+        let options =
+            BalancerOptions { group, log, interrupt, ..BalancerOptions::nginx(template, upstreams) };
+        let nginx = place.steps.run("nginx", "ready", || Balancer::start(&options))?;
+        let worker = nginx.child_pids().first().copied().unwrap_or(nginx.pid());
+        let (address, account) = (nginx.address(), ground::account(&nginx)?.clone());
+        Ok(Target { address, worker, account, solo: None, _nginx: Some(nginx) })
     }
 
-    fn address(&self) -> Result<SocketAddr, Error> {
-        match self {
-            Target::Bank(solo) => solo.address(),
-            Target::Nginx(nginx) => Ok(nginx.address()),
-        }
+    /// The share of a CPU that it uses during `work`, and what that gives.
+    fn cpu_during<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<(T, f64), Error> {
+        let usage = || self.account.cpu_usage().map_err(Error::io("read what the server used"));
+        let (begun, used) = (Instant::now(), usage()?);
+        let done = work()?;
+        let cpu = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
+        Ok((done, cpu))
     }
-
-    fn service(&self) -> &Service {
-        match self {
-            Target::Bank(solo) => &solo.instance,
-            Target::Nginx(nginx) => nginx,
-        }
-    }
-
-    /// The process that serves: with nginx, the worker.
-    fn worker(&self) -> u32 {
-        match self {
-            Target::Bank(solo) => solo.instance.pid(),
-            Target::Nginx(nginx) => nginx.child_pids().first().copied().unwrap_or(nginx.pid()),
-        }
-    }
-}
-
-/// Whether another server than the project's own was named.
-fn is_yardstick(options: &EndureOptions) -> bool {
-    let server = options.server.as_deref();
-    server.is_some_and(|server| server == Path::new(NGINX) || compile::peer(server).is_some())
 }
 
 /// This nginx configuration with a fixed answer in place of the upstream, and the deadlines of [`SETTINGS`].
@@ -179,10 +164,7 @@ fn without_upstream(configuration: &str) -> Result<String, Error> {
     let mut text = configuration.to_owned();
     for (original, replacement) in [
         ("proxy_pass http://webapi;", r#"return 200 '{"limite":100000,"saldo":0}';"#),
-        (
-            "    keepalive_timeout 60s;\n    keepalive_requests",
-            "    keepalive_timeout 2s;\n    keepalive_requests",
-        ),
+        ("keepalive_timeout 60s;\n    keepalive_requests", "keepalive_timeout 2s;\n    keepalive_requests"),
         ("client_header_timeout 10s", "client_header_timeout 2s"),
         ("client_body_timeout 10s", "client_body_timeout 2s"),
         ("send_timeout 10s", "send_timeout 2s"),
@@ -197,12 +179,7 @@ fn without_upstream(configuration: &str) -> Result<String, Error> {
 
 struct Siege<'a> {
     place: &'a Workplace,
-    address: SocketAddr,
-    /// The process that serves.
-    worker: u32,
-    account: &'a Account,
-    /// Whether it is a bank, with a ledger; nginx alone answers everything alike.
-    is_bank: bool,
+    target: &'a Target,
     attackers: Arc<Group>,
     /// What everybody was told.
     records: Vec<Record>,
@@ -215,11 +192,8 @@ impl Siege<'_> {
     fn honest(&mut self, duration: Duration) -> Result<(Vec<Record>, f64), Error> {
         let phases = vec![Phase { name: "honest", rate_per_s: Some(HONEST_RATE_PER_S), duration }];
         let (connections, first_number) = (HONEST_CONNECTIONS, self.asked);
-        let load = OpenLoop { address: self.address, connections, first_number, phases };
-        let usage = || self.account.cpu_usage().map_err(Error::io("read what the server used"));
-        let (begun, used) = (Instant::now(), usage()?);
-        let run = load.run(&self.place.interrupt)?;
-        let cpu = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let load = OpenLoop { address: self.target.address, connections, first_number, phases };
+        let (run, cpu) = self.target.cpu_during(|| load.run(&self.place.interrupt))?;
         self.asked += run.records.len() as u64;
         self.records.extend(run.records.iter().cloned());
         Ok((run.records, cpu))
@@ -230,24 +204,19 @@ impl Siege<'_> {
         let waited = Percentiles::of(records.iter().map(Record::latency_us))
             .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))?;
         let is_served = |record: &&Record| match record.outcome {
-            Outcome::Other { status: 200 } => !self.is_bank,
+            Outcome::Other { status: 200 } => self.target.solo.is_none(),
             _ => record.outcome.is_served(),
         };
         let failed = records.len() - records.iter().filter(is_served).count();
         Ok(Served { waited, failed: failed as u64, cpu })
     }
 
-    /// Well-behaved clients alone for `seconds`; then an attack, and well-behaved clients beside it for its `span`.
-    fn window(
-        &mut self,
-        name: &'static str,
-        round: u32,
-        seconds: Duration,
-        span: Duration,
-    ) -> Result<Window, Error> {
+    /// Well-behaved clients alone for `seconds`; then an attack, and well-behaved clients beside it.
+    fn window(&mut self, attack: &AttackFigures, round: u32, seconds: Duration) -> Result<Window, Error> {
+        let AttackFigures { name, span, .. } = *attack;
         let (records, cpu) = self.honest(seconds)?;
         let quiet = self.served(&records, cpu)?;
-        let before = descriptors(self.worker)?;
+        let before = descriptors(self.target.worker)?;
         let interrupt = self.place.interrupt.clone();
         let (during, endings) = self.place.steps.run(name, "endured", || {
             let mut attack = self.start(name, round)?;
@@ -259,14 +228,19 @@ impl Siege<'_> {
             // Once it is over, they are alone again.
             records.retain(|record| record.sent_at < begun + took);
             if name == RESETS {
-                self.records.extend(reset_records(round, begun, begun + took));
+                // Of unknown outcome: the bank may have received all of a request before its reset.
+                let (client, account, sent_at, ended_at) = (0, 1, begun, begun + took);
+                self.records.extend(resets(round).map(|asked| {
+                    let outcome = Outcome::Broken;
+                    Record { client, account, asked, sent_at, ended_at, outcome }
+                }));
             }
             Ok((self.served(&records, cpu)?, endings))
         })?;
         let mut after = 0;
         // An ended connection of an attacker may linger for a while; those of the well-behaved are closed by now.
         wait::until(LINGER_PATIENCE, &interrupt, || {
-            after = descriptors(self.worker)?;
+            after = descriptors(self.target.worker)?;
             Ok((after <= before).then_some(()))
         })?;
         Ok(Window { quiet, during, endings, descriptors: (before, after) })
@@ -276,7 +250,8 @@ impl Siege<'_> {
     fn start(&self, name: &str, round: u32) -> Result<Service, Error> {
         let program = env::current_exe().map_err(Error::io("find this program"))?;
         let log = self.place.log(&format!("attack-{round}-{}", name.replace([' ', ','], "-")));
-        let arguments = ["attack".to_owned(), name.to_owned(), self.address.to_string(), round.to_string()];
+        let address = self.target.address.to_string();
+        let arguments = ["attack".to_owned(), name.to_owned(), address, round.to_string()];
         Service::start(Launch {
             arguments: arguments.map(OsString::from).to_vec(),
             group: Some(Arc::clone(&self.attackers)),
@@ -312,12 +287,10 @@ pub fn attack(options: &AttackOptions) -> Result<String, Error> {
     let endings = match name.as_str() {
         PIPELINE => pipeline(address, interrupt),
         RESETS => reset_everywhere(address, *round, interrupt),
-        _ => {
-            let attack = attacks(CROWD, DEADLINE).into_iter().find(|attack| attack.name == name);
-            attack
-                .ok_or_else(|| Error::Refused(format!("there is no attack {name}")))?
-                .run(address, interrupt)
-        }
+        _ => match attacks(CROWD, DEADLINE).into_iter().find(|attack| attack.name == name) {
+            Some(attack) => attack.run(address, interrupt),
+            None => Err(Error::Refused(format!("there is no attack {name}"))),
+        },
     }?;
     let attacked = Attacked { endings, took: begun.elapsed() };
     serde_json::to_string(&attacked).map_err(|error| Error::Refused(error.to_string()))
@@ -441,25 +414,12 @@ fn resets(round: u32) -> impl Iterator<Item = Asked> {
     })
 }
 
-/// Their outcome is unknown: the bank may have received all of a request before its reset.
-fn reset_records(round: u32, sent_at: Instant, ended_at: Instant) -> impl Iterator<Item = Record> {
-    let outcome = Outcome::Broken;
-    resets(round).map(move |asked| Record {
-        client: 0,
-        account: 1,
-        asked,
-        sent_at,
-        ended_at,
-        outcome: outcome.clone(),
-    })
-}
-
 /// Takes the instance's descriptors away, connects in vain, and tells which share of a CPU it used meanwhile.
-fn without_descriptors(solo: &Solo, address: SocketAddr, interrupt: &Interrupt) -> Result<f64, Error> {
+fn without_descriptors(solo: &Solo, target: &Target, interrupt: &Interrupt) -> Result<f64, Error> {
     // Shorter than an idle connection is kept.
     const SPAN: Duration = Duration::from_secs(2);
-    let pid = Pid::from_raw(i32::try_from(solo.instance.pid()).unwrap_or(0));
-    let in_use = descriptors(solo.instance.pid())? as u64;
+    let (pid, address) = (Pid::from_raw(target.worker.cast_signed()), target.address);
+    let in_use = descriptors(target.worker)? as u64;
     let before = set_descriptors(pid, in_use + 2)?;
     let broken = || Error::io("connect to an instance without descriptors");
     let crowd: Vec<TcpStream> =
@@ -467,11 +427,7 @@ fn without_descriptors(solo: &Solo, address: SocketAddr, interrupt: &Interrupt) 
     let told = wait::until(Duration::from_secs(5), interrupt, || {
         Ok(solo.instance.log().contains("raise the limit of open files").then_some(()))
     })?;
-    let account = ground::account(&solo.instance)?;
-    let usage = || account.cpu_usage().map_err(Error::io("read what the instance used"));
-    let (begun, used) = (Instant::now(), usage()?);
-    wait::until(SPAN, interrupt, || Ok(None::<()>))?;
-    let share = usage()?.saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let ((), share) = target.cpu_during(|| wait::pause(SPAN, interrupt))?;
     set_descriptors(pid, before)?;
     for mut stream in crowd {
         stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(broken())?;
@@ -484,8 +440,8 @@ fn without_descriptors(solo: &Solo, address: SocketAddr, interrupt: &Interrupt) 
 
 /// Sets the limit of open files of a process. Returns what it was.
 fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
-    let wanted =
-        Rlimit { current: Some(limit), maximum: rustix::process::getrlimit(Resource::Nofile).maximum };
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let wanted = Rlimit { current: Some(limit), maximum };
     let before = rustix::process::prlimit(pid, Resource::Nofile, wanted)
         .map_err(|error| Error::io(format!("set the limit of open files to {limit}"))(error.into()))?;
     Ok(before.current.unwrap_or(u64::MAX))
@@ -527,18 +483,12 @@ impl Hostile {
             "|quiet p99 ms|others p50 ms|p99|max|of quiet p99|server CPU %|failed|deadline ms|cut off p50 ms|p99|max|left|descriptors",
         );
         for attack in &self.attacks {
-            let of = |figure: fn(&Served) -> f64| {
-                [
-                    attack.median(|window| figure(&window.quiet)),
-                    attack.median(|window| figure(&window.during)),
-                ]
-            };
-            let [[quiet_p99_ms, p99_ms], [_, p50_ms], [_, max_ms], [quiet_cpu, cpu]] = [
-                of(|served| served.waited.p99_ms),
-                of(|served| served.waited.p50_ms),
-                of(|served| served.waited.max_ms),
-                of(|served| served.cpu * 100.0),
-            ];
+            let quiet_p99_ms = attack.median(|window| window.quiet.waited.p99_ms);
+            let p50_ms = attack.median(|window| window.during.waited.p50_ms);
+            let p99_ms = attack.median(|window| window.during.waited.p99_ms);
+            let max_ms = attack.median(|window| window.during.waited.max_ms);
+            let quiet_cpu = attack.median(|window| window.quiet.cpu * 100.0);
+            let cpu = attack.median(|window| window.during.cpu * 100.0);
             let deadline_ms = known(attack.deadline.map(|deadline| deadline.as_millis().to_string()));
             let (before, after) = attack.descriptors();
             table.row(&format!(

@@ -9,6 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use procfs::ProcResult;
+use procfs::process::Process;
+use serde::{Deserialize, Serialize};
 
 use crate::arguments::positive;
 use crate::ledger::{Judge, settled};
@@ -22,9 +25,6 @@ use crate::{Bank, Error, Service, Split, Stack, StackOptions, Workplace};
 
 mod faults;
 pub use faults::Fault;
-
-mod footprint;
-pub use footprint::Footprint;
 
 mod report;
 pub use report::{Growth, Minute, Report};
@@ -85,30 +85,23 @@ impl SoakOptions {
     }
 }
 
-/// The share of its capacity that the stack is loaded with.
-pub const SHARE_OF_CAPACITY: f64 = 0.7;
-
 /// Endures it all. What the report says is broken is for the caller to tell.
 pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     let machine = Machine::look();
     let mut soak = Soak::start(options, place)?;
-    let capacities = match options.rate {
-        Some(_) => Vec::new(),
-        None => soak.measure_capacity()?,
-    };
+    let capacities = if options.rate.is_some() { Vec::new() } else { soak.measure_capacity()? };
     let lowest = capacities.iter().copied().reduce(f64::min).unwrap_or_default();
     let requests_per_second = options.rate.map_or(lowest * SHARE_OF_CAPACITY, f64::from);
     if requests_per_second <= 0.0 {
         return Err(Error::Refused("the stack serves nothing, so there is no load to hold".to_owned()));
     }
-    place
-        .steps
-        .line(&format!("load: {requests_per_second:.0} requests per second, {} clients", options.clients));
+    let clients = options.clients;
+    place.steps.line(&format!("load: {requests_per_second:.0} requests per second, {clients} clients"));
     let mut report = Report {
         machine,
         limits: options.limits.to_string(),
         every_s: options.every.into(),
-        clients: options.clients as usize,
+        clients: clients as usize,
         capacities,
         requests_per_second,
         ..Report::default()
@@ -188,7 +181,7 @@ impl<'a> Soak<'a> {
     fn minute(&mut self, number: u32, fault: Fault) -> Result<Minute, Error> {
         let every = self.options.interval();
         let began = Instant::now();
-        let before = Moment::now(&self.bank(), None);
+        let before = Moment::now(&Bank::of(&self.stack), None);
         let (told, seconds, span) = self.loaded(|soak, load| {
             let interrupt = &soak.place.interrupt;
             load.wait(every / 4, interrupt)?;
@@ -201,14 +194,13 @@ impl<'a> Soak<'a> {
             load.wait(rest, interrupt)?;
             Ok((fault_began, fault_ended))
         })?;
-        let others_cpus = Moment::now(&self.bank(), None).others_cpus(&before);
+        // Another bank than before: an instance that was started again has other addresses.
+        let others_cpus = Moment::now(&Bank::of(&self.stack), None).others_cpus(&before);
         self.judge_quiet(&told)?;
         let mut minute = Minute::of(number, fault, &told, seconds, span);
         if minute.served_again_ms.is_none() {
-            return Err(Error::Refused(format!(
-                "not every client was served again: {}",
-                minute.line(number)
-            )));
+            let line = minute.line(number);
+            return Err(Error::Refused(format!("not every client was served again: {line}")));
         }
         minute.others_cpus = others_cpus;
         minute.parts = self.footprints()?;
@@ -227,17 +219,12 @@ impl<'a> Soak<'a> {
         Ok((run, began.elapsed().as_secs_f64(), done?))
     }
 
-    /// As it is now: an instance that was started again has other addresses.
-    fn bank(&self) -> Bank {
-        Bank::of(&self.stack)
-    }
-
     /// When nothing is under way any more: all parts are there, and the ledger agrees.
     fn judge_quiet(&mut self, told: &ClosedRun) -> Result<(), Error> {
         if let Some(ended) = self.stack.ended() {
             return Err(ended.failure("ended"));
         }
-        settled(&self.bank(), &self.place.interrupt)?;
+        settled(&Bank::of(&self.stack), &self.place.interrupt)?;
         let mut database = self.stack.postgres.connect(DATABASE)?;
         self.judge.judge_at_rest(&mut database, &told.records, &self.place.interrupt).map(drop)
     }
@@ -281,7 +268,46 @@ impl<'a> Soak<'a> {
     }
 }
 
+/// The share of its capacity that the stack is loaded with.
+const SHARE_OF_CAPACITY: f64 = 0.7;
 const CONNECTION_LIFE: Duration = Duration::from_secs(2);
+/// What all processes of a part hold together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Resident memory. What several processes share counts for each of them.
+    pub resident_bytes: u64,
+    /// Of it, what is neither a file's nor shared: heaps and stacks.
+    pub anonymous_bytes: u64,
+    pub descriptors: u64,
+    pub processes: u64,
+}
+
+impl Footprint {
+    /// Of a service and its children, without the workers of PostgreSQL that come and go by themselves. A process that
+    /// ends meanwhile counts nothing.
+    fn of(service: &Service) -> Footprint {
+        let mut sum = Footprint::default();
+        for pid in [service.pid()].into_iter().chain(service.child_pids()) {
+            // It has ended.
+            let _ = sum.add(pid);
+        }
+        sum
+    }
+
+    fn add(&mut self, pid: u32) -> ProcResult<()> {
+        let process = Process::new(pid.cast_signed())?;
+        if process.cmdline()?.iter().any(|argument| argument.contains("autovacuum worker")) {
+            return Ok(());
+        }
+        let (descriptors, status) = (process.fd_count()?, process.status()?);
+        self.descriptors += descriptors as u64;
+        self.resident_bytes += status.vmrss.unwrap_or(0) * 1024;
+        self.anonymous_bytes += status.rssanon.unwrap_or(0) * 1024;
+        self.processes += 1;
+        Ok(())
+    }
+}
+
 const CAPACITY_RUNS: u32 = 3;
 const CAPACITY_RUN_MIN: Duration = Duration::from_secs(1);
 /// Longer than each deadline of a request.

@@ -1,6 +1,7 @@
 //! What is done to the stack, one thing each minute.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,22 +62,20 @@ impl Fault {
                 stranger.batch_execute(LOCK_ROW).map_err(Error::sql("a fault"))?;
                 thread::sleep(hold);
             }
-            Fault::InstanceKilled => {
+            Fault::InstanceKilled | Fault::InstanceRestarted => {
+                let is_killed = self == Fault::InstanceKilled;
+                let signal = if is_killed { Signal::KILL } else { Signal::TERM };
                 let instance = &mut stack.instances[SUFFERER];
-                instance.signal(Signal::KILL)?;
-                let status = instance.wait_exit(END_PATIENCE);
-                if status.and_then(|status| status.signal()) != Some(Signal::KILL.as_raw()) {
-                    return Err(instance.failure("had ended before it was killed"));
-                }
-                thread::sleep(hold);
-                stack.start_instance_again(SUFFERER)?;
-            }
-            Fault::InstanceRestarted => {
-                let instance = &mut stack.instances[SUFFERER];
-                instance.signal(Signal::TERM)?;
-                let status = instance.wait_exit(END_PATIENCE);
-                if !status.is_some_and(|status| status.success()) {
+                instance.signal(signal)?;
+                let is_as_asked = |status: ExitStatus| match status.signal() {
+                    Some(signal) => is_killed && signal == Signal::KILL.as_raw(),
+                    None => !is_killed && status.success(),
+                };
+                if !instance.wait_exit(END_PATIENCE).is_some_and(is_as_asked) {
                     return Err(instance.failure("did not stop in time"));
+                }
+                if is_killed {
+                    thread::sleep(hold);
                 }
                 stack.start_instance_again(SUFFERER)?;
             }
