@@ -3,6 +3,7 @@
 
 mod network;
 pub use network::Network;
+use network::kill_all;
 
 mod authority;
 use authority::Authority;
@@ -83,13 +84,8 @@ struct Api {
 impl Cluster {
     /// Installs what is missing and starts all of it, one line for each step, until a request is served through nginx.
     pub fn start(options: &ClusterOptions, place: &Workplace) -> Result<Cluster, Error> {
-        place.install(&[
-            &install::POSTGRES,
-            &install::NGINX,
-            &install::ETCD,
-            &install::IP,
-            &install::PYTHON,
-        ])?;
+        use install::{ETCD, IP, NGINX, POSTGRES, PYTHON};
+        place.install(&[&POSTGRES, &NGINX, &ETCD, &IP, &PYTHON])?;
         let patroni = install::require_patroni(place)?;
         let server = place.server(options.server.as_ref())?;
         let steps = place.steps;
@@ -112,7 +108,7 @@ impl Cluster {
             "postgresql://{DATABASE}:{password}@{}/{DATABASE}?target_session_attrs=read-write&sslmode=verify-full\
              &sslrootcert={}&channel_binding=require",
             DATABASES.join(","),
-            authority.root().display()
+            authority.root.display()
         );
         let mut cluster = Cluster {
             balancer: None,
@@ -126,9 +122,8 @@ impl Cluster {
             database_url,
             directory,
         };
-        steps.run(&format!("etcd {}", install::ETCD.require()?.version), "ready", || cluster.start_etcd())?;
-        let versions =
-            format!("PostgreSQL {}, Patroni {}", install::POSTGRES.require()?.version, install::PATRONI);
+        steps.run(&format!("etcd {}", ETCD.require()?.version), "ready", || cluster.start_etcd())?;
+        let versions = format!("PostgreSQL {}, Patroni {}", POSTGRES.require()?.version, install::PATRONI);
         steps.run(&versions, "replicated", || {
             cluster.nodes.iter_mut().try_for_each(Node::start_patroni)?;
             cluster.wait_whole()
@@ -138,9 +133,8 @@ impl Cluster {
             let name = format!("webapi{}", cluster.apis.len() + 1);
             steps.run(&name, "ready", || cluster.start_instance())?;
         }
-        steps.run(&format!("nginx {}", install::NGINX.require()?.version), "ready", || {
-            cluster.start_balancer()
-        })?;
+        let version = NGINX.require()?.version;
+        steps.run(&format!("nginx {version}"), "ready", || cluster.start_balancer())?;
         Ok(cluster)
     }
 
@@ -149,33 +143,29 @@ impl Cluster {
         format!("{}:{BALANCER_PORT}", self.network.address(BALANCER))
     }
 
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
     /// The node that takes writes: of several, as when one is cut off, that of the newest timeline.
-    pub fn leader(&self) -> Option<&Node> {
+    pub fn leader(&self) -> Result<&Node, Error> {
         let primaries = self.nodes.iter().filter_map(|node| Some((node.primary_timeline()?, node)));
-        primaries.max_by_key(|(timeline, _)| *timeline).map(|(_, node)| node)
-    }
-
-    pub fn leader_name(&self) -> Result<String, Error> {
-        let leader = self.leader().map(|node| node.name.clone());
+        let leader = primaries.max_by_key(|(timeline, _)| *timeline).map(|(_, node)| node);
         leader.ok_or_else(|| {
             Error::Refused("no node is the primary: see `cargo stress cluster status`".to_owned())
         })
     }
 
+    pub fn leader_name(&self) -> Result<String, Error> {
+        self.leader().map(|node| node.name.clone())
+    }
+
     /// The bank's database on the leader.
     pub fn connect(&self) -> Result<Client, Error> {
-        self.leader().ok_or_else(|| Error::Refused("no node is the primary".to_owned()))?.connect(DATABASE)
+        self.leader()?.connect(DATABASE)
     }
 
     /// Waits until two standbys follow the leader and one of them has to confirm each commit.
     pub fn wait_whole(&self) -> Result<(), Error> {
         let whole = wait::until(WHOLE_PATIENCE, &self.place.interrupt, || {
-            let asked = self.leader().and_then(|leader| leader.connect("postgres").ok());
-            let row = asked.and_then(|mut client| client.query_one(FOLLOWERS, &[]).ok());
+            let asked = self.leader().and_then(|leader| leader.connect("postgres"));
+            let row = asked.ok().and_then(|mut client| client.query_one(FOLLOWERS, &[]).ok());
             let is_whole = row.is_some_and(|row| (row.get(0), row.get(1)) == (2_i64, 2_i64));
             if !is_whole {
                 thread::sleep(BETWEEN_LOOKS);
@@ -183,16 +173,13 @@ impl Cluster {
             Ok(is_whole.then_some(()))
         })?;
         whole.ok_or_else(|| {
-            let patroni = self.nodes.iter().flat_map(Node::services).find(|service| service.has_exited());
-            patroni.map_or_else(
-                || {
-                    let logs = self.place.logs.display();
-                    Error::Refused(format!(
-                        "the nodes do not replicate after {WHOLE_PATIENCE:?}: see patroni-*.log in {logs}"
-                    ))
-                },
-                |service| service.failure("ended"),
-            )
+            let mut services = self.nodes.iter().flat_map(|node| node.etcd.iter().chain(&node.patroni));
+            if let Some(ended) = services.find(|service| service.has_exited()) {
+                return ended.failure("ended");
+            }
+            let logs = self.place.logs.display();
+            let what = format!("the nodes do not replicate after {WHOLE_PATIENCE:?}");
+            Error::Refused(format!("{what}: see patroni-*.log in {logs}"))
         })
     }
 
@@ -201,8 +188,7 @@ impl Cluster {
         let leader = self.leader_name()?;
         let candidate = standby_after(&leader);
         let words = ["switchover", SCOPE, "--leader", &leader, "--candidate", candidate, "--force"];
-        self.patronictl(&words)?;
-        Ok(candidate.to_owned())
+        self.patronictl(&words).map(|_| candidate.to_owned())
     }
 
     /// What Patroni says of its members.
@@ -210,7 +196,7 @@ impl Cluster {
         self.patronictl(&["list", SCOPE])
     }
 
-    /// Kills with SIGKILL; gives what.
+    /// Kills with SIGKILL.
     pub fn kill(&mut self, part: Part, host: &str) -> Result<(), Error> {
         let network = &self.network;
         let node = self.nodes.iter_mut().find(|node| node.name == host);
@@ -223,12 +209,12 @@ impl Cluster {
                 signal(pid, Signal::KILL)
                     .map_err(|errno| Error::io(format!("kill the postmaster of {host}"))(errno.into()))?;
             }
-            Part::Patroni => drop(node.patroni().and_then(Service::kill)),
-            Part::Etcd => drop(node.etcd().and_then(Service::kill)),
+            Part::Patroni => drop(node.patroni.as_mut().and_then(Service::kill)),
+            Part::Etcd => drop(node.etcd.as_mut().and_then(Service::kill)),
             Part::Node => {
                 // First the cable: a host without power resets no connection.
                 network.unplug(host)?;
-                network.kill_all(host);
+                kill_all(&network.namespace(host));
             }
         }
         Ok(())
@@ -256,34 +242,28 @@ impl Cluster {
     /// Takes the last instance out of nginx, then ends it with SIGTERM.
     pub fn drain(&mut self) -> Result<String, Error> {
         if self.apis.len() < 2 {
-            return Err(Error::Refused(
-                "the last instance has to stay: `cargo stress cluster add` first".to_owned(),
-            ));
+            let why = "the last instance has to stay: `cargo stress cluster add` first";
+            return Err(Error::Refused(why.to_owned()));
         }
         let Some(mut api) = self.apis.pop() else { return Ok(String::new()) };
         self.tell_balancer()?;
         let status = api.instance.stop();
-        if status.is_some_and(|status| status.success()) {
-            Ok(api.address)
-        } else {
-            Err(api.instance.failure("did not drain"))
-        }
+        let is_drained = status.is_some_and(|status| status.success());
+        if is_drained { Ok(api.address) } else { Err(api.instance.failure("did not drain")) }
     }
 
     /// Who is where, and what can be done.
     pub fn topology(&self) -> String {
-        let leader = self.leader().map(|node| node.name.clone());
+        let leader = self.leader_name().ok();
         let nodes = self.nodes.iter().map(|node| {
             let role = if Some(&node.name) == leader.as_ref() { "primary" } else { "standby" };
             let address = self.network.address(&node.name);
             format!("{}: {role} {address}:5432, psql '{}'\n", node.name, node.url(DATABASE))
         });
         let apis = self.apis.iter().map(|api| {
-            let metrics = api.instance.metrics_address().unwrap_or_default();
-            format!(
-                "{}: {} http://{}, metrics http://{metrics}/metrics\n",
-                api.host, api.instance.name, api.address
-            )
+            let Api { host, instance, address } = api;
+            let (name, metrics) = (&instance.name, instance.metrics_address().unwrap_or_default());
+            format!("{host}: {name} http://{address}, metrics http://{metrics}/metrics\n")
         });
         let nginx = format!("{BALANCER}: nginx http://{}\n", self.address());
         nodes.chain(apis).chain([nginx]).collect()
@@ -297,8 +277,8 @@ impl Cluster {
 
     fn start_etcd(&mut self) -> Result<(), Error> {
         self.nodes.iter_mut().try_for_each(Node::start_etcd)?;
-        for node in &mut self.nodes {
-            let Some(etcd) = node.etcd() else { continue };
+        for node in &self.nodes {
+            let Some(etcd) = &node.etcd else { continue };
             let is_ready = || Ok(etcd.log().contains("serving client traffic").then_some(()));
             etcd.wait_ready(ETCD_PATIENCE, &self.place.interrupt, "is not ready", is_ready)?;
         }
@@ -306,9 +286,7 @@ impl Cluster {
     }
 
     fn create_bank(&self, password: &str) -> Result<(), Error> {
-        let leader = self.leader_name()?;
-        let leader = self.nodes.iter().find(|node| node.name == leader);
-        let Some(leader) = leader else { return Ok(()) };
+        let leader = self.leader()?;
         let roles = format!("CREATE ROLE {DATABASE} LOGIN PASSWORD '{password}'");
         let mut client = leader.connect("postgres")?;
         for statement in [roles, format!("CREATE DATABASE {DATABASE} OWNER {DATABASE}")] {
@@ -328,16 +306,13 @@ impl Cluster {
         let port = (8080..9000).find(|port| !taken(port)).unwrap_or(8080);
         let address = format!("{}:{port}", self.network.address(host));
         let name = format!("webapi-{port}");
+        let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let instance = Instance::start(&InstanceOptions {
             log: Some(self.place.log(&name)),
             name,
             listen: vec![address.clone()],
             metrics_listen: format!("{}:{}", self.network.address(host), port + 1000),
-            environment: SETTINGS
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into_iter()
-                .chain(self.options.set.iter().cloned())
-                .collect(),
+            environment: settings.into_iter().chain(self.options.set.iter().cloned()).collect(),
             namespace: Some(self.network.namespace(host)),
             interrupt: self.place.interrupt.clone(),
             ..InstanceOptions::new(&self.server, &self.database_url)
@@ -353,17 +328,14 @@ impl Cluster {
             self.network.set_kernel(BALANCER, setting, "1")?;
         }
         let template = self.place.workspace.join("nginx/nginx-tcp.conf");
-        let balancer =
-            Balancer::start(&BalancerOptions {
-                host: self.network.address(BALANCER).parse().map_err(|_| {
-                    Error::Refused(format!("{} is no address", self.network.address(BALANCER)))
-                })?,
-                port: BALANCER_PORT,
-                namespace: Some(self.network.namespace(BALANCER)),
-                log: Some(self.place.log("nginx")),
-                interrupt: self.place.interrupt.clone(),
-                ..BalancerOptions::new(Some(template), vec![self.instances()])
-            })?;
+        let balancer = Balancer::start(&BalancerOptions {
+            host: self.network.address(BALANCER).into(),
+            port: BALANCER_PORT,
+            namespace: Some(self.network.namespace(BALANCER)),
+            log: Some(self.place.log("nginx")),
+            interrupt: self.place.interrupt.clone(),
+            ..BalancerOptions::new(Some(template), vec![self.instances()])
+        })?;
         balancer.wait_healthy()?;
         self.balancer = Some(balancer);
         Ok(())
@@ -383,12 +355,10 @@ impl Cluster {
         let leader = self.leader().unwrap_or(&self.nodes[0]);
         let log = self.directory.path().join("patronictl.log");
         let _ = fs::remove_file(&log);
-        let configuration = leader.configuration().into_os_string();
+        let mut arguments = vec!["-c".into(), leader.configuration().into_os_string()];
+        arguments.extend(words.iter().map(OsString::from));
         let mut tool = Service::start(Launch {
-            arguments: ["-c".into(), configuration]
-                .into_iter()
-                .chain(words.iter().map(OsString::from))
-                .collect(),
+            arguments,
             namespace: Some(&self.network.namespace(&leader.name)),
             ..Launch::new("patronictl", &self.patronictl, self.directory.path(), &log)
         })?;
@@ -405,7 +375,7 @@ fn standby_after(leader: &str) -> &'static str {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // All at once: one after the other each would wait for the one before to give the lead away.
-        for patroni in self.nodes.iter_mut().filter_map(Node::patroni) {
+        for patroni in self.nodes.iter().filter_map(|node| node.patroni.as_ref()) {
             let _ = patroni.signal(Signal::TERM);
         }
     }

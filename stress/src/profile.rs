@@ -76,22 +76,16 @@ impl View {
     }
 }
 
-/// What was seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    /// The stacks with their weights.
     pub folded: Folded,
-    /// What the load had answered, meanwhile.
     pub requests_per_second: f64,
 }
 
 /// A perf that may sample. Installed first where it is missing.
 pub fn require_perf(view: View) -> Result<PathBuf, Error> {
     let perf = install::PERF.require()?.program;
-    match obstacle(&perf, view)? {
-        Some(obstacle) => Err(Error::Refused(obstacle)),
-        None => Ok(perf),
-    }
+    obstacle(&perf, view)?.map_or(Ok(perf), |obstacle| Err(Error::Refused(obstacle)))
 }
 
 /// Starts PostgreSQL and one instance, loads it, samples it, and stops both.
@@ -106,25 +100,19 @@ pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<
 
     let data = place.logs.join("perf.data");
     let step = format!("sampling for {} s under {} connections", options.seconds, options.connections);
-    let output = place.steps.run(&step, "done", || {
-        perf::record(
-            (perf, options, place),
-            solo.instance.pid(),
-            &data,
-            &wrk.program.found.program,
-            wrk.wrk_arguments(&target, options.connections, options.seconds),
-        )
-    })?;
+    let arguments = wrk.wrk_arguments(&target, options.connections, options.seconds);
+    let load = (wrk.program.found.program.as_path(), arguments);
+    let output = place
+        .steps
+        .run(&step, "done", || perf::record((perf, options, place), solo.instance.pid(), &data, load))?;
     let load = LoadFigures::in_output(&output)
         .ok_or_else(|| Error::Refused(format!("wrk printed no result; perf and wrk said: {output}")))?;
     drop(solo);
 
     let script = place.steps.run("reading the samples", "done", || perf::script(perf, place, &data))?;
     let records = samples::records(&script);
-    let folded = match options.view() {
-        View::OnCpu => Folded::on_cpu(&records, !options.no_kernel),
-        View::OffCpu => Folded::off_cpu(&records, !options.no_kernel),
-    };
+    let fold = if options.off_cpu { Folded::off_cpu } else { Folded::on_cpu };
+    let folded = fold(&records, !options.no_kernel);
     if folded.is_empty() {
         return Err(Error::Refused("perf took no samples of the server: try more --seconds".to_owned()));
     }

@@ -65,15 +65,14 @@ pub fn take(server: &Path, place: &Workplace) -> Result<Vec<Story>, Error> {
 fn tell(trace: &str, thread: u32) -> Option<Vec<Story>> {
     let calls: Vec<strace::Call<'_>> =
         trace.lines().filter_map(strace::Call::parse).filter(|call| call.thread == thread).collect();
-    let is_transaction = |call: &strace::Call<'_>| call.is_read() && call.arguments.contains(DESCRIPTION);
-    let asked = calls.iter().position(is_transaction)?;
-    let is_statement =
-        |call: &strace::Call<'_>| call.is_read() && call.arguments.contains("GET /clientes/1/extrato ");
-    let asked_again = asked + calls[asked..].iter().position(is_statement)?;
-    Some(vec![
-        Story { title: "A transaction: a credit of 10 cents", steps: annotate::request(&calls, asked)? },
-        Story { title: "A statement", steps: annotate::request(&calls, asked_again)? },
-    ])
+    let read_from = |first: usize, text: &str| {
+        let mut calls = calls.iter().enumerate().skip(first);
+        calls.find(|(_, call)| call.is_read() && call.arguments.contains(text)).map(|(position, _)| position)
+    };
+    let asked = read_from(0, DESCRIPTION)?;
+    let asked_again = read_from(asked, "GET /clientes/1/extrato ")?;
+    let story = |title, asked| Some(Story { title, steps: annotate::request(&calls, asked)? });
+    Some(vec![story("A transaction: a credit of 10 cents", asked)?, story("A statement", asked_again)?])
 }
 
 fn ask(connection: &mut Connection, request: &str) -> Result<(), Error> {

@@ -1,8 +1,9 @@
 //! An authority of the cluster's own, and a certificate for each host.
 
+use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::{fs, net::IpAddr};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 
@@ -12,7 +13,7 @@ use crate::{Error, files};
 /// It lives as long as the cluster and signs for no other.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// The files of one host, in PEM.
@@ -34,22 +35,17 @@ impl Authority {
         Ok(Authority { issuer, root })
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// A certificate for a name and its addresses, and its key, which PostgreSQL only takes from its own user, in a
     /// directory of that user.
     pub(super) fn sign(
         &self,
         name: &str,
-        addresses: &[String],
+        addresses: [Ipv4Addr; 2],
         home: &Path,
         user: Option<&User>,
     ) -> Result<Identity, Error> {
         let mut params = CertificateParams::new([name.to_owned()]).map_err(refused)?;
-        let addresses = addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
-        params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
+        params.subject_alt_names.extend(addresses.map(|address| SanType::IpAddress(address.into())));
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().map_err(refused)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(refused)?;

@@ -1,6 +1,7 @@
 //! Hosts without machines: a network namespace with one address each, on a bridge that this process reaches, too.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{self, Command};
 use std::time::Duration;
@@ -17,28 +18,27 @@ pub struct Network {
     /// `rinha-PID-` before a host's name is its namespace; `rPID-` before it is its end of the cable, at most 15 bytes.
     owner: u32,
     /// The first three numbers of each address. The last one is the host's.
-    prefix: String,
-    hosts: Vec<(String, u8)>,
+    prefix: [u8; 3],
+    hosts: &'static [(&'static str, u8)],
     /// Hosts whose PostgreSQL is reached through a proxy.
-    distant: Vec<String>,
+    distant: Vec<&'static str>,
 }
 
 impl Network {
     /// Makes a network of these hosts, each with the last number of its address. What a killed run left is removed first.
-    pub fn new(hosts: &[(&str, u8)]) -> Result<Network, Error> {
+    pub fn new(hosts: &'static [(&'static str, u8)]) -> Result<Network, Error> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::Refused("network namespaces are for root only: run it with sudo".to_owned()));
         }
         sweep();
-        let hosts = hosts.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
         let network = Network { owner: process::id(), prefix: free_prefix()?, hosts, distant: Vec::new() };
         let bridge = network.bridge();
         ip(&["link", "add", &bridge, "type", "bridge"])?;
-        ip(&["addr", "add", &format!("{}/24", network.own_address()), "dev", &bridge])?;
+        ip(&["addr", "add", &format!("{}/24", network.at(254)), "dev", &bridge])?;
         ip(&["link", "set", &bridge, "up"])?;
-        for (host, number) in &network.hosts {
+        for (host, number) in hosts {
             let (namespace, cable) = (network.namespace(host), network.cable(host));
-            let address = format!("{}.{number}/24", network.prefix);
+            let address = format!("{}/24", network.at(*number));
             ip(&["netns", "add", &namespace])?;
             ip(&["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
             ip(&["link", "set", &cable, "up"])?;
@@ -55,57 +55,55 @@ impl Network {
         format!("{NAMESPACES}{}-{host}", self.owner)
     }
 
-    pub fn address(&self, host: &str) -> String {
-        format!("{}.{}", self.prefix, self.number(host))
+    pub fn address(&self, host: &str) -> Ipv4Addr {
+        self.at(self.number(host))
     }
 
     /// Where others reach PostgreSQL on this host.
-    pub fn database_address(&self, host: &str) -> String {
-        if self.distant.iter().any(|distant| distant == host) {
-            return format!("{}.{}", self.prefix, self.number(host) + 100);
-        }
-        self.address(host)
+    pub fn database_address(&self, host: &str) -> Ipv4Addr {
+        let is_distant = self.distant.contains(&host);
+        self.at(self.number(host) + if is_distant { 100 } else { 0 })
     }
 
     fn number(&self, host: &str) -> u8 {
-        self.hosts.iter().find(|(name, _)| name == host).map_or(0, |(_, number)| *number)
+        self.hosts.iter().find(|(name, _)| *name == host).map_or(0, |(_, number)| *number)
+    }
+
+    fn at(&self, number: u8) -> Ipv4Addr {
+        let [first, second, third] = self.prefix;
+        Ipv4Addr::new(first, second, third, number)
     }
 
     /// From now on PostgreSQL on this host is so far away from everybody: bytes take `delay` in each direction.
-    pub(super) fn put_away(&mut self, host: &str, delay: Duration) -> Result<(), Error> {
-        self.distant.push(host.to_owned());
+    pub(super) fn put_away(&mut self, host: &'static str, delay: Duration) -> Result<(), Error> {
+        self.distant.push(host);
         let (near, far) = (self.database_address(host), self.address(host));
         ip(&["addr", "add", &format!("{near}/24"), "dev", &self.bridge()])?;
         put_between(&format!("{near}:5432"), &format!("{far}:5432"), delay)?;
         self.name_hosts(&[])
     }
 
-    /// That of this process on the bridge.
-    pub fn own_address(&self) -> String {
-        format!("{}.254", self.prefix)
-    }
-
     pub fn range(&self) -> String {
-        format!("{}.0/24", self.prefix)
+        format!("{}/24", self.at(0))
     }
 
     /// An address at which nobody is.
-    pub fn nowhere(&self) -> String {
-        format!("{}.253", self.prefix)
+    pub fn nowhere(&self) -> Ipv4Addr {
+        self.at(253)
     }
 
     /// What each host finds when it looks a name up. `instead` are addresses of some hosts that are not theirs.
     ///
     /// Format: the manual pages hosts(5) and ip-netns(8): the file is mounted over `/etc/hosts` by `ip netns exec`. It is
     /// written in place: another file would not be seen by what runs already.
-    pub fn name_hosts(&self, instead: &[(&str, String)]) -> Result<(), Error> {
+    pub fn name_hosts(&self, instead: &[(&str, Ipv4Addr)]) -> Result<(), Error> {
         let address = |host: &str| {
-            let other = instead.iter().find(|(name, _)| *name == host).map(|(_, address)| address.clone());
-            other.unwrap_or_else(|| self.database_address(host))
+            let other = instead.iter().find(|(name, _)| *name == host);
+            other.map_or_else(|| self.database_address(host), |(_, address)| *address)
         };
         let lines = self.hosts.iter().map(|(host, _)| format!("{} {host}\n", address(host)));
         let text = format!("127.0.0.1 localhost\n{}", lines.collect::<String>());
-        for (host, _) in &self.hosts {
+        for (host, _) in self.hosts {
             let directory = Path::new(NAMESPACE_FILES).join(self.namespace(host));
             files::make_directory(&directory)?;
             files::write(directory.join("hosts"), &text)?;
@@ -125,7 +123,7 @@ impl Network {
     /// Lets nothing pass between two hosts, in either direction, and tells neither: each sends to a device that is not there.
     pub fn cut(&self, one: &str, other: &str) -> Result<(), Error> {
         for (from, to) in [(one, other), (other, one)] {
-            let (namespace, to) = (self.namespace(from), self.address(to));
+            let (namespace, to) = (self.namespace(from), self.address(to).to_string());
             let nobody = ["lladdr", "02:00:00:00:00:01", "dev", "eth0", "nud", "permanent"];
             ip(&[&["-n", &namespace, "neigh", "replace", &to], &nobody[..]].concat())?;
         }
@@ -141,16 +139,11 @@ impl Network {
 
     /// Undoes [`unplug`](Network::unplug), [`cut`](Network::cut) and [`name_hosts`](Network::name_hosts).
     pub fn heal(&self) -> Result<(), Error> {
-        for (host, _) in &self.hosts {
+        for (host, _) in self.hosts {
             self.plug(host)?;
             ip(&["-n", &self.namespace(host), "neigh", "flush", "dev", "eth0", "nud", "permanent"])?;
         }
         self.name_hosts(&[])
-    }
-
-    /// Kills all processes of a host at once, as when its power fails.
-    pub fn kill_all(&self, host: &str) {
-        kill_all(&self.namespace(host));
     }
 
     fn bridge(&self) -> String {
@@ -203,6 +196,7 @@ fn owner_of(namespace: &str) -> Option<u32> {
     namespace.strip_prefix(NAMESPACES)?.split_once('-')?.0.parse().ok()
 }
 
+/// Kills all processes of a host at once, as when its power fails.
 pub(super) fn kill_all(namespace: &str) {
     // Twice: what was started meanwhile is found the second time.
     for _ in 0..2 {
@@ -216,13 +210,14 @@ pub(super) fn kill_all(namespace: &str) {
 /// The first three numbers of a network that no address of this machine is in, among those for tests of network devices.
 ///
 /// Source: RFC 2544, appendix C.2.2: 198.18.0.0/15.
-fn free_prefix() -> Result<String, Error> {
+fn free_prefix() -> Result<[u8; 3], Error> {
     let taken = ip(&["-o", "-4", "address"])?;
-    let mut prefixes = (0..512).map(|number| number + process::id()).map(|number| {
-        let [second, third] = [18 + (number / 256) % 2, number % 256];
-        format!("198.{second}.{third}")
+    let mut prefixes = (0..512).map(|number| {
+        let [.., second, third] = (number + process::id()).to_be_bytes();
+        [198, 18 + second % 2, third]
     });
-    let free = prefixes.find(|prefix| !taken.contains(&format!(" {prefix}.")));
+    let free =
+        prefixes.find(|[first, second, third]| !taken.contains(&format!(" {first}.{second}.{third}.")));
     free.ok_or_else(|| Error::Refused("every network of 198.18.0.0/15 is in use here".to_owned()))
 }
 
@@ -245,12 +240,8 @@ mod tests {
             assert_eq!(owner_of(others), None, "{others}");
         }
         // The kernel allows 15 bytes.
-        let network = Network {
-            owner: 4_194_304,
-            prefix: "198.18.0".to_owned(),
-            hosts: Vec::new(),
-            distant: Vec::new(),
-        };
+        let (owner, prefix) = (4_194_304, [198, 18, 0]);
+        let network = Network { owner, prefix, hosts: &[], distant: Vec::new() };
         assert!(network.cable("api1").len() <= 15);
         std::mem::forget(network);
     }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::Network;
 use super::authority::{Authority, Identity, own};
 use super::network::kill_all;
-use crate::process::service::{Launch, Service};
 use crate::process::user::User;
+use crate::process::{Launch, Service};
 use crate::stack::remove_segment;
 use crate::{Error, Workplace, files, install};
 
@@ -37,8 +37,8 @@ pub struct Node {
     user: Option<User>,
     patroni_program: PathBuf,
     etcd_arguments: Vec<OsString>,
-    etcd: Option<Service>,
-    patroni: Option<Service>,
+    pub(super) etcd: Option<Service>,
+    pub(super) patroni: Option<Service>,
     logs: PathBuf,
 }
 
@@ -55,7 +55,7 @@ impl Node {
         files::make_directory(&home)?;
         own(&home, 0o700, user.as_ref())?;
         let addresses = [plan.network.address(name), plan.network.database_address(name)];
-        let identity = authority.sign(name, &addresses, &home, user.as_ref())?;
+        let identity = authority.sign(name, addresses, &home, user.as_ref())?;
         let bin = fs::canonicalize(install::POSTGRES.require()?.program);
         let bin = bin.map_err(Error::io("find the programs of PostgreSQL"))?;
         let bin = bin.parent().unwrap_or(Path::new("/")).to_owned();
@@ -82,9 +82,8 @@ impl Node {
 
     pub(super) fn start_etcd(&mut self) -> Result<(), Error> {
         if self.etcd.as_ref().is_none_or(Service::has_exited) {
-            let program = install::ETCD.require()?.program;
-            self.etcd =
-                Some(self.start("etcd", &program, self.etcd_arguments.clone(), ETCD_STOP_PATIENCE)?);
+            let (program, arguments) = (install::ETCD.require()?.program, self.etcd_arguments.clone());
+            self.etcd = Some(self.start("etcd", &program, arguments, ETCD_STOP_PATIENCE)?);
         }
         Ok(())
     }
@@ -136,19 +135,6 @@ impl Node {
     pub fn postmaster_pid(&self) -> Option<u32> {
         fs::read_to_string(self.home.join("data/postmaster.pid")).ok()?.lines().next()?.parse().ok()
     }
-
-    pub(super) fn etcd(&mut self) -> Option<&mut Service> {
-        self.etcd.as_mut()
-    }
-
-    pub(super) fn patroni(&mut self) -> Option<&mut Service> {
-        self.patroni.as_mut()
-    }
-
-    /// Those that run.
-    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
-        self.etcd.iter().chain(&self.patroni)
-    }
 }
 
 impl Drop for Node {
@@ -194,11 +180,8 @@ fn patroni_configuration(name: &str, plan: &Plan<'_>, identity: &Identity, home:
     let Identity { root, certificate, key } = identity;
     let etcd: Vec<String> =
         plan.names.iter().map(|name| format!("{}:2379", plan.network.address(name))).collect();
-    let role = |username: &str| {
-        json!({
-            "username": username, "password": plan.password, "sslmode": "verify-full", "sslrootcert": root,
-        })
-    };
+    let password = plan.password;
+    let role = |name: &str| json!({ "username": name, "password": password, "sslmode": "verify-full", "sslrootcert": root });
     json!({
         "scope": SCOPE,
         "name": name,
@@ -230,7 +213,7 @@ fn patroni_configuration(name: &str, plan: &Plan<'_>, identity: &Identity, home:
             "pgpass": home.join("pgpass"),
             "use_unix_socket": true,
             "use_unix_socket_repl": true,
-            "authentication": { "superuser": { "username": "postgres", "password": plan.password },
+            "authentication": { "superuser": { "username": "postgres", "password": password },
                 "replication": role("replicator"), "rewind": role("rewinder") },
             "parameters": {
                 "unix_socket_directories": home,

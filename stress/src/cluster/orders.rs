@@ -50,18 +50,16 @@ pub enum Part {
 
 impl Order {
     fn carry_out(self, cluster: &mut Cluster) -> Result<String, Error> {
-        let or_leader =
-            |cluster: &Cluster, host: Option<String>| host.map_or_else(|| cluster.leader_name(), Ok);
         match self {
             Order::Status => Ok(format!("{}{}", cluster.topology(), cluster.list()?)),
             Order::Switchover => Ok(format!("{} is the primary\n", cluster.switchover()?)),
             Order::Kill { part, host } => {
-                let host = or_leader(cluster, host)?;
+                let host = host.map_or_else(|| cluster.leader_name(), Ok)?;
                 cluster.kill(part, &host)?;
                 Ok(format!("killed: {part} of {host}\n"))
             }
             Order::Isolate { host } => {
-                let host = or_leader(cluster, host)?;
+                let host = host.map_or_else(|| cluster.leader_name(), Ok)?;
                 cluster.isolate(&host)?;
                 Ok(format!("isolated: {host}\n"))
             }
@@ -80,11 +78,12 @@ pub struct Reception {
 
 impl Reception {
     pub fn open() -> Result<Reception, Error> {
-        let socket = name().and_then(|name| UnixListener::bind_addr(&name)).and_then(|socket| {
+        let open = || -> io::Result<Reception> {
+            let socket = UnixListener::bind_addr(&name()?)?;
             socket.set_nonblocking(true)?;
-            Ok(socket)
-        });
-        socket.map(|socket| Reception { socket }).map_err(|error| match error.kind() {
+            Ok(Reception { socket })
+        };
+        open().map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => {
                 Error::Refused("a cluster is up already: end it with Ctrl-C, or kill its process".to_owned())
             }

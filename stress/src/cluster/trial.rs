@@ -196,7 +196,7 @@ fn endure(
     judge: &mut Judge,
 ) -> Result<Endured, Error> {
     cluster.wait_whole()?;
-    let watch = Watch::start(cluster.nodes());
+    let watch = Watch::start(&cluster.nodes);
     let running = load.start();
     let healed_at = break_and_heal(fault, cluster, &running, &watch);
     let told = running.finish()?;
@@ -229,8 +229,8 @@ fn break_and_heal(
             let is_promoted = watch.promotions().iter().any(|promotion| promotion.committed_at.is_some());
             Ok((is_promoted || running.has_failed()).then_some(()))
         })?;
-        promoted
-            .ok_or_else(|| Error::Refused(format!("no node was promoted within {PROMOTION_PATIENCE:?}")))?;
+        let refusal = || Error::Refused(format!("no node was promoted within {PROMOTION_PATIENCE:?}"));
+        promoted.ok_or_else(refusal)?;
     }
     running.wait(fault.hold(), &interrupt)?;
     cluster.heal()?;
@@ -269,7 +269,6 @@ mod tests {
         let told = [(10, accepted()), (20, accepted()), (300, refused()), (400, shown), (1_000, accepted())];
         let told = ClosedRun { clients: 1, left_out: 0, records: told.into_iter().map(record).collect() };
         let promotion = |promoted, committed: Option<u64>| Promotion {
-            node: "db2".to_owned(),
             promoted_at: at(promoted),
             committed_at: committed.map(at),
         };

@@ -12,7 +12,6 @@ use super::Node;
 /// A node that became the primary.
 #[derive(Debug, Clone)]
 pub struct Promotion {
-    pub node: String,
     pub promoted_at: Instant,
     /// When a commit was first confirmed; `None` if none was as long as it was watched.
     pub committed_at: Option<Instant>,
@@ -34,8 +33,8 @@ impl Watch {
     pub fn start(nodes: &[Node]) -> Watch {
         let shared: Arc<Shared> = Arc::default();
         for node in nodes {
-            let (shared, name, url) = (Arc::clone(&shared), node.name.clone(), node.url("postgres"));
-            thread::spawn(move || shared.look_on(&name, &url));
+            let (shared, url) = (Arc::clone(&shared), node.url("postgres"));
+            thread::spawn(move || shared.look_on(&url));
         }
         Watch { shared }
     }
@@ -53,7 +52,7 @@ impl Drop for Watch {
 }
 
 impl Shared {
-    fn look_on(&self, name: &str, url: &str) {
+    fn look_on(&self, url: &str) {
         let mut session: Option<Client> = None;
         // A node that is the primary from the first look on was not promoted.
         let mut was_standby = false;
@@ -68,8 +67,8 @@ impl Shared {
                     was_standby = false;
                     let promoted_at = Instant::now();
                     // Waits for a standby as the bank's commits do.
-                    let committed = client.batch_execute(COMMIT).ok().map(|()| Instant::now());
-                    let promotion = Promotion { node: name.to_owned(), promoted_at, committed_at: committed };
+                    let committed_at = client.batch_execute(COMMIT).ok().map(|()| Instant::now());
+                    let promotion = Promotion { promoted_at, committed_at };
                     self.promotions.lock().unwrap_or_else(PoisonError::into_inner).push(promotion);
                 }
                 Ok(is_standby) => was_standby |= is_standby,

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     match &arguments.action {
         Action::Up(options) => {
             let reception = Reception::open()?;
-            at_work("cluster", |place| bring_up(options, &reception, place))
+            at_work(|place| bring_up(options, &reception, place))
         }
         Action::Faults(options) => faults(options),
         Action::Order(order) => {
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
 
 /// Put to faults; also what `cargo stress soak --cluster` does.
 pub(super) fn faults(options: &TrialOptions) -> Result<(), Error> {
-    at_work("cluster", |place| {
+    at_work(|place| {
         let trial = Trial::run(options, place)?;
         tell_verdict(place.steps, &trial.tables(), trial.broken)
     })

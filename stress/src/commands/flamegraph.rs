@@ -15,7 +15,7 @@ pub(super) fn run(options: &ProfileOptions) -> Result<(), Error> {
     let target = compile::target_directory(&compile::workspace());
     let out = options.out.clone().unwrap_or_else(|| target.join("flamegraph"));
     files::make_directory(&out)?;
-    let profile = at_work("flamegraph", |place| profile(options, place))?;
+    let profile = at_work(|place| profile(options, place))?;
     tell(&profile, options);
     for path in write(&profile, earlier.as_ref(), options, &out)? {
         Steps::Printed.line(&format!("written: {}", path.display()));
@@ -42,11 +42,8 @@ fn read_folded(path: &Path) -> Result<Folded, Error> {
 fn tell(profile: &Profile, options: &ProfileOptions) {
     let steps = Steps::Printed;
     let total = profile.folded.total();
-    steps.line(&format!(
-        "\n{:.0} req/s; {total} {} of the server:",
-        profile.requests_per_second,
-        options.view().unit()
-    ));
+    let (rate, unit) = (profile.requests_per_second, options.view().unit());
+    steps.line(&format!("\n{rate:.0} req/s; {total} {unit} of the server:"));
     for (function, what) in STORY {
         let permille = profile.folded.weight_of(function) * 1000 / total;
         steps.line(&format!("{:4}.{} %  {function:<24} {what}", permille / 10, permille % 10));

@@ -12,7 +12,7 @@ pub(super) fn run(options: &ChallengeOptions) -> Result<(), Error> {
     if options.url.is_none() {
         options.stack.groups()?;
     }
-    let Challenge { summary, page, doubts } = at_work("k6", |place| {
+    let Challenge { summary, page, doubts } = at_work(|place| {
         if options.url.is_none() {
             place.install(&[&install::POSTGRES, &install::NGINX, &install::PYTHON])?;
         }

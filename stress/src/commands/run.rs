@@ -15,7 +15,7 @@ pub(super) fn run(options: &MeasureOptions) -> Result<(), Error> {
     if options.running.is_none() {
         options.stack.groups()?;
     }
-    let (report, baseline) = at_work("run", |place| {
+    let (report, baseline) = at_work(|place| {
         let generator = if options.load == LoadKind::Open { &install::PYTHON } else { &install::WRK };
         let is_haproxy = options.stack.balancer == BalancerName::Haproxy;
         let balancer = if is_haproxy { &install::HAPROXY } else { &install::NGINX };

@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt as _;
 
 use stress::steps::Steps;
-use stress::trials::planted::{BrokenCopy, PlantedBug, SIMULATION};
+use stress::trials::planted::{BrokenCopy, Found, PlantedBug, SIMULATION};
 use stress::{Error, compile};
 
 /// The core alone in a simulated, faulty world, over many seeds: no service, no socket, no clock
@@ -37,11 +37,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         let bugs = if names.is_empty() { PlantedBug::all() } else { named() };
         return find(&bugs?, arguments.seeds.unwrap_or(BUG_SEEDS_MAX));
     }
-    let Arguments { first, .. } = arguments;
-    let seeds = arguments.seeds.unwrap_or(SEEDS);
-    let rest = arguments
-        .seed
-        .map_or_else(|| format!("--seeds {seeds} --first {first}"), |seed| format!("--seed {seed}"));
+    let rest = match arguments.seed {
+        Some(seed) => format!("--seed {seed}"),
+        None => format!("--seeds {} --first {}", arguments.seeds.unwrap_or(SEEDS), arguments.first),
+    };
     let error = if let Some(name) = &arguments.bug {
         let bug = PlantedBug::named(name)?;
         let copy = BrokenCopy::new()?;
@@ -61,13 +60,10 @@ fn find(bugs: &[PlantedBug], seeds: u64) -> Result<(), Error> {
     for bug in bugs {
         copy.plant(bug)?;
         match copy.find(bug, seeds) {
-            Ok(found) => Steps::Printed.line(&format!(
-                "| `{}` | {} | `{}` | {} |",
-                bug.name,
-                found.seed + 1,
-                found.check,
-                bug.meaning
-            )),
+            Ok(Found { seed, check }) => {
+                let PlantedBug { name, meaning, .. } = bug;
+                Steps::Printed.line(&format!("| `{name}` | {} | `{check}` | {meaning} |", seed + 1));
+            }
             Err(error) => {
                 eprintln!("cargo stress sim: {error}");
                 missed.push(bug.name.as_str());

@@ -19,7 +19,7 @@ pub(super) fn run(options: &SoakOptions) -> Result<(), Error> {
     }
     options.check()?;
     measure::groups_for(options.limits)?;
-    at_work("soak", |place| {
+    at_work(|place| {
         place.install(&[&install::POSTGRES, &install::NGINX])?;
         let report = soak::run(options, place)?;
         if let Some(path) = &options.out {

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
-    at_work("trace", |place| {
+    at_work(|place| {
         place.install(&[&install::POSTGRES, &install::STRACE])?;
         let server = place.server(arguments.server.as_ref())?;
         for story in syscalls::take(&server, place)? {

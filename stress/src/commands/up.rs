@@ -39,12 +39,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     let _lock = Lock::take(arguments.port)?;
     let ports = Ports::behind(arguments.port);
     check_free(ports)?;
-    at_work("up", |place| bring_up(ports, arguments, place))
+    at_work(|place| bring_up(ports, arguments, place))
 }
 
 fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<(), Error> {
-    let Workplace { workspace, logs, steps, interrupt } = place;
-    let steps = *steps;
+    let steps = place.steps;
     place.install(&[&install::POSTGRES, &install::NGINX])?;
     if arguments.server.is_none() {
         steps.line("server: cargo build --release --bin rinha");
@@ -67,10 +66,10 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
         groups: groups.ok(),
         split,
         postgres: PostgresOptions { is_durable: arguments.durable, ..PostgresOptions::default() },
-        logs: Some(logs.clone()),
+        logs: Some(place.logs.clone()),
         steps,
-        interrupt: interrupt.clone(),
-        ..StackOptions::new(workspace, server)
+        interrupt: place.interrupt.clone(),
+        ..StackOptions::new(&place.workspace, server)
     })?;
     for instance in &stack.instances {
         let metrics = instance.metrics_address().unwrap_or_default();
@@ -90,31 +89,24 @@ fn bring_up(ports: Ports, arguments: &Arguments, place: &Workplace) -> Result<()
 fn running_options(stack: &Stack) -> String {
     let Bank { urls, metrics, database_urls, parts } = Bank::of(stack);
     let with_account = stack.services().into_iter().zip(&parts).filter(|(_, (_, account))| account.is_some());
-    let parts = with_account.map(|(service, (name, _))| format!("--part {name}={}", service.pid()));
-    [format!("--url {} --metrics {} --database-url '{}'", urls[0], metrics.join(","), database_urls[0])]
-        .into_iter()
-        .chain(parts)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let parts = with_account.map(|(service, (name, _))| format!(" --part {name}={}", service.pid()));
+    let (url, metrics, database_url) = (&urls[0], metrics.join(","), &database_urls[0]);
+    let parts = parts.collect::<String>();
+    format!("--url {url} --metrics {metrics} --database-url '{database_url}'{parts}")
 }
 
 /// Says whose port is taken before anything is built or started.
 fn check_free(ports: Ports) -> Result<(), Error> {
-    for port in ports.all() {
-        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                return Err(Error::Refused(format!(
+    ports.all().into_iter().try_for_each(|port| {
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop).map_err(|error| {
+            Error::Refused(if error.kind() == ErrorKind::AddrInUse {
+                format!(
                     "port {port} is in use: end the process that `ss -ltnp 'sport = :{port}'` shows, \
                      or choose another with --port"
-                )));
-            }
-            Err(error) => {
-                return Err(Error::Refused(format!(
-                    "port {port} cannot be used ({error}): choose another with --port"
-                )));
-            }
-        }
-    }
-    Ok(())
+                )
+            } else {
+                format!("port {port} cannot be used ({error}): choose another with --port")
+            })
+        })
+    })
 }

@@ -23,17 +23,15 @@ pub fn difference(before: &Folded, after: &Folded, view: View, subtitle: &str) -
     let scaled = differential::Options { normalize: true, ..differential::Options::default() };
     differential::from_readers(scaled, before.text().as_bytes(), after.text().as_bytes(), &mut both)
         .map_err(Error::io("compare two profiles"))?;
-    draw(
-        &String::from_utf8_lossy(&both),
-        &mut options("What has changed: red grew, blue shrank", view, subtitle),
-    )
+    let mut options = options("What has changed: red grew, blue shrank", view, subtitle);
+    draw(&String::from_utf8_lossy(&both), &mut options)
 }
 
 fn options<'a>(title: &str, view: View, subtitle: &str) -> Options<'a> {
     let mut options = Options::default();
-    title.clone_into(&mut options.title);
+    options.title = title.into();
     options.subtitle = Some(subtitle.to_owned());
-    view.unit().clone_into(&mut options.count_name);
+    options.count_name = view.unit().into();
     options.colors = Palette::Multi(MultiPalette::Rust);
     // The same function has the same colour in every picture.
     options.deterministic = true;
@@ -63,12 +61,9 @@ const WIDTH_MIN_PERCENT: f64 = 0.1;
 mod tests {
     use super::*;
 
-    fn folded(text: &str) -> Folded {
-        Folded::parse(text).unwrap()
-    }
-
     #[test]
     fn a_drawing_names_what_is_wide_and_a_difference_compares_shares() {
+        let folded = |text| Folded::parse(text).unwrap();
         let profile = folded("run;turn;wait 6000\nrun;turn;send 4000\nrun;turn;rare 1\n");
         let drawn = flamegraph(&profile, View::OnCpu, "100 req/s").unwrap();
         assert!(!drawn.contains("rare"), "{drawn}");

@@ -7,14 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::samples::{Frame, Record, UNKNOWN};
 
-/// Stacks and their weights.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folded {
     weights: BTreeMap<String, u64>,
 }
 
 impl Folded {
-    /// Weighs each stack by its samples.
     pub(super) fn on_cpu(records: &[Record<'_>], has_kernel: bool) -> Folded {
         let mut folded = Folded::default();
         for record in records {
@@ -74,12 +72,10 @@ impl Folded {
         lines.collect::<Vec<_>>().concat()
     }
 
-    /// Whether there is no stack.
     pub fn is_empty(&self) -> bool {
         self.weights.is_empty()
     }
 
-    /// The weights of all stacks together.
     pub fn total(&self) -> u64 {
         self.weights.values().sum()
     }

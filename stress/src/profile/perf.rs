@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{ProfileOptions, View};
 use crate::load;
-use crate::process::service::{Launch, Service};
+use crate::process::{Launch, Service};
 use crate::throwaway::Throwaway;
 use crate::{Error, Workplace};
 
@@ -45,8 +45,7 @@ pub(super) fn record(
     (perf, options, place): (&Path, &ProfileOptions, &Workplace),
     pid: u32,
     data: &Path,
-    load: &Path,
-    load_arguments: Vec<OsString>,
+    (load, load_arguments): (&Path, Vec<OsString>),
 ) -> Result<String, Error> {
     let mut arguments = record_arguments(options.view(), options.frequency);
     arguments.extend(["--pid".into(), pid.to_string().into(), "--output".into(), data.into()]);

@@ -3,27 +3,29 @@
 //! Format: the manual page perf-script(1) with `--fields tid,time,event,ip,sym,dso --ns --show-switch-events`. A sample
 //! is a line with thread, time and event, one line for each function from the innermost on, and an empty line.
 
-/// One entry of the recording.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// Where a thread was.
     Sample {
         thread: u32,
         /// From the innermost function to the outermost.
         stack: Vec<Frame<'a>>,
     },
     /// A thread lost the processor: it sleeps, or another was put in its place.
-    Off { thread: u32, at_ns: u64, is_displaced: bool },
-    /// A thread got the processor.
-    On { thread: u32, at_ns: u64 },
+    Off {
+        thread: u32,
+        at_ns: u64,
+        is_displaced: bool,
+    },
+    On {
+        thread: u32,
+        at_ns: u64,
+    },
 }
 
-/// One function of a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
-    /// Its name, `[unknown]` where there is none.
+    /// `[unknown]` where there is none.
     pub(super) symbol: &'a str,
-    /// Whether it is the kernel's.
     pub(super) is_kernel: bool,
 }
 
@@ -113,20 +115,13 @@ pub(super) mod tests {
     #[test]
     fn a_file_may_be_gone_and_a_symbol_may_hold_anything() {
         for (line, symbol) in [
-            (
-                "  55d1 core::ops::FnOnce<fn (u8)>::call (/t/rinha (deleted))",
-                Some("core::ops::FnOnce<fn (u8)>::call"),
-            ),
+            ("  55d1 core::FnOnce<fn (u8)>::call (/t/rinha (deleted))", Some("core::FnOnce<fn (u8)>::call")),
             ("     0 [unknown] ([unknown])", Some("[unknown]")),
             ("7f0c  (/usr/lib/libc.so.6)", Some("[unknown]")),
             ("ffffffffffffffff [unknown] ([unknown])", Some("[unknown]")),
             ("of another kind", None),
         ] {
-            let frame = frame(line);
-            assert_eq!(
-                frame.map(|frame| (frame.symbol, frame.is_kernel)),
-                symbol.map(|symbol| (symbol, false))
-            );
+            assert_eq!(frame(line), symbol.map(|symbol| Frame { symbol, is_kernel: false }));
         }
     }
 }

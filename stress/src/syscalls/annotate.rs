@@ -111,7 +111,6 @@ fn event_data(arguments: &str) -> impl Iterator<Item = &str> {
 
 fn step(call: &Call<'_>, stage: Stage, watched: &HashMap<&str, Socket>) -> Step {
     let socket = Socket::of(call.descriptor());
-    let bytes = || call.bytes().unwrap_or_default();
     if stage == Stage::Wait {
         let ready = event_data(call.arguments)
             .map(|data| watched.get(data).copied().unwrap_or(Socket::Other).to_string());
@@ -120,12 +119,13 @@ fn step(call: &Call<'_>, stage: Stage, watched: &HashMap<&str, Socket>) -> Step 
         let call_shown = format!("{} = {}: {ready}", call.name, call.result);
         return Step { at_us: Some(call.at_us), stage, call: call_shown, bytes: Vec::new(), why };
     }
+    let bytes = call.bytes().unwrap_or_default();
     let (bytes, why) = match (stage, socket) {
-        (Stage::Receive, Socket::Client) if call.is_read() => (vec![messages::http(&bytes())], READ),
-        (Stage::Receive, Socket::Database) => (messages::postgresql(&bytes(), Side::Backend), READ_DATABASE),
+        (Stage::Receive, Socket::Client) if call.is_read() => (vec![messages::http(&bytes)], READ),
+        (Stage::Receive, Socket::Database) => (messages::postgresql(&bytes, Side::Backend), READ_DATABASE),
         (Stage::Receive, Socket::Listener) => (Vec::new(), "Lets a new client in."),
-        (Stage::Send, Socket::Database) => (messages::postgresql(&bytes(), Side::Frontend), WRITE_DATABASE),
-        (Stage::Send, Socket::Client) => (vec![messages::http(&bytes())], WRITE),
+        (Stage::Send, Socket::Database) => (messages::postgresql(&bytes, Side::Frontend), WRITE_DATABASE),
+        (Stage::Send, Socket::Client) => (vec![messages::http(&bytes)], WRITE),
         (Stage::Wait | Stage::Receive | Stage::Advance | Stage::Send | Stage::Reap, _) => (Vec::new(), ASIDE),
     };
     let call_shown = format!("{}({}) = {}", call.name, socket, call.result);

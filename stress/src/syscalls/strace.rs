@@ -128,8 +128,8 @@ mod tests {
         assert_eq!((call.result, call.is_read(), call.is_write()), ("6", false, true));
         for (line, expected) in [
             (
-                "812 1.000001 read(8, 0x55, 10) = -1 EAGAIN (Try again)",
-                Some(("8, 0x55, 10", "-1 EAGAIN (Try again)")),
+                "812 1.000001 read(8, 0, 9) = -1 EAGAIN (Try again)",
+                Some(("8, 0, 9", "-1 EAGAIN (Try again)")),
             ),
             ("812 1.000001 close(3)                = 0", Some(("3", "0"))),
             (r#"812 1.000001 sendto(9, "a = b", 5 <unfinished ...>"#, Some((r#"9, "a = b", 5"#, "?"))),

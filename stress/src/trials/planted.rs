@@ -22,7 +22,7 @@ pub struct PlantedBug {
 }
 
 impl PlantedBug {
-    /// All of them, by name.
+    /// In the order of their names.
     pub fn all() -> Result<Vec<PlantedBug>, Error> {
         let mut bugs = Vec::new();
         for patch in files::with_extension(&compile::workspace().join(DIRECTORY), "patch")? {
@@ -37,7 +37,6 @@ impl PlantedBug {
         Ok(bugs)
     }
 
-    /// The one of this name.
     pub fn named(name: &str) -> Result<PlantedBug, Error> {
         let bug = PlantedBug::all()?.into_iter().find(|bug| bug.name == name);
         bug.ok_or_else(|| Error::Refused(format!("there is no {DIRECTORY}/{name}.patch")))
@@ -59,7 +58,7 @@ pub struct BrokenCopy {
 }
 
 impl BrokenCopy {
-    /// A copy of the source as it is, without any bug.
+    /// Without any bug.
     pub fn new() -> Result<BrokenCopy, Error> {
         let directory = compile::target_directory(&compile::workspace()).join("planted");
         let copy = BrokenCopy { directory };
@@ -77,7 +76,7 @@ impl BrokenCopy {
         Ok(())
     }
 
-    /// Whether the patch fits the source, without applying it.
+    /// Whether the patch fits the source.
     pub fn check(&self, bug: &PlantedBug) -> Result<(), Error> {
         self.git_apply(bug, &["--check"])
     }
@@ -183,18 +182,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_patch_fits_the_source() {
+    fn every_member_of_the_workspace_is_in_the_copy_and_every_patch_fits() {
         let copy = BrokenCopy::new().unwrap();
         let bugs = PlantedBug::all().unwrap();
         assert!(bugs.len() > 50, "only {} patches were found", bugs.len());
         for bug in bugs {
             copy.check(&bug).unwrap();
         }
-    }
-
-    #[test]
-    fn every_member_of_the_workspace_is_in_the_copy() {
-        let copy = BrokenCopy::new().unwrap();
         let manifest = fs::read_to_string(copy.directory.join("Cargo.toml")).unwrap();
         let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
         let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();

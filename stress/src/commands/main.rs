@@ -1,9 +1,7 @@
-//! The command line: picks the subcommand and turns its result into an exit status: 0, 1 when it fails, 2 when the command
-//! line is refused.
+//! `cargo stress`: picks the subcommand and turns its result into an exit status: 0, 1 when it fails, 2 when the command line is
+//! refused.
 
 mod cluster;
-mod completions;
-mod endure;
 mod flamegraph;
 mod k6;
 mod report;
@@ -13,20 +11,21 @@ mod soak;
 mod trace;
 mod up;
 
-use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{env, io};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use stress::measure::MeasureOptions;
 use stress::profile::ProfileOptions;
 use stress::steps::Steps;
 use stress::throwaway::Throwaway;
 use stress::trials::hostile::{self, AttackOptions};
 use stress::trials::soak::SoakOptions;
-use stress::trials::{ChallengeOptions, EndureOptions};
-use stress::{Error, Workplace, wait};
+use stress::trials::{self, ChallengeOptions, EndureOptions, TrialName, overload};
+use stress::{Error, Workplace, install, wait};
 
 /// The bench of the bank.
 #[derive(Debug, Parser)]
@@ -50,40 +49,58 @@ enum Command {
     Soak(SoakOptions),
     Cluster(cluster::Arguments),
     Sim(sim::Arguments),
-    Completions(completions::Arguments),
+    /// The script with which a shell completes subcommands, options and their values
+    ///
+    /// It completes `stress`. So: alias stress='cargo stress', and then, for example, source <(cargo stress completions bash).
+    Completions {
+        shell: Shell,
+    },
 }
 
-/// Runs what the command line asks for.
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     let command = match CommandLine::try_parse() {
         Ok(CommandLine { command }) => command,
         Err(error) => return usage(&error),
     };
-    let (name, result) = match &command {
-        Command::Up(arguments) => ("up", up::run(arguments)),
-        Command::Run(options) => ("run", run::run(options)),
-        Command::K6(options) => ("k6", k6::run(options)),
-        Command::Report(arguments) => ("report", report::run(arguments)),
-        Command::Flamegraph(options) => ("flamegraph", flamegraph::run(options)),
-        Command::Trace(arguments) => ("trace", trace::run(arguments)),
-        Command::Endure(options) => ("endure", endure::run(options)),
-        Command::Attack(options) => ("attack", hostile::attack(options).map(|result| println!("{result}"))),
-        Command::Soak(options) => ("soak", soak::run(options)),
-        Command::Cluster(arguments) => ("cluster", cluster::run(arguments)),
-        Command::Sim(arguments) => ("sim", sim::run(arguments)),
-        Command::Completions(arguments) => {
-            completions::run(arguments, &mut CommandLine::command());
-            ("completions", Ok(()))
+    let result = match &command {
+        Command::Up(arguments) => up::run(arguments),
+        Command::Run(options) => run::run(options),
+        Command::K6(options) => k6::run(options),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Flamegraph(options) => flamegraph::run(options),
+        Command::Trace(arguments) => trace::run(arguments),
+        Command::Endure(options) => endure(options),
+        Command::Attack(options) => hostile::attack(options).map(|result| println!("{result}")),
+        Command::Soak(options) => soak::run(options),
+        Command::Cluster(arguments) => cluster::run(arguments),
+        Command::Sim(arguments) => sim::run(arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut CommandLine::command(), "stress", &mut io::stdout());
+            Ok(())
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Usage(problem)) => refuse(&problem, true),
         Err(error) => {
-            eprintln!("cargo stress {name}: {error}");
+            eprintln!("{}: {error}", this_command());
             ExitCode::FAILURE
         }
     }
+}
+
+fn endure(options: &EndureOptions) -> Result<(), Error> {
+    trials::require_groups()?;
+    let (table, promises) = at_work(|place| {
+        place.install(&[&install::POSTGRES, &install::NGINX])?;
+        match options.trial {
+            TrialName::Overload => overload::measure(options, place).map(|it| (it.table(), it.promises())),
+            TrialName::Hostile => hostile::measure(options, place).map(|it| (it.table(), it.promises())),
+        }
+    })?;
+    let (promises, verdict) = trials::verdict(&promises);
+    Steps::Printed.line(&format!("\n{table}\n{promises}"));
+    verdict
 }
 
 /// Shows a help, or refuses the command line in one line that names the help of its subcommand.
@@ -99,20 +116,26 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn refuse(problem: &str, has_subcommand: bool) -> ExitCode {
-    let subcommand = env::args().nth(1).filter(|name| has_subcommand && !name.starts_with('-'));
-    let command = ["cargo stress".to_owned()].into_iter().chain(subcommand).collect::<Vec<_>>().join(" ");
+    let command = if has_subcommand { this_command() } else { "cargo stress".to_owned() };
     eprintln!("{command}: {problem}; see `{command} --help`");
     ExitCode::from(2)
 }
 
+/// With its subcommand, if it has one.
+fn this_command() -> String {
+    let subcommand = env::args().nth(1).filter(|name| !name.starts_with('-'));
+    subcommand.map_or_else(|| "cargo stress".to_owned(), |name| format!("cargo stress {name}"))
+}
+
 /// Does `work` in a place of its own, whose logs are kept when a service failed or a promise was broken.
-fn at_work<T>(name: &str, work: impl FnOnce(&Workplace) -> Result<T, Error>) -> Result<T, Error> {
+fn at_work<T>(work: impl FnOnce(&Workplace) -> Result<T, Error>) -> Result<T, Error> {
     let logs = Throwaway::new("logs")?;
     let place = Workplace::of_command(logs.path())?;
     work(&place).inspect_err(|error| {
         if matches!(error, Error::Service { .. } | Error::Sql { .. } | Error::Broken(_)) {
             let kept = logs.keep();
-            eprintln!("cargo stress {name}: everything is stopped; the logs are kept in {}", kept.display());
+            let command = this_command();
+            eprintln!("{command}: everything is stopped; the logs are kept in {}", kept.display());
         }
     })
 }
@@ -156,8 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// What its subcommand is given by this command line.
-    pub(crate) fn parse(line: &str) -> Result<Command, clap::Error> {
+    fn parse(line: &str) -> Result<Command, clap::Error> {
         let words = ["cargo stress"].into_iter().chain(line.split_whitespace());
         CommandLine::try_parse_from(words).map(|line| line.command)
     }
@@ -169,18 +191,17 @@ mod tests {
 
     #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
-        let line = "run direct --health --connections=1,64 --limits tuned --balancer nginx-http --distance-ms 2 --durable --set A=b --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
+        let line = "run direct --health --connections=1,64 --limits tuned --balancer nginx-http --distance-ms 2 --durable --set A=b \
+                    --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
         let Command::Run(arguments) = parse(line).unwrap() else { panic!("another subcommand") };
         let OwnStack { limits, balancer, shape, durable, set, postgresql, server, cpu_period, accounts } =
             arguments.stack;
         assert_eq!((limits, balancer, durable), (Split::Tuned, BalancerName::NginxHttp, true));
         assert_eq!(shape, Shape { instances: 2, databases: 1, distance_ms: 2 });
         assert_eq!((cpu_period.cpu_period_ms, accounts), (20, Some(1000)));
-        assert_eq!(postgresql, [("jit".to_owned(), "on".to_owned())]);
-        assert_eq!(
-            set,
-            [("A", "b"), ("LANES", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()))
-        );
+        let settings = [("A", "b"), ("LANES", "2"), ("jit", "on")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!([set, postgresql].concat(), settings);
         assert_eq!((server, arguments.connections), (Some(PathBuf::from("s")), vec![1, 64]));
     }
 
