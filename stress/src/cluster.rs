@@ -138,7 +138,6 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Where requests go: `host:port`.
     pub fn address(&self) -> String {
         format!("{}:{BALANCER_PORT}", self.network.address(BALANCER))
     }
@@ -156,7 +155,6 @@ impl Cluster {
         self.leader().map(|node| node.name.clone())
     }
 
-    /// The bank's database on the leader.
     pub fn connect(&self) -> Result<Client, Error> {
         self.leader()?.connect(DATABASE)
     }
@@ -191,12 +189,10 @@ impl Cluster {
         self.patronictl(&words).map(|_| candidate.to_owned())
     }
 
-    /// What Patroni says of its members.
     pub fn list(&self) -> Result<String, Error> {
         self.patronictl(&["list", SCOPE])
     }
 
-    /// Kills with SIGKILL.
     pub fn kill(&mut self, part: Part, host: &str) -> Result<(), Error> {
         let network = &self.network;
         let node = self.nodes.iter_mut().find(|node| node.name == host);
@@ -252,7 +248,6 @@ impl Cluster {
         if is_drained { Ok(api.address) } else { Err(api.instance.failure("did not drain")) }
     }
 
-    /// Who is where, and what can be done.
     pub fn topology(&self) -> String {
         let leader = self.leader_name().ok();
         let nodes = self.nodes.iter().map(|node| {
@@ -269,7 +264,6 @@ impl Cluster {
         nodes.chain(apis).chain([nginx]).collect()
     }
 
-    /// Every process that should run: `None`, or the one that has ended.
     pub fn ended(&self) -> Option<&Service> {
         let apis = self.apis.iter().map(|api| &*api.instance);
         apis.chain(self.balancer.iter().map(|balancer| &**balancer)).find(|service| service.has_exited())
@@ -321,7 +315,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// nginx on a host of its own, with the project's configuration for TCP hosts. Waits until a request is served.
     fn start_balancer(&mut self) -> Result<(), Error> {
         // As the configuration says.
         for setting in ["tcp_retries2", "tcp_orphan_retries"] {
@@ -350,7 +343,6 @@ impl Cluster {
         self.balancer.as_mut().map_or(Ok(()), |balancer| balancer.set(vec![instances]))
     }
 
-    /// Runs `patronictl` on the host of any node that is in the network, and gives what it says.
     fn patronictl(&self, words: &[&str]) -> Result<String, Error> {
         let leader = self.leader().unwrap_or(&self.nodes[0]);
         let log = self.directory.path().join("patronictl.log");

@@ -16,7 +16,6 @@ pub fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))
 }
 
-/// Gives the path.
 pub fn write(path: impl Into<PathBuf>, content: impl AsRef<[u8]>) -> Result<PathBuf, Error> {
     let path = path.into();
     fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;

@@ -48,7 +48,6 @@ impl Watch {
     }
 }
 
-/// Lets this process open at least so many files.
 pub(crate) fn allow_descriptors(needed: u64) -> Result<(), Error> {
     let own = rustix::process::getrlimit(Resource::Nofile);
     if own.current.is_none_or(|current| current >= needed) {

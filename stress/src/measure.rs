@@ -179,7 +179,6 @@ impl OwnStack {
         Ok(OwnStack { server: Some(place.server(self.server.as_ref())?), ..self.clone() })
     }
 
-    /// Those of the server and of PostgreSQL that are not as usual.
     fn settings(&self) -> Vec<(String, String)> {
         let (shape, usual) = (self.shape, Shape::default());
         let mut settings = [self.set.as_slice(), &self.postgresql].concat();
@@ -242,7 +241,6 @@ impl OwnStack {
         })
     }
 
-    /// As the load meets it.
     fn bank(&self, stack: &Stack, load: LoadKind) -> Bank {
         match (load, self.balancer) {
             (LoadKind::Direct | LoadKind::DirectHealth, _) => Bank::direct(stack, 1),
@@ -268,7 +266,6 @@ impl Running {
     }
 }
 
-/// What stands before the instances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, strum::Display)]
 #[strum(serialize_all = "kebab-case")]
 pub enum BalancerName {
@@ -348,7 +345,6 @@ pub fn measure(
     Ok((report, reports.next()))
 }
 
-/// What takes turns: what is measured, and what it is compared with.
 struct Side {
     is_baseline: bool,
     own: OwnStack,

@@ -57,7 +57,6 @@ impl ProfileOptions {
     }
 }
 
-/// What samples tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
     /// What the server does while it has a processor: samples at even intervals of its CPU time.
@@ -67,7 +66,6 @@ pub enum View {
 }
 
 impl View {
-    /// What a weight counts.
     pub fn unit(self) -> &'static str {
         match self {
             View::OnCpu => "samples",
@@ -88,7 +86,6 @@ pub fn require_perf(view: View) -> Result<PathBuf, Error> {
     obstacle(&perf, view)?.map_or(Ok(perf), |obstacle| Err(Error::Refused(obstacle)))
 }
 
-/// Starts PostgreSQL and one instance, loads it, samples it, and stops both.
 pub fn take(options: &ProfileOptions, perf: &Path, place: &Workplace) -> Result<Profile, Error> {
     let wrk = Generator::find(LoadKind::Direct, &place.logs, None, place)?;
     let server = compile::build(place)?;

@@ -36,7 +36,6 @@ pub fn write_index(directory: &Path) -> Result<PathBuf, Error> {
     files::write(directory.join("index.html"), page)
 }
 
-/// A run that was kept.
 #[derive(Debug)]
 struct Kept {
     summary: Summary,

@@ -122,7 +122,6 @@ pub struct Stack {
     pub balancer: Balancer,
     /// webapi1 and webapi2, and more where there are.
     pub instances: Vec<Instance>,
-    /// The database server, with the database `rinha`.
     pub postgres: Postgres,
     /// With two databases: the one of the accounts with even ids. The other one has the odd ids.
     pub second_postgres: Option<Postgres>,
@@ -253,12 +252,10 @@ impl Stack {
         [(postgres.name.as_str(), postgres.version()), (balancer.name.as_str(), balancer.version())]
     }
 
-    /// One of its processes that has ended by itself.
     pub fn ended(&self) -> Option<&Service> {
         self.services().into_iter().find(|service| service.has_exited())
     }
 }
 
-/// The database of the bank.
 pub(crate) const DATABASE: &str = "rinha";
 const SECOND_DB: &str = "postgresql2";

@@ -61,7 +61,6 @@ pub fn take(server: &Path, place: &Workplace) -> Result<Vec<Story>, Error> {
         .ok_or_else(|| Error::Refused("the trace lacks the requests: it is another strace's".to_owned()))
 }
 
-/// Finds the two requests in what strace wrote down.
 fn tell(trace: &str, thread: u32) -> Option<Vec<Story>> {
     let calls: Vec<strace::Call<'_>> =
         trace.lines().filter_map(strace::Call::parse).filter(|call| call.thread == thread).collect();

@@ -28,7 +28,6 @@ const ON_CPU: [&str; 10] = [
     "response::write_response",
 ];
 
-/// Whether perf may sample.
 fn is_possible(view: View) -> bool {
     let perf = install::PERF.require().unwrap().program;
     let Some(obstacle) = profile::obstacle(&perf, view).unwrap() else { return true };

@@ -11,7 +11,6 @@ use axum::response::Response;
 
 use crate::App;
 
-/// Answers by endpoint and status, and those that found their client gone.
 #[derive(Default)]
 pub(crate) struct Counts {
     by_status: [[AtomicU64; STATUSES.len()]; ENDPOINTS.len()],
@@ -22,7 +21,6 @@ const ENDPOINTS: [&str; 3] = ["transacoes", "extrato", "other"];
 /// The last stands for all others.
 const STATUSES: [u16; 5] = [200, 404, 422, 503, 400];
 
-/// Counts the answer of each request, or that its client left before it.
 pub(crate) async fn count<B: Send + Sync + 'static>(
     State(app): State<Arc<App<B>>>,
     request: Request,

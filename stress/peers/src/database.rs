@@ -6,7 +6,6 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::{Outcome, Transaction};
 
-/// Connects, and polls the connection on a task of its own until it ends.
 pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
@@ -17,7 +16,6 @@ pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
-/// Everybody who has an account.
 pub async fn clients(client: &Client) -> Result<BTreeSet<i32>, tokio_postgres::Error> {
     let rows = client.query("SELECT id FROM clientes", &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -42,7 +40,6 @@ pub fn outcome(balance: Option<i64>, limit: Option<i64>) -> Option<Outcome> {
     Some(balance.map_or(Outcome::PastLimit, |balance| Outcome::Done { limit, balance }))
 }
 
-/// The statement of one client.
 pub async fn statement(
     client: &Client,
     prepared: &Statement,

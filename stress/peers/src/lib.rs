@@ -37,14 +37,11 @@ use tokio::task::JoinSet;
 use counts::{Counts, count};
 use settings::Address;
 
-/// Where accounts and their ledger are.
 pub trait Bank: Send + Sync + 'static {
     /// Runs one transaction; returns when it is committed, or refused.
     fn transact(&self, transaction: Transaction)
     -> impl Future<Output = Result<Outcome, Unavailable>> + Send;
-    /// The statement of a client as JSON.
     fn statement(&self, client: i32) -> impl Future<Output = Result<String, Unavailable>> + Send;
-    /// Whether the bank answers at all.
     fn is_healthy(&self) -> impl Future<Output = bool> + Send;
     /// What is in its books, for who audits them; empty where a database tells it.
     fn books(&self) -> impl Future<Output = Result<String, Unavailable>> + Send {
@@ -52,7 +49,6 @@ pub trait Bank: Send + Sync + 'static {
     }
 }
 
-/// What became of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Committed; in cents.

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// A credit or a debit of a client that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
     pub client: i32,
@@ -14,7 +13,6 @@ pub struct Transaction {
     pub description: String,
 }
 
-/// What a transaction does to the balance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Credit,
@@ -31,11 +29,8 @@ impl Kind {
     }
 }
 
-/// Why a body is no transaction.
 pub(crate) enum Fault {
-    /// It is not JSON.
     Json,
-    /// It is JSON, but a member is missing or out of its rule.
     Rule,
 }
 

@@ -3,7 +3,6 @@
 use std::env;
 use std::path::PathBuf;
 
-/// What the environment says.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `DATABASE_URL`: as libpq takes it.

@@ -16,7 +16,6 @@ pub(super) struct Authority {
     pub(super) root: PathBuf,
 }
 
-/// The files of one host, in PEM.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub root: String,
@@ -57,7 +56,6 @@ impl Authority {
     }
 }
 
-/// Gives a file or directory to a user, and to nobody else.
 pub(super) fn own(path: &Path, mode: u32, user: Option<&User>) -> Result<(), Error> {
     let owned = fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .and_then(|()| chown(path, user.map(|user| user.uid), user.map(|user| user.gid)));

@@ -38,7 +38,6 @@ pub enum Fault {
 impl Fault {
     pub const ALL: &[Fault] = Fault::VARIANTS;
 
-    /// Whether another node becomes the primary.
     pub fn promotes(self) -> bool {
         match self {
             Fault::Switchover | Fault::Postmaster | Fault::Patroni | Fault::Node => true,

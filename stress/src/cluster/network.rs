@@ -130,7 +130,6 @@ impl Network {
         Ok(())
     }
 
-    /// Sets `net.ipv4.SETTING` of a host's kernel.
     pub(super) fn set_kernel(&self, host: &str, setting: &str, value: &str) -> Result<(), Error> {
         let (namespace, file) = (self.namespace(host), format!("/proc/sys/net/ipv4/{setting}"));
         let script = "echo \"$1\" > \"$2\"";
@@ -191,7 +190,6 @@ fn namespaces() -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// The process that made a namespace of ours.
 fn owner_of(namespace: &str) -> Option<u32> {
     namespace.strip_prefix(NAMESPACES)?.split_once('-')?.0.parse().ok()
 }

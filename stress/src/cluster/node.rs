@@ -16,7 +16,6 @@ use crate::process::{Launch, Service};
 use crate::stack::remove_segment;
 use crate::{Error, Workplace, files, install};
 
-/// What all hosts of the database know.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub network: &'a Network,
@@ -32,7 +31,6 @@ pub(super) struct Plan<'a> {
 pub struct Node {
     pub name: String,
     namespace: String,
-    /// The socket, the data and the configuration.
     home: PathBuf,
     user: Option<User>,
     patroni_program: PathBuf,
@@ -75,7 +73,6 @@ impl Node {
         })
     }
 
-    /// Where its configuration of Patroni is, which `patronictl` reads, too.
     pub fn configuration(&self) -> PathBuf {
         self.home.join("patroni.yml")
     }
@@ -233,7 +230,6 @@ fn patroni_configuration(name: &str, plan: &Plan<'_>, identity: &Identity, home:
     })
 }
 
-/// Of Patroni's cluster.
 pub(super) const SCOPE: &str = "bank";
 const TIMELINE_OF_PRIMARY: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() \
     THEN ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END";

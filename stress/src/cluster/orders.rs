@@ -91,7 +91,6 @@ impl Reception {
         })
     }
 
-    /// Carries out the next order, if there is one.
     pub fn attend(&self, cluster: &mut Cluster) {
         let Ok((stream, _)) = self.socket.accept() else { return };
         let order = receive(&stream).map_err(Error::io("read an order"));
@@ -109,7 +108,6 @@ fn receive(stream: &UnixStream) -> io::Result<Order> {
     Ok(serde_json::from_str(&line)?)
 }
 
-/// Tells the running cluster, and gives its answer.
 pub fn send(order: &Order) -> Result<String, Error> {
     let stream =
         name().and_then(|name| UnixStream::connect_addr(&name)).map_err(|error| match error.kind() {

@@ -39,7 +39,6 @@ pub struct TrialOptions {
     pub cluster: ClusterOptions,
 }
 
-/// What became of the bank in one fault.
 #[derive(Debug, Clone)]
 pub struct Endured {
     pub fault: Fault,
@@ -53,7 +52,6 @@ pub struct Endured {
     reason: Option<String>,
 }
 
-/// All faults that were endured, and what was broken.
 #[derive(Debug, Default)]
 pub struct Trial {
     pub endured: Vec<Endured>,
@@ -62,7 +60,6 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Goes on until it is through, or until something is broken.
     pub fn run(options: &TrialOptions, place: &Workplace) -> Result<Trial, Error> {
         let faults = if options.faults.is_empty() { Fault::ALL } else { &options.faults };
         if options.cluster.distance_ms > 0 && faults.contains(&Fault::Cut) {
@@ -105,7 +102,6 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Median and maximum for each kind of fault, and the sums.
     pub fn tables(&self) -> String {
         let mut table = Table::new(
             "fault|times|nothing done|in doubt|broken off|without ms|until promoted|until confirmed|ours|slowest ms",

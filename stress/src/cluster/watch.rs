@@ -9,7 +9,6 @@ use postgres::{Client, NoTls};
 
 use super::Node;
 
-/// A node that became the primary.
 #[derive(Debug, Clone)]
 pub struct Promotion {
     pub promoted_at: Instant,

@@ -38,7 +38,6 @@ fn read_folded(path: &Path) -> Result<Folded, Error> {
     })
 }
 
-/// Prints which part of the weight each function of the story has.
 fn tell(profile: &Profile, options: &ProfileOptions) {
     let steps = Steps::Printed;
     let total = profile.folded.total();
@@ -60,7 +59,6 @@ fn has_nameless_kernel() -> bool {
     symbols.lines().take(100).all(|line| line.starts_with("0000000000000000"))
 }
 
-/// Writes the drawing, the folded stacks, and if there is an earlier profile, the difference.
 fn write(
     profile: &Profile,
     earlier: Option<&Folded>,

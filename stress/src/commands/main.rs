@@ -121,7 +121,6 @@ fn refuse(problem: &str, has_subcommand: bool) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// With its subcommand, if it has one.
 fn this_command() -> String {
     let subcommand = env::args().nth(1).filter(|name| !name.starts_with('-'));
     subcommand.map_or_else(|| "cargo stress".to_owned(), |name| format!("cargo stress {name}"))
@@ -140,7 +139,6 @@ fn at_work<T>(work: impl FnOnce(&Workplace) -> Result<T, Error>) -> Result<T, Er
     })
 }
 
-/// Says what was measured, and that or which promises were broken.
 fn tell_verdict(steps: Steps, tables: &str, broken: Vec<String>) -> Result<(), Error> {
     steps.line(&format!("\n{tables}"));
     if !broken.is_empty() {

@@ -30,7 +30,6 @@ pub(super) struct Arguments {
     bugs: Option<Vec<String>>,
 }
 
-/// Becomes the simulation, or builds it once for each planted bug.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     if let Some(names) = &arguments.bugs {
         let named = || names.iter().map(|name| PlantedBug::named(name)).collect();

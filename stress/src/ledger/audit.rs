@@ -28,7 +28,6 @@ impl Tally {
 /// `answered_200 <= rows <= answered_200 + answered_late`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Transactions that came into the ledger.
     pub rows: u64,
     pub answered_200: u64,
     /// Answers whose client had left, as all do at the end of the load.

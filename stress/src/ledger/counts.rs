@@ -11,7 +11,6 @@ use crate::{Bank, Error, http};
 pub struct Counts {
     /// Answers by status, those about metrics left out.
     pub statuses: BTreeMap<String, u64>,
-    /// Transactions answered 200: committed and acknowledged.
     pub accepted: u64,
     /// Answers that came after their client had left: perhaps committed, never acknowledged.
     pub late: u64,

@@ -18,17 +18,14 @@ pub struct Judge {
     pub rows: i64,
 }
 
-/// One of the bank's clients, as of the last judgement.
 #[derive(Debug, Default, Clone)]
 struct Account {
     last_id: i64,
     balance_cents: i64,
     rows: i64,
-    /// The description of the newest row.
     newest: Option<String>,
 }
 
-/// One row of the ledger, and the balance after it.
 #[derive(Debug)]
 struct Row {
     account: i32,
@@ -203,7 +200,6 @@ fn disagreement(complaint: &str) -> Error {
 }
 
 const PLACE: &str = "the judgement of the ledger";
-/// One client's rows after an id, in the order of its balance.
 const NEW_ROWS: &str = "SELECT id, CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END, descricao \
                         FROM transacoes WHERE cliente_id = $1 AND id > $2 ORDER BY id";
 const SUMS: &str = "SELECT cliente_id, count(*), sum(CASE tipo WHEN 'c' THEN valor::bigint ELSE -valor::bigint END)::bigint \

@@ -105,7 +105,6 @@ impl Attack {
         })
     }
 
-    /// Whether the bank has ended this connection. Reads what is there, if this attack does that.
     fn has_ended(&self, attacker: &mut Attacker, is_reset: bool) -> bool {
         if is_reset {
             return true;

@@ -127,7 +127,6 @@ struct Shared {
 }
 
 impl ClosedLoad {
-    /// With no pause, and connections that last.
     pub fn new(address: impl Into<String>, clients: usize) -> ClosedLoad {
         ClosedLoad {
             address: address.into(),
@@ -157,7 +156,6 @@ impl ClosedLoad {
         RunningLoad { clients: (0..self.clients).map(spawn).collect(), shared }
     }
 
-    /// Spreads the clients evenly over their interval.
     fn first_pause(&self, client: usize) -> Duration {
         let of = |part: usize| u32::try_from(part).unwrap_or(u32::MAX);
         match self.pace {

@@ -50,7 +50,6 @@ impl LoadKind {
         }
     }
 
-    /// How tables call a case.
     pub(crate) fn case_name(connections: Option<u32>) -> String {
         connections.map_or_else(|| "340/s".to_owned(), |connections| format!("{connections} connections"))
     }
@@ -69,7 +68,6 @@ pub struct Latency {
 /// What a load generator saw, as our scripts for both print it at their end.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct LoadFigures {
-    /// Those that were answered.
     pub requests: u64,
     pub duration_s: f64,
     /// From sending a request to its whole answer.
@@ -96,7 +94,6 @@ impl LoadFigures {
     }
 }
 
-/// A load generator that is installed, with our script for a load.
 #[derive(Debug)]
 pub struct Generator {
     kind: LoadKind,
@@ -106,7 +103,6 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The one for a load, which works in `scratch`. Installs k6 when it is missing.
     pub fn find(
         kind: LoadKind,
         scratch: &Path,
@@ -174,12 +170,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// Installs k6 when it is missing.
     pub(crate) fn k6(scratch: &Path, group: Option<Arc<Group>>, place: &Workplace) -> Result<Program, Error> {
         Ok(Program { name: "k6", found: require_k6(place)?, scratch: scratch.to_owned(), group })
     }
 
-    /// Name and version.
     pub(crate) fn version(&self) -> (&'static str, &str) {
         (self.name, &self.found.version)
     }

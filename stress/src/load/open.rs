@@ -39,7 +39,6 @@ pub struct OpenRun {
 pub struct Span {
     pub began: Instant,
     pub ended: Instant,
-    /// Its requests among all.
     pub positions: Range<usize>,
 }
 
@@ -63,7 +62,6 @@ impl OpenRun {
     }
 }
 
-/// Phases one after another, without a pause.
 #[derive(Debug, Clone)]
 pub struct OpenLoop {
     pub address: SocketAddr,
@@ -105,7 +103,6 @@ struct Running<'a> {
     watch: Watch,
     clients: Vec<Client>,
     free: VecDeque<usize>,
-    /// Requests that came while no connection was free.
     waiting: VecDeque<usize>,
     unanswered: usize,
     run: OpenRun,
@@ -209,7 +206,6 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Returns when each of them has its answer or has lost its patience.
     pub fn run(&self, interrupt: &Interrupt) -> Result<OpenRun, Error> {
         allow_descriptors(self.clients as u64 + DESCRIPTORS_BESIDE)?;
         let mut watch = Watch::new()?;
@@ -282,7 +278,6 @@ impl Client {
         self.stream.write(&request).is_ok_and(|n| n == request.len())
     }
 
-    /// Reads until nothing more is there: events are told once.
     fn read(&mut self) -> Arrived {
         let mut bytes = [0; 4096];
         loop {
@@ -308,6 +303,5 @@ impl Client {
 
 /// How long a connection is waited for, and answers once no more requests come.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// From one look at the interrupt to the next.
 const TICK: Duration = Duration::from_millis(100);
 const DESCRIPTORS_BESIDE: u64 = 200;

@@ -12,7 +12,6 @@ pub struct Record {
     /// The bank's client whose account it was about.
     pub account: i32,
     pub asked: Asked,
-    /// Just before it was sent.
     pub sent_at: Instant,
     /// When the whole answer, or the end of the connection, was there.
     pub ended_at: Instant,
@@ -32,25 +31,29 @@ pub enum Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// 200: it is done, and this is the balance after it.
-    Accepted { balance_cents: i64 },
+    Accepted {
+        balance_cents: i64,
+    },
     /// 422: it would have passed the limit.
     Refused,
     /// 200: a statement.
     Shown {
         balance_cents: i64,
-        /// The description of its newest transaction.
         newest: Option<String>,
     },
     /// 503, with the word that nothing was done.
-    NothingDone { reason: String },
+    NothingDone {
+        reason: String,
+    },
     /// 503, with the word that nobody knows.
     InDoubt,
-    /// The connection ended before the answer did.
     Broken,
     /// nginx answered in the server's place.
     BadGateway,
     /// An answer that the bank never gives.
-    Other { status: u16 },
+    Other {
+        status: u16,
+    },
 }
 
 impl Record {
@@ -142,7 +145,6 @@ impl Outcome {
         matches!(self, Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. })
     }
 
-    /// As reports call it.
     pub fn kind(&self) -> &'static str {
         match self {
             Outcome::Accepted { .. } | Outcome::Refused | Outcome::Shown { .. } => "served",
@@ -154,7 +156,6 @@ impl Outcome {
         }
     }
 
-    /// Whether the server said 503.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Outcome::NothingDone { .. } | Outcome::InDoubt)
     }

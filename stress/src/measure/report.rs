@@ -14,7 +14,6 @@ use crate::load::{Latency, LoadFigures, LoadKind};
 use crate::table::{float, median};
 use crate::{Error, files};
 
-/// Everything about one `cargo stress run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub format: u32,
@@ -23,7 +22,6 @@ pub struct Report {
     pub cases: Vec<Case>,
 }
 
-/// What was measured, how, with what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     pub load: LoadKind,
@@ -77,18 +75,14 @@ pub struct Case {
 /// The figures of one run, or their medians.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Answered by the end of the load.
     pub requests: u64,
     pub requests_per_second: f64,
-    /// From sending a request to its whole answer.
     pub latency: Latency,
-    /// The same with connecting, where each request has its own connection.
     pub latency_with_connect: Option<Latency>,
     /// By kind: `connect`, `read`, `write`, `timeout`, `dropped`, `4xx`, `5xx`, `nginx`. The sum over runs, never a median.
     pub errors: BTreeMap<String, u64>,
     /// Answers by status, as the instances count them. The sum over runs.
     pub statuses: BTreeMap<String, u64>,
-    /// Calls that shared one commit, on average.
     pub calls_per_batch: Option<f64>,
     /// The balancer, both instances, the database.
     pub parts: Vec<Part>,
@@ -244,7 +238,6 @@ pub(crate) fn cpu_us_per_request<'a>(parts: impl IntoIterator<Item = &'a Part>) 
     parts.map(|part| part.cpu_us_per_request).sum()
 }
 
-/// Of each figure by itself.
 fn median_latency(all: &[Latency]) -> Option<Latency> {
     let of = |figure: fn(&Latency) -> f64| median(all.iter().map(figure));
     Some(Latency {
@@ -288,7 +281,6 @@ impl Report {
         drawn.map_err(|error| Error::Refused(error.to_string()))
     }
 
-    /// Reads the JSON that [`write_into`](Report::write_into) wrote.
     pub fn read(path: &Path) -> Result<Report, Error> {
         files::read_json(path, "report of `cargo stress run --out`", FORMAT)
     }

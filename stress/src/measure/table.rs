@@ -8,7 +8,6 @@ use crate::stack::WEBAPI;
 use crate::table::{Table, float, known};
 
 impl Report {
-    /// What was measured, then requests and latencies, then CPU and memory by part.
     pub fn tables(&self) -> String {
         let mut limits = self.setup.kernel_limits();
         if !limits.is_empty() {
@@ -102,7 +101,6 @@ fn ratio(figure: Option<f64>, other: Option<f64>) -> String {
     known(ratio.map(|ratio| format!("{ratio:.2}")))
 }
 
-/// CPU time and peak memory by part, for each case by name.
 pub(crate) fn parts_table(cases: &[(String, &[Part])]) -> String {
     let first = cases.first().map(|(_, parts)| *parts).filter(|parts| !parts.is_empty());
     let Some(first) = first else { return String::new() };

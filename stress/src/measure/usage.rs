@@ -13,7 +13,6 @@ use crate::Bank;
 use crate::cgroup::{Account, Group};
 use crate::table::float;
 
-/// One moment of a load, before or after it.
 #[derive(Debug)]
 pub(crate) struct Moment {
     at: Instant,

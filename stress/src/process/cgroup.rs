@@ -22,7 +22,6 @@ use crate::wait::{self, Interrupt};
 pub struct Limits {
     /// Thousandths of one CPU: 400 is 0.4 CPU.
     pub cpu_thousandths: u32,
-    /// Memory, its page cache included.
     pub memory_bytes: u64,
 }
 
@@ -90,7 +89,6 @@ impl Account {
         Ok(Account { version: Version::V1, directories })
     }
 
-    /// CPU time used by all who ever were in the group.
     pub fn cpu_usage(&self) -> io::Result<Duration> {
         match self.version {
             Version::V1 => self.number("cpuacct.usage", None).map(Duration::from_nanos),
@@ -145,7 +143,6 @@ impl Account {
     }
 }
 
-/// The groups of this process, and where groups are mounted.
 fn of_self() -> Result<(Vec<ProcessCGroup>, Vec<MountInfo>), String> {
     let read = Process::myself().and_then(|process| Ok((process.cgroups()?.0, process.mountinfo()?.0)));
     read.map_err(|error| format!("cannot look at /proc/self: {error}"))

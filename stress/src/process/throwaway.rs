@@ -85,7 +85,6 @@ pub fn base() -> PathBuf {
         .map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
-/// Removes the directories of this user whose owner is gone.
 fn sweep() {
     let user = rustix::process::geteuid().as_raw();
     for entry in fs::read_dir(base()).into_iter().flatten().flatten() {

@@ -51,7 +51,6 @@ pub fn until<T>(
     }
 }
 
-/// Lets a time pass, unless it is called off.
 pub fn pause(duration: Duration, interrupt: &Interrupt) -> Result<(), Error> {
     until(duration, interrupt, || Ok(None::<()>)).map(drop)
 }

@@ -66,7 +66,6 @@ impl Folded {
         Some(folded)
     }
 
-    /// One line for each stack, in alphabetical order.
     pub fn text(&self) -> String {
         let lines = self.weights.iter().map(|(stack, weight)| format!("{stack} {weight}\n"));
         lines.collect::<Vec<_>>().concat()

@@ -56,7 +56,6 @@ pub(super) fn record(
     run("perf-record", perf, arguments, place, patience)
 }
 
-/// The samples as text.
 pub(super) fn script(perf: &Path, place: &Workplace, data: &Path) -> Result<String, Error> {
     // Asking addr2line for the functions that were inlined takes minutes.
     let fields = "--fields tid,time,event,ip,sym,dso --ns --show-switch-events --no-inline";

@@ -81,7 +81,6 @@ fn frame(line: &str) -> Option<Frame<'_>> {
     Some(Frame { symbol: if symbol.is_empty() { UNKNOWN } else { symbol }, is_kernel })
 }
 
-/// What perf calls a function without a name.
 pub(super) const UNKNOWN: &str = "[unknown]";
 
 #[cfg(test)]

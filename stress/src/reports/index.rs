@@ -26,7 +26,6 @@ pub(super) fn page(kept: &[Kept]) -> Result<String, minijinja::Error> {
     environment.get_template("index.html")?.render(context! { loads, runs })
 }
 
-/// A figure of a case, where it has it.
 type Pick = fn(&Row) -> Option<f64>;
 
 /// The charts of one load: a line for each kind of run, from 0 on, the oldest run at the left.
@@ -87,7 +86,6 @@ fn step_for(largest: f64) -> f64 {
     steps.into_iter().find(|step| *step >= least).unwrap_or(10.0 * power)
 }
 
-/// To a tenth of a point.
 fn rounded(coordinate: f64) -> f64 {
     (coordinate * 10.0).round() / 10.0
 }

@@ -13,7 +13,6 @@ use crate::{Error, files};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub format: u32,
-    /// When it began, in seconds since 1970.
     pub began_at_unix_s: u64,
     /// What was sent: `saturate`, `k6 open`. Only runs of the same load are compared.
     pub load: String,
@@ -40,7 +39,6 @@ pub struct Summary {
     pub balances_compared: u64,
     #[serde(default)]
     pub balances_inconsistent: u64,
-    /// CPUs that others used on average meanwhile.
     #[serde(default)]
     pub others_cpus: Option<f64>,
     #[serde(default)]
@@ -87,7 +85,6 @@ impl Row {
 }
 
 impl Summary {
-    /// That of a whole `cargo stress run`: the medians of each case.
     pub fn of_report(report: &Report) -> Summary {
         let row = |case: &crate::measure::Case| Row {
             name: case.name(),

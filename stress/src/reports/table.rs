@@ -5,7 +5,6 @@ use crate::measure::{DISTURBING_CPUS, parts_table};
 use crate::table::Table;
 
 impl Summary {
-    /// Requests and latencies by scenario, CPU time and memory by part, and what the run had to keep to.
     pub fn tables(&self) -> String {
         let sections = [
             format!("{}, {}, {}\n", self.load, self.place, self.setup),

@@ -84,7 +84,6 @@ fn family_of(os_release: &str) -> Family {
     KIN.iter().find(|(id, _)| ids.contains(id)).map_or(Family::Other, |(_, family)| *family)
 }
 
-/// The one line that installs what is missing.
 fn refusal(missing: &[&Tool]) -> Error {
     let family = family();
     let what = missing.iter().map(|tool| tool.what).collect::<Vec<_>>().join(" and ");

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A program that can be missing.
 #[derive(Debug)]
 pub struct Tool {
     pub(super) what: &'static str,
@@ -171,7 +170,6 @@ pub static PERF: Tool = Tool {
     elsewhere: perfs,
     ..Tool::new("perf", &["perf"], "perf version ")
 };
-/// See [`require_k6`](super::install::require_k6).
 pub static K6: Tool =
     Tool { arguments: &["version"], elsewhere: super::python::our_k6, ..Tool::new("k6", &["k6"], "k6 v") };
 pub static STRACE: Tool = Tool::new("strace", &["strace"], "strace -- version ");

@@ -56,7 +56,6 @@ impl BalancerOptions {
         }
     }
 
-    /// What its process is called.
     pub(crate) fn program(&self) -> &'static str {
         if self.template.is_some() { "nginx" } else { "haproxy" }
     }
@@ -65,7 +64,6 @@ impl BalancerOptions {
         if self.template.is_some() { &install::NGINX } else { &install::HAPROXY }
     }
 
-    /// nginx's configuration as the project has it; `None` for HAProxy.
     fn template(&self) -> Result<Option<String>, Error> {
         let Some(path) = &self.template else { return Ok(None) };
         let template = files::read(path)?;
@@ -107,7 +105,6 @@ impl Balancer {
         }
     }
 
-    /// Where to reach it from this machine.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.options.host, self.port)
     }
@@ -116,7 +113,6 @@ impl Balancer {
         &self.tool.version
     }
 
-    /// Waits until an instance behind it is healthy.
     pub(crate) fn wait_healthy(&self) -> Result<(), Error> {
         let address = self.address().to_string();
         self.wait_ready(READY_PATIENCE, &self.options.interrupt, "does not answer 200 to /healthz", || {
@@ -194,7 +190,6 @@ fn free_port() -> Result<u16, Error> {
     bound.map(|address: SocketAddr| address.port()).map_err(Error::io("find a free port"))
 }
 
-/// Gives the path.
 fn write_configuration(
     port: u16,
     tool: &Found,

@@ -45,7 +45,6 @@ impl Bank {
         }
     }
 
-    /// A session of each database.
     pub(crate) fn connect(&self) -> Result<Vec<Client>, Error> {
         let connect = |url: &String| Client::connect(url, NoTls).map_err(Error::sql("the bank's database"));
         self.database_urls.iter().map(connect).collect()

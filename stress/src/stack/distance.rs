@@ -29,7 +29,6 @@ pub(crate) fn put_between(listen: &str, target: &str, delay: Duration) -> Result
     Ok(address)
 }
 
-/// The same between Unix sockets.
 pub(crate) fn put_between_sockets(listen: &Path, target: &Path, delay: Duration) -> Result<(), Error> {
     let listener =
         UnixListener::bind(listen).map_err(Error::io(format!("listen on {}", listen.display())))?;

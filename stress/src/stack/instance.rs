@@ -12,7 +12,6 @@ use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
 use crate::{Error, files, http};
 
-/// When [`Instance::start`] returns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Readiness {
     /// It answers `GET /healthz` with 200 on its first address: it has a database.
@@ -101,7 +100,6 @@ impl Instance {
         logged(&self.log(), "listening on ")
     }
 
-    /// Where it serves its metrics, as its log says.
     pub fn metrics_address(&self) -> Option<String> {
         logged(&self.log(), "metrics on ").pop()
     }

@@ -58,7 +58,6 @@ pub struct Postgres {
     site: Site,
 }
 
-/// What a server needs, whether it runs or not.
 #[derive(Debug)]
 struct Site {
     tools: Found,
@@ -176,7 +175,6 @@ impl Postgres {
         self.start_again()
     }
 
-    /// Makes a primary of a standby, and waits until it is one.
     pub fn promote(&self) -> Result<(), Error> {
         let sql = "SELECT pg_promote()";
         self.connect("postgres")?.batch_execute(sql).map_err(Error::sql(sql))
@@ -281,12 +279,10 @@ impl Site {
         Ok(site)
     }
 
-    /// The directory of its socket and data.
     fn home(&self) -> PathBuf {
         self.directory.path().join(HOME)
     }
 
-    /// Runs a program that comes with the server.
     fn run_to_end(&self, name: &str, arguments: &[&str]) -> Result<(), Error> {
         // Where a link to the server leads to, not where the link stands: there is not one to each program.
         let server = fs::canonicalize(&self.tools.program);
@@ -344,7 +340,6 @@ fn line_at(sql: &str, position: usize) -> usize {
 const SUPERUSER: &str = "rinha";
 /// Names the socket, `.s.PGSQL.5432`. Said explicitly, since `PGPORT` of the user would change it.
 const PORT: &str = "5432";
-/// PostgreSQL's own part of the throwaway directory.
 const HOME: &str = "home";
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 const MAKE_PATIENCE: Duration = Duration::from_mins(1);

@@ -33,7 +33,6 @@ pub struct Solo {
 }
 
 impl Solo {
-    /// Starts both and waits until the instance is healthy.
     pub fn start(options: SoloOptions<'_>) -> Result<Solo, Error> {
         let SoloOptions { server, place, postgres, environment, group } = options;
         let postgres = place.steps.run("postgresql", "ready", || {

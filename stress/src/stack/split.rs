@@ -4,7 +4,6 @@ use clap::ValueEnum;
 
 use crate::cgroup::Limits;
 
-/// Which split a stack runs under.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum Split {

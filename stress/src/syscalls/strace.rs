@@ -31,13 +31,11 @@ pub fn stand_in(
     files::write_executable(script, &format!("#!/bin/sh\nexec {traced}\n"))
 }
 
-/// The end of what strace wrote down about a server that ended well.
 pub const END: &str = "+++ exited with 0 +++\n";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call<'a> {
     pub thread: u32,
-    /// When it began, in microseconds since 1970-01-01 00:00 UTC.
     pub at_us: u64,
     pub name: &'a str,
     /// As strace shows them, with commas between them.

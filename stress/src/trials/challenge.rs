@@ -58,10 +58,8 @@ pub enum Mode {
     Closed,
 }
 
-/// What came out.
 #[derive(Debug)]
 pub struct Challenge {
-    /// The figures, and whether all thresholds were kept.
     pub summary: Summary,
     /// k6's own report, a page of HTML.
     pub page: Option<Vec<u8>>,

@@ -66,7 +66,6 @@ impl EndureOptions {
     }
 }
 
-/// Where the groups with the limits are made.
 pub fn require_groups() -> Result<Parent, Error> {
     let refusal = "limits cannot be applied here, and without them nothing is overloaded";
     Parent::find().map_err(|why| Error::Refused(format!("{refusal}: {why}: {}", cgroup::REMEDY)))
@@ -98,13 +97,11 @@ pub(super) fn start(
     })
 }
 
-/// The group of the instance, with its limits.
 pub(super) fn instance_group(options: &EndureOptions) -> Result<Group, Error> {
     let limits = Limits { cpu_thousandths: options.instance_cpu, memory_bytes: INSTANCE_MEMORY_BYTES };
     require_groups()?.group("instance", limits)
 }
 
-/// What a service in a group has used.
 pub(super) fn account(service: &Service) -> Result<&Account, Error> {
     let account = service.group.as_ref().map(|group| &group.account);
     account.ok_or_else(|| Error::Refused(format!("no account is kept of {}", service.name)))
@@ -119,7 +116,6 @@ fn slow_disk(commit_ms: Option<u32>) -> (bool, Vec<(String, String)>) {
     (true, settings.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
-/// Holds the ledger against what every request was told.
 pub(super) fn judge(solo: &Solo, records: &[Record], place: &Workplace) -> Result<(), Error> {
     place.steps.run("the ledger", "agrees", || {
         let mut database = solo.postgres.connect(DATABASE)?;
@@ -136,7 +132,6 @@ pub(super) fn memory(peak_bytes: Option<u64>) -> (String, bool) {
     (measured, peak_bytes.is_none_or(|peak| peak < INSTANCE_MEMORY_BYTES))
 }
 
-/// The open descriptors of a process.
 pub fn descriptors(pid: u32) -> Result<usize, Error> {
     let path = format!("/proc/{pid}/fd");
     Ok(fs::read_dir(&path).map_err(Error::io(format!("list {path}")))?.count())

@@ -31,7 +31,6 @@ pub struct Hostile {
     pub attacks: Vec<AttackFigures>,
     /// The share of a CPU that the instance used while it had no descriptor left; `None`: not tried.
     pub cpu_without_descriptors: Option<f64>,
-    /// Of the instance.
     pub memory_peak_bytes: Option<u64>,
     /// The server is not the project's own and was measured for comparison: it promises nothing.
     is_yardstick: bool,
@@ -47,7 +46,6 @@ pub struct AttackFigures {
     pub windows: Vec<Window>,
 }
 
-/// One run of an attack, and well-behaved clients without it just before.
 #[derive(Debug, Clone)]
 pub struct Window {
     pub quiet: Served,
@@ -58,13 +56,11 @@ pub struct Window {
     pub descriptors: (usize, usize),
 }
 
-/// How well-behaved clients were served for a while.
 #[derive(Debug, Clone, Copy)]
 pub struct Served {
     pub waited: Percentiles,
     /// How many of them got anything but what they had asked for.
     pub failed: u64,
-    /// The share of a CPU that the server used.
     pub cpu: f64,
 }
 
@@ -76,8 +72,6 @@ pub const SETTINGS: [(&str, &str); 4] = [
     ("SEND_TIMEOUT_MS", "2000"),
 ];
 
-/// Starts one instance with its database, or what it is compared with; attacks it, and holds the ledger against what its
-/// clients were told.
 pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Hostile, Error> {
     allow_descriptors(DESCRIPTORS_NEEDED)?;
     let target = Target::start(options, place)?;
@@ -115,7 +109,6 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Hostile, Er
     Ok(Hostile { attacks, cpu_without_descriptors, memory_peak_bytes, is_yardstick })
 }
 
-/// What is attacked.
 struct Target {
     address: SocketAddr,
     /// The process that serves: with nginx, the worker.
@@ -181,14 +174,11 @@ struct Siege<'a> {
     place: &'a Workplace,
     target: &'a Target,
     attackers: Arc<Group>,
-    /// What everybody was told.
     records: Vec<Record>,
-    /// Requests of the well-behaved so far.
     asked: u64,
 }
 
 impl Siege<'_> {
-    /// Well-behaved clients for so long, and the share of a CPU that the server used meanwhile.
     fn honest(&mut self, duration: Duration) -> Result<(Vec<Record>, f64), Error> {
         let phases = vec![Phase { name: "honest", rate_per_s: Some(HONEST_RATE_PER_S), duration }];
         let (connections, first_number) = (HONEST_CONNECTIONS, self.asked);
@@ -199,7 +189,6 @@ impl Siege<'_> {
         Ok((run.records, cpu))
     }
 
-    /// How these clients were served.
     fn served(&self, records: &[Record], cpu: f64) -> Result<Served, Error> {
         let waited = Percentiles::of(records.iter().map(Record::latency_us))
             .ok_or_else(|| Error::Refused("no well-behaved client asked anything".to_owned()))?;
@@ -270,14 +259,12 @@ pub struct AttackOptions {
     round: u32,
 }
 
-/// What the process of an attack prints.
 #[derive(Debug, Serialize, Deserialize)]
 struct Attacked {
     endings: Endings,
     took: Duration,
 }
 
-/// Runs an attack to its end. Returns what became of the attackers, and how long it took, as JSON.
 pub fn attack(options: &AttackOptions) -> Result<String, Error> {
     let AttackOptions { name, address, round } = options;
     let (address, interrupt) = (*address, &Interrupt::default());
@@ -438,7 +425,6 @@ fn without_descriptors(solo: &Solo, target: &Target, interrupt: &Interrupt) -> R
     told.map(|()| share).ok_or_else(|| solo.instance.failure("does not tell that it is out of descriptors"))
 }
 
-/// Sets the limit of open files of a process. Returns what it was.
 fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
     let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
     let wanted = Rlimit { current: Some(limit), maximum };
@@ -448,7 +434,6 @@ fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
 }
 
 impl AttackFigures {
-    /// Of a figure of each window.
     fn median(&self, figure: impl Fn(&Window) -> f64) -> f64 {
         median(self.windows.iter().map(figure)).unwrap_or(f64::NAN)
     }
@@ -465,7 +450,6 @@ impl AttackFigures {
         self.windows.iter().map(|window| window.endings.left).sum()
     }
 
-    /// When the attackers were cut off.
     fn cut_off(&self) -> Option<Percentiles> {
         Percentiles::of(self.windows.iter().flat_map(|window| window.endings.times_us.iter().copied()))
     }

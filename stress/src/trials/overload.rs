@@ -11,16 +11,13 @@ use crate::{Error, Workplace};
 
 #[derive(Debug, Clone)]
 pub struct Overload {
-    /// Served requests per second in a closed loop: the best that the database does.
     pub best_per_s: f64,
     /// The highest open rate tried at which everything was served.
     pub sustainable_per_s: f64,
     pub phases: Vec<PhaseFigures>,
     /// Ten thousand who come at once and ask once, against `CLIENTS_MAX` of a thousand and some.
     pub crowd: PhaseFigures,
-    /// Of the instance.
     pub memory_peak_bytes: Option<u64>,
-    /// Processes that the kernel killed for want of memory.
     pub out_of_memory_kills: u64,
 }
 
@@ -28,7 +25,6 @@ pub struct Overload {
 pub struct PhaseFigures {
     pub name: &'static str,
     pub asked_per_s: f64,
-    /// Of them, how many were served per second.
     pub served_per_s: f64,
     pub refused: u64,
     /// How many had neither end: no answer, an answer in doubt, or another status.
@@ -39,7 +35,6 @@ pub struct PhaseFigures {
     pub normal_after: Option<Duration>,
 }
 
-/// Starts one instance with its database, loads it and holds its ledger against what every request was told.
 pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Overload, Error> {
     let steps = place.steps;
     let solo = ground::start(options, &[QUICK_REFUSALS], place)?;

@@ -9,10 +9,8 @@ use std::process::{Command, Stdio};
 use crate::process::run;
 use crate::{Error, compile, files};
 
-/// One patch of `src/sim/bugs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlantedBug {
-    /// The name of its file, without `.patch`.
     pub name: String,
     /// What it breaks, in a sentence: the first line of the patch.
     pub meaning: String,
@@ -76,7 +74,6 @@ impl BrokenCopy {
         Ok(())
     }
 
-    /// Whether the patch fits the source.
     pub fn check(&self, bug: &PlantedBug) -> Result<(), Error> {
         self.git_apply(bug, &["--check"])
     }
@@ -101,7 +98,6 @@ impl BrokenCopy {
         cargo
     }
 
-    /// How many seeds it takes to find the bug that is planted.
     pub fn find(&self, bug: &PlantedBug, seeds: u64) -> Result<Found, Error> {
         let seeds = seeds.to_string();
         let arguments = ["--seeds", seeds.as_str(), "--aim", bug.check.as_str()];
@@ -131,7 +127,6 @@ impl BrokenCopy {
     }
 }
 
-/// By which check a planted bug was found.
 #[derive(Debug)]
 pub struct Found {
     /// The first one that failed, from 0 on.

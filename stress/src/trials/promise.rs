@@ -3,7 +3,6 @@
 use crate::Error;
 use crate::table::{Table, float};
 
-/// The spread of some times, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Percentiles {
     pub p50_ms: f64,
@@ -32,7 +31,6 @@ impl Percentiles {
     }
 }
 
-/// One thing that was promised, and what came of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Promise {
     what: String,
@@ -47,7 +45,6 @@ impl Promise {
     }
 }
 
-/// The promises as a table, and whether all were kept.
 pub fn verdict(promises: &[Promise]) -> (String, Result<(), Error>) {
     let mut table = Table::default();
     for Promise { what, measured, is_kept } in promises {

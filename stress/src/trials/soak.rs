@@ -85,7 +85,6 @@ impl SoakOptions {
     }
 }
 
-/// Endures it all. What the report says is broken is for the caller to tell.
 pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     let machine = Machine::look();
     let mut soak = Soak::start(options, place)?;
@@ -135,7 +134,6 @@ pub fn run(options: &SoakOptions, place: &Workplace) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// A stack under way.
 struct Soak<'a> {
     options: &'a SoakOptions,
     place: &'a Workplace,
@@ -268,7 +266,6 @@ impl<'a> Soak<'a> {
     }
 }
 
-/// The share of its capacity that the stack is loaded with.
 const SHARE_OF_CAPACITY: f64 = 0.7;
 const CONNECTION_LIFE: Duration = Duration::from_secs(2);
 /// What all processes of a part hold together.

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config, Statement};
 
-/// What is asked, and where the answer goes.
 enum Call {
     Transact(Transaction, oneshot::Sender<Outcome>),
     Statement(i32, oneshot::Sender<String>),
@@ -44,7 +43,6 @@ impl Bank for Batched {
     }
 }
 
-/// One connection, and what is prepared on it.
 struct Session {
     client: Client,
     transact: Statement,

@@ -130,7 +130,6 @@ fn now_us() -> u64 {
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// RFC 3339.
 fn time(us: u64) -> String {
     humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(us))
         .to_string()

@@ -22,7 +22,6 @@ pub struct Report {
     pub capacities: Vec<f64>,
     pub requests_per_second: f64,
     pub minutes: Vec<Minute>,
-    /// Rows of the ledger, each of which was judged.
     pub rows: i64,
     /// First against last minutes; empty when there are too few of them.
     pub growth: Vec<Growth>,
@@ -37,20 +36,15 @@ pub struct Minute {
     pub outcomes: Outcomes,
     /// Of those that were not served, the ones that had ended when the fault began.
     pub failed_before: u64,
-    /// Never sent, since their client still waited for an answer.
     pub left_out: u64,
     pub fault_ms: f64,
     /// From the end of the fault until the last client had a good answer to a new request.
     pub served_again_ms: Option<f64>,
-    /// The longest time without any good answer.
     pub silence_ms: f64,
-    /// CPUs that others used meanwhile; `None` where no account is kept.
     pub others_cpus: Option<f64>,
-    /// What each part held at the end, in the order in which a request meets them.
     pub parts: Vec<(String, Footprint)>,
 }
 
-/// One part's memory or descriptors, first against last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
     pub part: String,
@@ -79,7 +73,6 @@ impl Report {
         }
     }
 
-    /// The costs of each kind of fault, what grew, and the sums.
     pub fn tables(&self) -> String {
         let mut faults =
             Table::new("fault|times|nothing done|in doubt|broken off|left out|served again ms|silence ms");
