@@ -11,11 +11,6 @@ pub use summary::{FailedCheck, Row, Summary, Threshold};
 mod index;
 mod table;
 
-/// Where runs are kept unless the user says otherwise. Git ignores what is in it.
-pub fn default_directory(workspace: &Path) -> PathBuf {
-    workspace.join("stress/reports")
-}
-
 /// Keeps a run in `directory`, which is made if need be, and writes the index anew. A run may have left a page: its
 /// extension and content. Gives the path of the page, or else that of the summary.
 pub fn keep(directory: &Path, summary: &Summary, page: Option<(&str, &[u8])>) -> Result<PathBuf, Error> {

@@ -25,9 +25,11 @@ mod solo;
 pub use solo::{Solo, SoloOptions};
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use socket2::SockAddr;
 
 use crate::cgroup::{Group, Parent};
 use crate::steps::Steps;
@@ -86,7 +88,7 @@ pub struct StackOptions {
 
 impl StackOptions {
     /// The project's own stack, on free ports, without limits, told to nobody.
-    pub fn new(workspace: &std::path::Path, server: impl Into<PathBuf>) -> StackOptions {
+    pub fn new(workspace: &Path, server: impl Into<PathBuf>) -> StackOptions {
         StackOptions {
             server: server.into(),
             sql: workspace.join("sql"),
@@ -174,7 +176,8 @@ impl Stack {
                 files::make_directory(&place)?;
                 let (delay, socket) = (Duration::from_millis(distance_ms.into()), postgres.socket());
                 let near = place.join(socket.file_name().unwrap_or_default());
-                distance::put_between_sockets(&near, &socket, delay)?;
+                let unix = |path: &Path| SockAddr::unix(path).map_err(Error::io("name a socket"));
+                put_between(&unix(&near)?, &unix(&socket)?, delay)?;
                 url = postgres.url_at(DATABASE, &place);
             }
             let mut upstream = Vec::new();

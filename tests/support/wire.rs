@@ -56,7 +56,7 @@ impl Wire {
 
     /// The socket below.
     pub(crate) fn socket(&self) -> &socket2::Socket {
-        self.0.socket()
+        &self.0.socket
     }
 
     /// Sends all of it.
@@ -107,7 +107,7 @@ impl Wire {
     /// Reads one answer with its content.
     pub(crate) fn answer(&mut self) -> Answer {
         let answer = self.try_answer();
-        let answer = answer.unwrap_or_else(|error| panic!("{error}; so far {:?}", self.0.unread()));
+        let answer = answer.unwrap_or_else(|error| panic!("{error}; so far {:?}", self.0.unread));
         answer.check();
         answer
     }
@@ -167,7 +167,7 @@ impl Wire {
 
     /// Whether nothing has arrived so far. Does not wait.
     pub(crate) fn is_silent(&self) -> bool {
-        self.0.unread().is_empty() && !self.0.is_closed()
+        self.0.unread.is_empty() && !self.0.is_closed()
     }
 }
 

@@ -35,7 +35,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use counts::{Counts, count};
-use settings::Address;
 
 pub trait Bank: Send + Sync + 'static {
     /// Runs one transaction; returns when it is committed, or refused.
@@ -62,8 +61,8 @@ pub enum Outcome {
 pub struct Unavailable;
 
 /// What failed goes to the log, and the client gets a 503.
-impl From<Box<dyn Error>> for Unavailable {
-    fn from(error: Box<dyn Error>) -> Unavailable {
+impl<E: Error> From<E> for Unavailable {
+    fn from(error: E) -> Unavailable {
         eprintln!("a call failed: {error}");
         Unavailable
     }
@@ -97,17 +96,14 @@ pub async fn serve<B: Bank>(bank: B, clients: BTreeSet<i32>, settings: &Settings
     }
     for address in &settings.listen {
         let router = public.clone();
-        match address {
-            Address::Tcp(address) => {
-                let listener = TcpListener::bind(address).await?;
-                eprintln!("listening on {}", listener.local_addr()?);
-                servers.spawn(axum::serve(listener, router).with_graceful_shutdown(stopped()?).into_future());
-            }
-            Address::Unix(path) => {
-                let listener = UnixListener::bind(path)?;
-                eprintln!("listening on unix:{}", path.display());
-                servers.spawn(axum::serve(listener, router).with_graceful_shutdown(stopped()?).into_future());
-            }
+        if let Some(path) = address.strip_prefix("unix:") {
+            let listener = UnixListener::bind(path)?;
+            eprintln!("listening on {address}");
+            servers.spawn(axum::serve(listener, router).with_graceful_shutdown(stopped()?).into_future());
+        } else {
+            let listener = TcpListener::bind(address).await?;
+            eprintln!("listening on {}", listener.local_addr()?);
+            servers.spawn(axum::serve(listener, router).with_graceful_shutdown(stopped()?).into_future());
         }
     }
     while let Some(ended) = servers.join_next().await {
@@ -172,10 +168,10 @@ async fn not_allowed<B: Bank>(
     Path(id): Path<String>,
     method: Method,
 ) -> Response {
-    if app.client(&id).is_none() {
-        return unknown_client();
+    match app.client(&id) {
+        Some(_) => refuse(StatusCode::METHOD_NOT_ALLOWED, &format!("not with {method}")),
+        None => unknown_client(),
     }
-    refuse(StatusCode::METHOD_NOT_ALLOWED, &format!("not with {method}"))
 }
 
 impl<B> App<B> {

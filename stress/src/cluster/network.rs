@@ -1,7 +1,7 @@
 //! Hosts without machines: a network namespace with one address each, on a bridge that this process reaches, too.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{self, Command};
 use std::time::Duration;
@@ -79,7 +79,8 @@ impl Network {
         self.distant.push(host);
         let (near, far) = (self.database_address(host), self.address(host));
         ip(&["addr", "add", &format!("{near}/24"), "dev", &self.bridge()])?;
-        put_between(&format!("{near}:5432"), &format!("{far}:5432"), delay)?;
+        let at = |host| SocketAddr::from((host, 5432)).into();
+        put_between(&at(near), &at(far), delay)?;
         self.name_hosts(&[])
     }
 

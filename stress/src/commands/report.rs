@@ -24,7 +24,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn directory(given: Option<&PathBuf>) -> PathBuf {
-    given.cloned().unwrap_or_else(|| reports::default_directory(&compile::workspace()))
+    // Git ignores what is in it.
+    given.cloned().unwrap_or_else(|| compile::workspace().join("stress/reports"))
 }
 
 /// Keeps a run with those in a directory, and says where. `page` is what else it left, with its file extension.

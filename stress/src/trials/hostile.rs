@@ -369,7 +369,7 @@ pub fn pipeline(address: SocketAddr, interrupt: &Interrupt) -> Result<Endings, E
             |_: &usize| !interrupt.is_raised() && connection.receive().is_ok_and(|it| it.status == 200);
         let answered = (0..REQUESTS).take_while(&mut is_answered).count();
         // Whoever still writes is told to stop.
-        let _ = connection.socket().shutdown(std::net::Shutdown::Both);
+        let _ = connection.socket.shutdown(std::net::Shutdown::Both);
         answered
     });
     Ok(Endings { left: REQUESTS - answered, ..Endings::default() })

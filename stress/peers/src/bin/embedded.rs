@@ -26,50 +26,18 @@ struct Store {
 
 impl Bank for Store {
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, Unavailable> {
-        Ok(self.write(&transaction)?)
-    }
-
-    async fn statement(&self, client: i32) -> Result<String, Unavailable> {
-        Ok(self.read(client)?)
-    }
-
-    async fn is_healthy(&self) -> bool {
-        self.database.begin_read().is_ok()
-    }
-
-    async fn books(&self) -> Result<String, Unavailable> {
-        Ok(self.sum_up()?)
-    }
-}
-
-impl Store {
-    fn create(path: &str) -> Result<Store, Box<dyn Error>> {
-        let store = Store { database: Database::create(path)?, newest: Mutex::new(0) };
-        let write = store.database.begin_write()?;
-        {
-            let mut clients = write.open_table(CLIENTS)?;
-            for (client, limit) in LIMITS {
-                clients.insert(client, (limit, 0))?;
-            }
-            write.open_table(LEDGER)?;
-        }
-        write.commit()?;
-        Ok(store)
-    }
-
-    fn write(&self, transaction: &Transaction) -> Result<Outcome, Box<dyn Error>> {
         let change = match transaction.kind {
             Kind::Credit => i64::from(transaction.value),
             Kind::Debit => -i64::from(transaction.value),
         };
-        let mut newest = self.newest.lock().map_err(|_| "a writer has failed")?;
+        let mut newest = self.newest.lock().map_err(|_| Unavailable)?;
         let mut write = self.database.begin_write()?;
         write.set_durability(Durability::None)?;
         let balance;
         let limit;
         {
             let mut clients = write.open_table(CLIENTS)?;
-            let (client_limit, before) = clients.get(transaction.client)?.ok_or("no such client")?.value();
+            let (client_limit, before) = clients.get(transaction.client)?.ok_or(Unavailable)?.value();
             (limit, balance) = (client_limit, before + change);
             if change < 0 && balance < -limit {
                 return Ok(Outcome::PastLimit);
@@ -83,9 +51,9 @@ impl Store {
         Ok(Outcome::Done { limit, balance })
     }
 
-    fn read(&self, client: i32) -> Result<String, Box<dyn Error>> {
+    async fn statement(&self, client: i32) -> Result<String, Unavailable> {
         let read = self.database.begin_read()?;
-        let (limit, balance) = read.open_table(CLIENTS)?.get(client)?.ok_or("no such client")?.value();
+        let (limit, balance) = read.open_table(CLIENTS)?.get(client)?.ok_or(Unavailable)?.value();
         let mut newest = Vec::with_capacity(10);
         let ledger = read.open_table(LEDGER)?;
         for row in ledger.range((client, 0)..=(client, u64::MAX))?.rev().take(10) {
@@ -105,8 +73,12 @@ impl Store {
         .to_string())
     }
 
+    async fn is_healthy(&self) -> bool {
+        self.database.begin_read().is_ok()
+    }
+
     /// Each client: its number, limit, balance, the sum of its ledger, and how many rows that has.
-    fn sum_up(&self) -> Result<String, Box<dyn Error>> {
+    async fn books(&self) -> Result<String, Unavailable> {
         let read = self.database.begin_read()?;
         let ledger = read.open_table(LEDGER)?;
         let mut accounts = Vec::new();
@@ -122,6 +94,22 @@ impl Store {
                 .push(json!({"id": id, "limit": limit, "balance": balance, "ledger_sum": sum, "rows": rows}));
         }
         Ok(json!(accounts).to_string())
+    }
+}
+
+impl Store {
+    fn create(path: &str) -> Result<Store, Box<dyn Error>> {
+        let store = Store { database: Database::create(path)?, newest: Mutex::new(0) };
+        let write = store.database.begin_write()?;
+        {
+            let mut clients = write.open_table(CLIENTS)?;
+            for (client, limit) in LIMITS {
+                clients.insert(client, (limit, 0))?;
+            }
+            write.open_table(LEDGER)?;
+        }
+        write.commit()?;
+        Ok(store)
     }
 }
 

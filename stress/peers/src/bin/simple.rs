@@ -12,11 +12,15 @@ struct Pooled {
 
 impl Bank for Pooled {
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, Unavailable> {
-        Ok(self.call(&transaction).await?)
+        let connection = self.pool.get().await?;
+        let prepared = connection.prepare_cached(database::TRANSACT).await?;
+        database::transact(&connection, &prepared, &transaction).await?.ok_or(Unavailable)
     }
 
     async fn statement(&self, client: i32) -> Result<String, Unavailable> {
-        self.read(client).await?.ok_or(Unavailable)
+        let connection = self.pool.get().await?;
+        let prepared = connection.prepare_cached(database::STATEMENT).await?;
+        database::statement(&connection, &prepared, client).await?.ok_or(Unavailable)
     }
 
     async fn is_healthy(&self) -> bool {
@@ -24,20 +28,6 @@ impl Bank for Pooled {
             Ok(connection) => connection.simple_query("").await.is_ok(),
             Err(_) => false,
         }
-    }
-}
-
-impl Pooled {
-    async fn call(&self, transaction: &Transaction) -> Result<Outcome, Box<dyn Error>> {
-        let connection = self.pool.get().await?;
-        let prepared = connection.prepare_cached(database::TRANSACT).await?;
-        Ok(database::transact(&connection, &prepared, transaction).await?.ok_or("the client is gone")?)
-    }
-
-    async fn read(&self, client: i32) -> Result<Option<String>, Box<dyn Error>> {
-        let connection = self.pool.get().await?;
-        let prepared = connection.prepare_cached(database::STATEMENT).await?;
-        Ok(database::statement(&connection, &prepared, client).await?)
     }
 }
 
