@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use mio::{Events, Poll};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::Error;
 use crate::wait::Interrupt;
@@ -48,12 +48,20 @@ impl Watch {
     }
 }
 
+/// Lets this process open at least so many files.
 pub(crate) fn allow_descriptors(needed: u64) -> Result<(), Error> {
     let own = rustix::process::getrlimit(Resource::Nofile);
     if own.current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    let wanted = Rlimit { current: Some(needed), maximum: own.maximum };
-    rustix::process::setrlimit(Resource::Nofile, wanted)
-        .map_err(|error| Error::io(format!("open {needed} files at once (ulimit -Hn)"))(error.into()))
+    set_descriptors(None, needed).map(drop)
+}
+
+/// Sets the limit of open files of a process (`None`: of this one). Returns what it was.
+pub(crate) fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let before = rustix::process::prlimit(pid, Resource::Nofile, Rlimit { current: Some(limit), maximum });
+    let attempt = || format!("set the limit of open files to {limit} (see ulimit -Hn)");
+    let before = before.map_err(|errno| Error::io(attempt())(errno.into()))?;
+    Ok(before.current.unwrap_or(u64::MAX))
 }

@@ -14,9 +14,6 @@ pub mod wait;
 
 pub mod throwaway;
 
-mod frozen;
-pub use frozen::Frozen;
-
 pub(crate) mod service;
 pub use service::{Launch, Service};
 
@@ -37,6 +34,41 @@ pub(crate) fn run(command: &mut Command, attempt: &str) -> Result<String, Error>
 /// Signals a process, whoever started it.
 pub(crate) fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
     rustix::process::kill_process(Pid::from_raw(pid.cast_signed()).ok_or(Errno::SRCH)?, signal)
+}
+
+/// Processes that stand still until this is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    pids: Vec<u32>,
+}
+
+impl Frozen {
+    pub fn new(pids: &[u32]) -> Result<Frozen, Error> {
+        let mut frozen = Frozen { pids: Vec::new() };
+        for pid in pids.iter().copied() {
+            match signal(pid, Signal::STOP) {
+                Ok(()) => frozen.pids.push(pid),
+                // Who has ended stands still anyway.
+                Err(Errno::SRCH) => {}
+                Err(errno) => return Err(Error::io(format!("stop process {pid}"))(errno.into())),
+            }
+        }
+        Ok(frozen)
+    }
+
+    /// A service and its children: first the one that starts the others, so that none is missed.
+    pub fn all_of(service: &Service) -> Result<[Frozen; 2], Error> {
+        Ok([Frozen::new(&[service.pid()])?, Frozen::new(&service.child_pids())?])
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.pids {
+            // Who was killed meanwhile has nothing to go on with.
+            let _ = signal(*pid, Signal::CONT);
+        }
+    }
 }
 
 /// The TCP ports that the process `pid` listens on. It must be of this user, and in this network.

@@ -1,6 +1,7 @@
-//! What a running cluster is told to do by other runs of the command: a line of JSON over a socket, and its answer.
+//! What a running cluster is told to do by other runs of the command: JSON over a socket, and its answer.
 
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
@@ -103,9 +104,7 @@ impl Reception {
 fn receive(stream: &UnixStream) -> io::Result<Order> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(ORDER_PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
+    Ok(serde_json::from_reader(stream)?)
 }
 
 pub fn send(order: &Order) -> Result<String, Error> {
@@ -117,8 +116,9 @@ pub fn send(order: &Order) -> Result<String, Error> {
             _ => Error::io("reach the cluster")(error),
         })?;
     let tell = || -> io::Result<Result<String, String>> {
-        (&stream).write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes())?;
-        // The connection ends behind the answer.
+        serde_json::to_writer(&stream, order)?;
+        // Each side reads up to the end of the other.
+        stream.shutdown(Shutdown::Write)?;
         Ok(serde_json::from_reader(&stream)?)
     };
     tell().map_err(Error::io("tell the cluster"))?.map_err(Error::Refused)

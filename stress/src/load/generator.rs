@@ -42,12 +42,7 @@ pub enum LoadKind {
 impl LoadKind {
     /// The connections of each case; `None` where they are not chosen.
     pub(crate) fn cases(self, connections: &[u32]) -> Vec<Option<u32>> {
-        match self {
-            LoadKind::Saturate | LoadKind::Direct | LoadKind::DirectHealth => {
-                connections.iter().copied().map(Some).collect()
-            }
-            LoadKind::Open => vec![None],
-        }
+        if self == LoadKind::Open { vec![None] } else { connections.iter().copied().map(Some).collect() }
     }
 
     pub(crate) fn case_name(connections: Option<u32>) -> String {

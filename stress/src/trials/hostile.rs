@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use super::{EndureOptions, Percentiles, Promise, descriptors};
 use crate::cgroup::{Account, Group, Limits};
 use crate::http::Connection;
 use crate::load::traffic::{Asked, Outcome, Record};
-use crate::load::{Attack, Endings, OpenLoop, Phase, allow_descriptors};
+use crate::load::{Attack, Endings, OpenLoop, Phase, allow_descriptors, set_descriptors};
 use crate::process::Launch;
 use crate::table::{Table, known, median};
 use crate::wait::{self, Interrupt};
@@ -423,14 +423,6 @@ fn without_descriptors(solo: &Solo, target: &Target, interrupt: &Interrupt) -> R
         stream.read_exact(&mut status).map_err(broken())?;
     }
     told.map(|()| share).ok_or_else(|| solo.instance.failure("does not tell that it is out of descriptors"))
-}
-
-fn set_descriptors(pid: Option<Pid>, limit: u64) -> Result<u64, Error> {
-    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
-    let wanted = Rlimit { current: Some(limit), maximum };
-    let before = rustix::process::prlimit(pid, Resource::Nofile, wanted)
-        .map_err(|error| Error::io(format!("set the limit of open files to {limit}"))(error.into()))?;
-    Ok(before.current.unwrap_or(u64::MAX))
 }
 
 impl AttackFigures {
