@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::arguments::{address, part, positive, setting, url};
 use crate::cgroup::{self, Account, CPU_PERIOD_DEFAULT_MS, Limits, Parent};
 use crate::ledger::{Tally, audit, settled};
-use crate::load::{Generator, LoadKind};
+use crate::load::{Generator, LoadKind, Program};
 use crate::stack::Shape;
 use crate::throwaway::Throwaway;
 use crate::wait::Interrupt;
@@ -414,7 +414,8 @@ pub fn measure_bank(
 impl Setup {
     fn of(options: &MeasureOptions, generator: &Generator) -> Setup {
         let url = options.running.as_ref().map(|running| running.url.clone());
-        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), generator.program.version()];
+        let Program { name, found, .. } = &generator.program;
+        let versions = [("cargo stress", env!("CARGO_PKG_VERSION")), (*name, found.version.as_str())];
         let mut limits = options.stack.limits.to_string();
         let mut conditions = options.stack.conditions();
         if url.is_some() {

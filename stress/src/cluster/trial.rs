@@ -131,11 +131,10 @@ impl Trial {
         }
         let requests: u64 = self.endured.iter().map(|endured| endured.outcomes.total()).sum();
         let served: u64 = self.endured.iter().map(|endured| endured.outcomes.count("served")).sum();
+        let (faults, rows) = (self.endured.len(), self.rows);
         format!(
-            "Median and most for each fault, but sums of what was not served:\n{table}\n{} faults, {requests} requests, \
-             {served} served, {} rows of the ledger judged\n",
-            self.endured.len(),
-            self.rows
+            "Median and most for each fault, but sums of what was not served:\n{table}\n{faults} faults, {requests} requests, \
+             {served} served, {rows} rows of the ledger judged\n"
         )
     }
 }
@@ -174,12 +173,11 @@ impl Endured {
             format!(" (until promoted {promoted:.0}, until confirmed {confirmed:.0}, ours {ours:.0})")
         });
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!("; \"{reason}\""));
+        let (fault, outcomes) = (self.fault.to_string(), self.outcomes.told().collect::<Vec<_>>().join(", "));
+        let Endured { without_ms, slowest_ms, .. } = self;
         format!(
-            "{number:>3} {:<12} without service {:.0} ms{parts}, slowest answer {:.0} ms; {}{reason}",
-            self.fault.to_string(),
-            self.without_ms,
-            self.slowest_ms,
-            self.outcomes.told().collect::<Vec<_>>().join(", "),
+            "{number:>3} {fault:<12} without service {without_ms:.0} ms{parts}, slowest answer {slowest_ms:.0} ms; \
+             {outcomes}{reason}"
         )
     }
 }

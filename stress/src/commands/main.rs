@@ -183,11 +183,6 @@ mod tests {
     }
 
     #[test]
-    fn no_two_options_contradict_each_other() {
-        CommandLine::command().debug_assert();
-    }
-
-    #[test]
     fn a_stack_of_its_own_is_as_its_options_say() {
         let line = "run direct --health --connections=1,64 --limits tuned --balancer nginx-http --distance-ms 2 --durable --set A=b \
                     --set LANES=2 --server s --cpu-period-ms 20 --accounts 1000 --postgresql jit=on";
@@ -205,6 +200,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
+        CommandLine::command().debug_assert();
         for wrong in [
             "run saturate --connections 0",
             "run saturate --connections 1,x",

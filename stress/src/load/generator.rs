@@ -157,7 +157,7 @@ impl Generator {
 
 #[derive(Debug)]
 pub struct Program {
-    name: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) found: Found,
     pub(crate) scratch: PathBuf,
     /// Without limits: it only keeps account.
@@ -167,10 +167,6 @@ pub struct Program {
 impl Program {
     pub(crate) fn k6(scratch: &Path, group: Option<Arc<Group>>, place: &Workplace) -> Result<Program, Error> {
         Ok(Program { name: "k6", found: require_k6(place)?, scratch: scratch.to_owned(), group })
-    }
-
-    pub(crate) fn version(&self) -> (&'static str, &str) {
-        (self.name, &self.found.version)
     }
 
     /// Runs a script of k6 to its end, with what it reads from `__ENV`, and with settings of k6 itself. Gives the ended process

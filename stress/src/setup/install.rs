@@ -33,10 +33,6 @@ impl Tool {
         install_missing(&[self], Steps::Silent, &directory.path().join("install.log"))?;
         self.find().ok_or_else(|| refusal(&[self]))
     }
-
-    fn packages(&self, family: Family) -> impl Iterator<Item = &'static str> {
-        self.packages[family as usize].split(' ')
-    }
 }
 
 /// Installs what is missing of some tools, if root on Debian, Ubuntu or their kin. A Ctrl-C does not reach the package tool:
@@ -50,7 +46,8 @@ pub fn install_missing(tools: &[&Tool], steps: Steps, log: &Path) -> Result<(), 
     if !rustix::process::geteuid().is_root() || !matches!(family, Family::Debian | Family::Ubuntu) {
         return Err(refusal(&missing));
     }
-    let names: Vec<&str> = missing.iter().flat_map(|tool| tool.packages(family)).collect();
+    let names: Vec<&str> =
+        missing.iter().flat_map(|tool| tool.packages[family as usize].split(' ')).collect();
     steps.run(&format!("installing {}", names.join(", ")), "done", || install(&missing, &names, log))
 }
 
@@ -87,7 +84,11 @@ fn family_of(os_release: &str) -> Family {
 fn refusal(missing: &[&Tool]) -> Error {
     let family = family();
     let what = missing.iter().map(|tool| tool.what).collect::<Vec<_>>().join(" and ");
-    let names = missing.iter().flat_map(|tool| tool.packages(family)).collect::<Vec<_>>().join(" ");
+    let names = missing
+        .iter()
+        .flat_map(|tool| tool.packages[family as usize].split(' '))
+        .collect::<Vec<_>>()
+        .join(" ");
     let remedy = match family {
         Family::Debian | Family::Ubuntu => format!("sudo apt-get install -y --no-install-recommends {names}"),
         Family::RedHat => format!("sudo dnf install -y {names}"),

@@ -380,10 +380,6 @@ http {
         assert!(render_with(&layer_4, module).unwrap().starts_with("load_module /m/ngx_stream_module.so;\n"));
         assert!(!render_with(&layer_4, None).unwrap().contains("load_module"), "where it is built in");
         assert!(!render_with(&layer_4, module).unwrap().contains(MODULES));
-    }
-
-    #[test]
-    fn a_stream_module_that_is_built_in_is_not_loaded() {
         let debian =
             "--prefix=/usr/share/nginx --modules-path=/usr/lib/nginx/modules --with-stream=dynamic\n";
         let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");

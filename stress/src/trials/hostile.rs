@@ -467,13 +467,11 @@ impl Hostile {
             let cpu = attack.median(|window| window.during.cpu * 100.0);
             let deadline_ms = known(attack.deadline.map(|deadline| deadline.as_millis().to_string()));
             let (before, after) = attack.descriptors();
+            let (name, ratio, failed, left) = (attack.name, attack.ratio(), attack.failed(), attack.left());
+            let cut_off = Percentiles::cells(attack.cut_off());
             table.row(&format!(
-                "{}|{quiet_p99_ms:.2}|{p50_ms:.2}|{p99_ms:.2}|{max_ms:.1}|{:.2}|{quiet_cpu:.1} -> {cpu:.1}|{}|{deadline_ms}|{}|{}|{before} -> {after}",
-                attack.name,
-                attack.ratio(),
-                attack.failed(),
-                Percentiles::cells(attack.cut_off()),
-                attack.left(),
+                "{name}|{quiet_p99_ms:.2}|{p50_ms:.2}|{p99_ms:.2}|{max_ms:.1}|{ratio:.2}|{quiet_cpu:.1} -> {cpu:.1}|{failed}|\
+                 {deadline_ms}|{cut_off}|{left}|{before} -> {after}"
             ));
         }
         table.to_string()

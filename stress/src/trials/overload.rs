@@ -75,9 +75,9 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Overload, E
         }
     }
     let sustainable_per_s = sustainable_per_s.ok_or_else(|| {
+        let [.., least] = SUSTAINABLE_PERCENTS;
         Error::Refused(format!(
-            "not even {} % of its best was sustained: repeat it on a quieter machine",
-            SUSTAINABLE_PERCENTS[SUSTAINABLE_PERCENTS.len() - 1]
+            "not even {least} % of its best was sustained: repeat it on a quieter machine"
         ))
     })?;
 
@@ -91,11 +91,8 @@ pub fn measure(options: &EndureOptions, place: &Workplace) -> Result<Overload, E
     ];
     let step = format!("3 and 10 times {sustainable_per_s:.0} a second, with half of it before and after");
     let tally = steps.run(&step, "measured", || load(OPEN_CONNECTIONS, phases.clone()))?;
-    if let Some(late) = Percentiles::of(tally.lateness_us.iter().copied()) {
-        steps.line(&format!(
-            "  requests came late by {:.1} ms in the median, {:.1} ms p99",
-            late.p50_ms, late.p99_ms
-        ));
+    if let Some(Percentiles { p50_ms, p99_ms, .. }) = Percentiles::of(tally.lateness_us.iter().copied()) {
+        steps.line(&format!("  requests came late by {p50_ms:.1} ms in the median, {p99_ms:.1} ms p99"));
     }
     let crowd = steps.run(&format!("{CROWD} connections at once"), "answered", || {
         let first_number = records.len() as u64;
@@ -203,22 +200,19 @@ fn normal_after(run: &OpenRun, phase: usize) -> Option<Duration> {
     let span = &run.spans[phase];
     let window_of = |since: Duration| usize::try_from(since.as_micros() / WINDOW.as_micros()).ok();
     let windows = window_of(span.ended - span.began)?;
-    let mut latencies = vec![Vec::new(); windows];
-    let mut is_refused = vec![false; windows];
+    let mut windows: Vec<Vec<&Record>> = vec![Vec::new(); windows];
     for record in run.of_phase(phase) {
         let window = window_of(record.sent_at.saturating_duration_since(span.began));
-        let Some(window) = window.filter(|window| *window < windows) else { continue };
-        is_refused[window] |= !is_served(record);
-        latencies[window].push(record.latency_us());
+        if let Some(records) = window.and_then(|window| windows.get_mut(window)) {
+            records.push(record);
+        }
     }
-    let is_normal: Vec<bool> = latencies
-        .into_iter()
-        .zip(is_refused)
-        .map(|(latencies, is_refused)| {
-            !is_refused && Percentiles::of(latencies).is_none_or(|spread| spread.p99_ms <= SUSTAINED_P99_MS)
-        })
-        .collect();
-    let first = is_normal.windows(NORMAL_WINDOWS).position(|windows| windows.iter().all(|normal| *normal))?;
+    let is_normal = |records: &Vec<&Record>| {
+        let waited = Percentiles::of(records.iter().map(|record| record.latency_us()));
+        let is_quick = waited.is_none_or(|waited| waited.p99_ms <= SUSTAINED_P99_MS);
+        is_quick && records.iter().all(|record| is_served(record))
+    };
+    let first = windows.windows(NORMAL_WINDOWS).position(|windows| windows.iter().all(is_normal))?;
     Some(WINDOW * u32::try_from(first).ok()?)
 }
 

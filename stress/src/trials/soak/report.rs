@@ -148,20 +148,18 @@ impl Minute {
             failures.push("no error".to_owned());
         }
         let parts = self.parts.iter().map(|(name, part)| {
-            format!("{name} {:.1} MiB {} fd", mebibytes(judged_bytes(name, part)), part.descriptors)
+            let mebibytes = float(judged_bytes(name, part)) / float(1 << 20);
+            format!("{name} {mebibytes:.1} MiB {} fd", part.descriptors)
         });
+        let parts = parts.collect::<Vec<_>>().join(", ");
         let served_again =
             self.served_again_ms.map_or_else(|| "never".to_owned(), |time| format!("{time:.0} ms"));
+        let others = self.others_cpus.map_or_else(String::new, |cpus| format!("; others {cpus:.2} CPU"));
+        let Minute { number, fault, fault_ms, silence_ms, .. } = self;
+        let (rate, failures) = (float(self.outcomes.total()) / self.loaded_s, failures.join(", "));
         format!(
-            "{:>3}/{minutes} {:<20} {:>6.0}/s, {}; fault {:.0} ms, served again {served_again}, silence {:.0} ms; {}{}",
-            self.number,
-            self.fault,
-            float(self.outcomes.total()) / self.loaded_s,
-            failures.join(", "),
-            self.fault_ms,
-            self.silence_ms,
-            parts.collect::<Vec<_>>().join(", "),
-            self.others_cpus.map_or_else(String::new, |cpus| format!("; others {cpus:.2} CPU")),
+            "{number:>3}/{minutes} {fault:<20} {rate:>6.0}/s, {failures}; fault {fault_ms:.0} ms, \
+             served again {served_again}, silence {silence_ms:.0} ms; {parts}{others}"
         )
     }
 }
@@ -216,10 +214,6 @@ fn growth(minutes: &[Minute]) -> Vec<Growth> {
         });
     }
     growth
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    float(bytes) / float(1 << 20)
 }
 
 const SERVED: &str = "served";
