@@ -19,9 +19,8 @@ const ACKNOWLEDGED_MIN: usize = 500;
 
 #[test]
 fn nothing_acknowledged_is_lost_when_postgresql_is_killed() {
-    let mut postgres =
-        Postgres::start(&PostgresOptions { is_durable: true, ..PostgresOptions::default() })
-            .expect("start a PostgreSQL");
+    let mut postgres = Postgres::start(&PostgresOptions { is_durable: true, ..PostgresOptions::default() })
+        .expect("start a PostgreSQL");
     postgres.create_bank("rinha", &workspace().join("sql")).expect("make the bank");
     let instance = Instance::start(&options(&postgres.url("rinha"), &[("QUEUE_TIMEOUT_MS", "50")]))
         .expect("start the server");

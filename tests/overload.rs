@@ -30,7 +30,9 @@ fn count(run: &OpenRun, phase: usize, is_such: impl Fn(&Record) -> bool) -> usiz
 /// Holds the ledger against what everybody was told.
 fn assert_ledger_agrees(database: &Database, run: &OpenRun) {
     let mut client = database.connect();
-    Judge::default().judge_at_rest(&mut client, &run.records, &Interrupt::default()).expect("the ledger agrees");
+    Judge::default()
+        .judge_at_rest(&mut client, &run.records, &Interrupt::default())
+        .expect("the ledger agrees");
 }
 
 fn is_served(record: &Record) -> bool {

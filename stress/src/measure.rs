@@ -23,7 +23,7 @@ pub(crate) use usage::Moment;
 
 mod report;
 pub use report::{Case, Conditions, Part, Report, Run, ServiceLimits, Setup};
-pub(crate) use report::{DISTURBING_CPUS, cpu_us_per_request};
+pub(crate) use report::{cpu_us_per_request, disturbance};
 mod table;
 pub(crate) use table::parts_table;
 

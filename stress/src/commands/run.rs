@@ -1,7 +1,7 @@
 //! `cargo stress run`: a bank under load, measured, and what becomes of the report.
 
 use stress::load::LoadKind;
-use stress::measure::{self, BalancerName, Case, MeasureOptions, Progress, Report};
+use stress::measure::{self, BalancerName, MeasureOptions, Progress, Report};
 use stress::reports::Summary;
 use stress::steps::Steps;
 use stress::{Error, install};
@@ -39,8 +39,7 @@ pub(super) fn run(options: &MeasureOptions) -> Result<(), Error> {
 
 fn tell(report: &Report, earlier: Option<&Report>) {
     Steps::Printed.line(&report.tables());
-    let is_disturbed = |case: &&Case| case.median.is_disturbed();
-    if let Some(cpus) = report.cases.iter().find(is_disturbed).and_then(|case| case.median.others_cpus) {
+    if let Some(cpus) = report.cases.iter().find_map(|case| case.median.disturbance()) {
         Steps::Printed.line(&format!(
             "Others used {cpus:.2} CPU meanwhile, so these figures are worse than they could be: repeat it later.\n"
         ));

@@ -12,7 +12,7 @@ use super::Watch;
 use crate::Error;
 use crate::wait::Interrupt;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Attack {
     pub name: &'static str,
     pub connections: usize,

@@ -61,7 +61,7 @@ impl Progress {
             let cpu = run
                 .cpu_us_per_request()
                 .map_or_else(String::new, |cpu| format!(", {cpu:.1} µs CPU per request"));
-            let disturbed = if run.is_disturbed() { ", disturbed" } else { "" };
+            let disturbed = if run.disturbance().is_some() { ", disturbed" } else { "" };
             let line =
                 format!("{}: {:.0} req/s{cpu}{disturbed}", self.name.borrow(), run.requests_per_second);
             // Above the bar, or alone where there is none.

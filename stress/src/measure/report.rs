@@ -198,9 +198,8 @@ impl Run {
         float(refused) / float(all) * 100.0
     }
 
-    /// Whether somebody else was at work: then figures are worse than they could be.
-    pub fn is_disturbed(&self) -> bool {
-        self.others_cpus.is_some_and(|cpus| cpus > DISTURBING_CPUS)
+    pub fn disturbance(&self) -> Option<f64> {
+        disturbance(self.others_cpus)
     }
 
     /// The median of each figure by itself, and the sums of errors and statuses; `None` for no runs.
@@ -229,6 +228,11 @@ impl Run {
             ledger: last.ledger,
         })
     }
+}
+
+/// The CPUs that others used, if so many that figures are worse than they could be.
+pub(crate) fn disturbance(others_cpus: Option<f64>) -> Option<f64> {
+    others_cpus.filter(|cpus| *cpus > DISTURBING_CPUS)
 }
 
 /// The CPU time of all parts; `None` when one is not known.
@@ -264,8 +268,7 @@ impl Report {
         let medians = || self.cases.iter().map(|case| &case.median);
         let case = |case: &Case| {
             let Run { parts, requests_per_second: rate, .. } = &case.median;
-            let others = case.median.others_cpus.filter(|_| case.median.is_disturbed());
-            let cpu = case.median.cpu_us_per_request();
+            let (cpu, others) = (case.median.cpu_us_per_request(), case.median.disturbance());
             context! { name => case.name(), parts => Serde(parts), rate, cpu, others }
         };
         let shown = context! {
@@ -309,7 +312,7 @@ fn sums<'a>(maps: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<S
 /// Raised when a report of today could not be read as one of yesterday.
 pub(super) const FORMAT: u32 = 2;
 /// What ticks, kernel threads and a terminal need stays below it.
-pub(crate) const DISTURBING_CPUS: f64 = 0.15;
+const DISTURBING_CPUS: f64 = 0.15;
 /// What a bank under the official mix answers: a debit past the limit is refused with 422.
 const EXPECTED: [&str; 2] = ["200", "422"];
 

@@ -6,7 +6,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, context};
 
 use super::{Kept, Row, Summary, moment};
-use crate::measure::DISTURBING_CPUS;
+use crate::measure::disturbance;
 
 /// The whole HTML document. Needs nothing but itself and the pages of the runs.
 pub(super) fn page(kept: &[Kept]) -> Result<String, minijinja::Error> {
@@ -54,7 +54,7 @@ fn section(load: &str, runs: &[&Summary]) -> Value {
                 runs.iter().zip(&moments).zip(positions(runs.len())).filter_map(|((run, moment), x)| {
                     let value =
                         run.cases.iter().find(|case| series_name(run, case) == *name).and_then(pick)?;
-                    let others = run.others_cpus.filter(|cpus| *cpus > DISTURBING_CPUS);
+                    let others = disturbance(run.others_cpus);
                     Some(context! { moment, value, others, x => rounded(x), y => y(value) })
                 });
             context! { name, points => points.collect::<Vec<_>>() }

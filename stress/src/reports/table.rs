@@ -1,7 +1,7 @@
 //! A summary of k6's challenge as tables for the terminal.
 
 use super::{Row, Summary};
-use crate::measure::{DISTURBING_CPUS, parts_table};
+use crate::measure::{disturbance, parts_table};
 use crate::table::Table;
 
 impl Summary {
@@ -49,7 +49,7 @@ impl Summary {
                 ledger.rows, ledger.answered_200
             ));
         }
-        if let Some(cpus) = self.others_cpus.filter(|cpus| *cpus > DISTURBING_CPUS) {
+        if let Some(cpus) = disturbance(self.others_cpus) {
             lines.push(format!(
                 "others used {cpus:.2} CPU meanwhile, so these figures are worse than they could be: repeat it later"
             ));

@@ -305,12 +305,10 @@ pub fn attacks(crowd: usize, deadline: Duration) -> Vec<Attack> {
     let silent = Attack {
         name: "a crowd that is silent",
         connections: crowd,
-        opening: Vec::new(),
-        drip: Vec::new(),
-        flood: Vec::new(),
         reads: true,
         stagger: Duration::from_secs(1) / count(crowd),
         deadline,
+        ..Attack::default()
     };
     let busy = Attack { connections: few, stagger: Duration::from_secs(1) / count(few), ..silent.clone() };
     let huge = Attack { flood: vec![b'x'; 64 * 1024], deadline: LINGER, ..busy.clone() };
