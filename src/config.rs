@@ -137,7 +137,7 @@ settings! {
     group_calls_min: usize, "GROUP_CALLS_MIN" = 4 in 2..=257, "calls",
         "Minimum transactions sent as one set-based call, and minimum size of a batch after which the next one waits for GATHER_MS; 257 disables both.";
     gather_ms: u64, "GATHER_MS" = 1 in 0..=100, "ms",
-        "Maximum time that a batch waits to become as large as the one before, if that had GROUP_CALLS_MIN calls. 0 sends at once.";
+        "Maximum time that a batch waits to become as large as the one before, if that had GROUP_CALLS_MIN calls; less than QUEUE_TIMEOUT_MS. 0 sends at once.";
     batches_in_flight_max: usize, "BATCHES_IN_FLIGHT_MAX" = 1 in 1..=8, "batches",
         "Maximum unanswered batches per lane.";
     queue_calls_max: usize, "QUEUE_CALLS_MAX" = 1024 in 1..=65_536, "calls",

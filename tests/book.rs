@@ -343,7 +343,7 @@ fn every_excerpt_is_what_stands_in_its_source() {
 }
 
 #[test]
-fn every_excerpt_is_there_and_every_anchor_is_used() {
+fn every_include_is_there_and_every_anchor_is_used() {
     let mut used = BTreeSet::new();
     for (name, text) in pages() {
         for include in excerpts_of(&text) {

@@ -48,8 +48,13 @@ pub struct Lane {
     /// Why the socket has ended. The connection closes only after all bytes that arrived before were processed: each answer
     /// among them is one call fewer in doubt.
     end: Option<CloseReason>,
+    /// For how many turns its deadline has waited, as the socket was readable.
+    spared_turns: u8,
     logged_problems: LoggedProblems,
 }
+
+/// Each of these turns reads a full inbox, and a few hold the largest answer.
+const SPARED_TURNS_MAX: u8 = 64;
 
 enum State {
     /// No socket. The connector decides what to try next.
@@ -119,6 +124,7 @@ impl Lane {
             connector: Connector::new(database.connector.clone(), seed),
             channel: Channel::default(),
             end: None,
+            spared_turns: 0,
             logged_problems: LoggedProblems::default(),
         }
     }
@@ -364,6 +370,15 @@ impl Lane {
             State::Starting(log_in) => log_in.deadline_us,
             State::Ready(ready) => ready.deadline_us(config),
         }
+    }
+
+    /// Whether [`Lane::expire`] is to act now. A deadline that has passed waits while the socket is readable, since that may be the
+    /// answer; but not for more than `SPARED_TURNS_MAX` turns, since a server may send other things without an end.
+    pub fn is_due(&mut self, is_readable: impl FnOnce() -> bool, config: &Config, now: Now) -> bool {
+        let is_overdue = now.is_past(self.deadline_us(config));
+        let is_spared = is_overdue && self.spared_turns < SPARED_TURNS_MAX && is_readable();
+        self.spared_turns = if is_spared { self.spared_turns + 1 } else { 0 };
+        is_overdue && !is_spared
     }
 
     /// The next thing that happened. Drain it to `None` after each input.

@@ -299,8 +299,7 @@ impl Engine {
         self.set_now(now);
         let due_before = self.clients.due().len();
         for index in 0..self.lanes.len() {
-            let is_overdue = now.is_past(self.lanes[index].deadline_us(&self.context.config));
-            if is_overdue && !is_lane_readable(index) {
+            if self.lanes[index].is_due(|| is_lane_readable(index), &self.context.config, now) {
                 if self.lanes[index].is_connect_overdue(now) {
                     self.lane_connect_failed(
                         index,

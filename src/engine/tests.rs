@@ -1016,6 +1016,34 @@ fn a_silent_lane_is_given_up_and_its_batch_is_in_doubt() {
 }
 
 #[test]
+fn a_lane_whose_server_sends_other_things_without_an_end_is_given_up() {
+    let mut world = World::new(&[("PROBE_INTERVAL_MS", "600000")]);
+    let slot = world.credit(1, "a");
+    world.advance();
+    let answer = world.carry_to_database();
+    world.now.monotonic_us += 4_000_000;
+    world.now.looked_us = world.now.monotonic_us;
+    // What is readable may be the answer, even if it takes a few turns to read all of it.
+    for _ in 0..10 {
+        world.engine.expire(world.now, |_| true);
+    }
+    world.carry_to_lane(&answer);
+    assert_eq!(world.status(slot), "200");
+
+    let slot = world.credit(1, "b");
+    world.advance();
+    let _never_arrives = world.carry_to_database();
+    world.now.monotonic_us += 4_000_000;
+    world.now.looked_us = world.now.monotonic_us;
+    let turns = (0..1_000).find(|_| {
+        world.engine.expire(world.now, |_| true);
+        !world.engine.lanes[0].wants_socket()
+    });
+    assert!(turns.is_some(), "it is readable all the time");
+    assert!(world.answer(slot).contains("whether it was done is not known"));
+}
+
+#[test]
 fn an_idle_lane_is_probed_and_given_up_when_it_does_not_answer() {
     let mut world = World::new(&[]);
     world.now.monotonic_us += 1_000_000;
