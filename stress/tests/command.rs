@@ -10,11 +10,13 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use stress::cgroup::Parent;
 use stress::lock::Lock;
 use stress::throwaway::Throwaway;
+use stress::wait::{self, Interrupt};
 use stress::{Ports, compile, files, http};
 
 fn stress(line: &str) -> Output {
@@ -73,7 +75,13 @@ fn a_second_up_names_the_first_and_a_port_in_use_its_remedy() {
     assert_refused(&stress(&format!("up --port {port}")), 1, &holder);
     drop(first);
     let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let output = stress(&format!("up --port {port}"));
+    // A child that another test has just forked holds a copy of the lock until it runs its program.
+    let output = wait::until(Duration::from_secs(30), &Interrupt::default(), || {
+        let output = stress(&format!("up --port {port}"));
+        let is_locked = String::from_utf8_lossy(&output.stderr).contains("already running");
+        Ok((!is_locked).then_some(output))
+    });
+    let output = output.unwrap().expect("the lock was given back");
     assert_refused(&output, 1, &format!("port {port} is in use"));
     assert_refused(&output, 1, "choose another with --port");
     drop(taken);
