@@ -47,7 +47,9 @@ impl HeldAnswers {
     /// # Errors
     /// The row is not what the procedure returns, or its second one. Nothing is held.
     pub(super) fn hold(&mut self, ticket: Ticket, row: &Row<'_>) -> Result<(), CloseReason> {
-        self.expect_first_row(Some(ticket.number))?;
+        if self.last_number() == Some(ticket.number) {
+            return Err(MORE_ROWS);
+        }
         let result = HeldResult::read(&ticket.call, row, &mut self.statement_bytes)?;
         self.answers.push_back(Held { ticket, result });
         Ok(())
@@ -59,10 +61,13 @@ impl HeldAnswers {
     /// The row is not what the procedure returns, or its second one. Nothing is held.
     pub(super) fn hold_set<'a>(
         &mut self,
-        tickets: impl ExactSizeIterator<Item = &'a Ticket> + DoubleEndedIterator + Clone,
+        tickets: impl ExactSizeIterator<Item = &'a Ticket>,
         row: &Row<'_>,
     ) -> Result<(), CloseReason> {
-        self.expect_first_row(tickets.clone().next_back().map(|ticket| ticket.number))?;
+        // A set is the first call of its batch.
+        if !self.answers.is_empty() {
+            return Err(MORE_ROWS);
+        }
         let (balances_cents, limits_cents) = (row.i64_array(0)?, row.i64_array(1)?);
         if balances_cents.len() != tickets.len() || limits_cents.len() != tickets.len() {
             return Err(CloseReason::Other("InsertTransacoes answered another number of transactions"));
@@ -70,14 +75,6 @@ impl HeldAnswers {
         for ((&ticket, balance_cents), limit_cents) in tickets.zip(balances_cents).zip(limits_cents) {
             let result = HeldResult::Transaction { balance_cents, limit_cents };
             self.answers.push_back(Held { ticket, result });
-        }
-        Ok(())
-    }
-
-    /// Each procedure returns one row: more would be held without a limit.
-    fn expect_first_row(&self, number: Option<u64>) -> Result<(), CloseReason> {
-        if self.last_number() == number && number.is_some() {
-            return Err(CloseReason::Other("a procedure returned more than one row"));
         }
         Ok(())
     }
@@ -151,6 +148,9 @@ impl HeldResult {
         }
     }
 }
+
+/// More than one row for a call would be held without a limit.
+const MORE_ROWS: CloseReason = CloseReason::Other("a procedure returned more than one row");
 
 fn optional_i64(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
     if row.is_null(column)? { Ok(None) } else { row.i64(column).map(Some) }

@@ -81,10 +81,7 @@ impl InFlight {
     }
 
     /// The tickets of the oldest set, which has so many.
-    pub(super) fn set(
-        &self,
-        len: usize,
-    ) -> impl ExactSizeIterator<Item = &Ticket> + DoubleEndedIterator + Clone {
+    pub(super) fn set(&self, len: usize) -> impl ExactSizeIterator<Item = &Ticket> + DoubleEndedIterator {
         self.sets.iter().take(len)
     }
 
